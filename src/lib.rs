@@ -1,0 +1,7 @@
+//! `environment-operator`: environments and leases of AI agents as Kubernetes resources, mirrored into Postgres.
+//!
+//! The rooms of the house and the way the data flows through them stand in `docs/architecture.md`.
+#![forbid(unsafe_code)]
+
+pub mod api;
+pub mod lifecycle;
