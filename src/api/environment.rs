@@ -9,7 +9,13 @@ use super::{Condition, FreeObject, Timestamp};
 
 /// A place where runs of agents execute: this machine, a box over SSH, a provider's sandbox, a plugin's.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[kube(group = "paperclip.ing", version = "v1alpha1", kind = "Environment", namespaced, status = "EnvironmentStatus")]
+#[kube(
+    group = "paperclip.ing",
+    version = "v1alpha1",
+    kind = "Environment",
+    namespaced,
+    status = "EnvironmentStatus"
+)]
 #[kube(derive = "PartialEq")]
 #[serde(rename_all = "camelCase")]
 pub struct EnvironmentSpec {

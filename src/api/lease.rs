@@ -9,7 +9,13 @@ use super::{Condition, Driver, FreeObject, Reason, Timestamp};
 
 /// A run's hold on an environment.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[kube(group = "paperclip.ing", version = "v1alpha1", kind = "EnvironmentLease", namespaced, status = "EnvironmentLeaseStatus")]
+#[kube(
+    group = "paperclip.ing",
+    version = "v1alpha1",
+    kind = "EnvironmentLease",
+    namespaced,
+    status = "EnvironmentLeaseStatus"
+)]
 #[kube(derive = "PartialEq")]
 #[serde(rename_all = "camelCase")]
 pub struct EnvironmentLeaseSpec {

@@ -1,5 +1,21 @@
 //! Every decision about environments and leases, pure: no I/O, no clock, no async.
+//!
+//! - [`vocabulary`]: the closed sets of the origin's tables
+//! - [`run`]: when a run is over, and how it ended
+//! - [`ending`]: why a lease ends, and which cause wins when several are visible
+//! - [`lease`]: what to do with one lease, from all that is known about it
+//! - [`lease_status`], [`environment_status`]: what the objects show
+//! - [`resource_version`]: which of two versions of an object is the newer one
 
+pub mod ending;
+pub mod environment_status;
+pub mod lease;
+pub mod lease_status;
+pub mod resource_version;
+pub mod run;
 mod vocabulary;
 
+pub use ending::Ending;
+pub use resource_version::ResourceVersion;
+pub use run::RunOutcome;
 pub use vocabulary::{EnvironmentState, LeaseState, RunStatus};

@@ -1,0 +1,305 @@
+//! The one decision about a lease: from all that is known about it to what has to be done.
+//!
+//! Every way of noticing (a notification, a watch, a deadline, the sweep, a restart) ends here, with facts gathered afresh.
+//! The decision is a function of the facts alone; so it does not matter in which order, how often or by whom they were noticed.
+
+use super::ending::{Cause, Ending};
+use super::{LeaseState, RunOutcome};
+use crate::api::{LeasePolicy, Reason};
+
+/// All that is known about one lease at one moment.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// What is known of the object.
+    pub object: Object,
+    /// What the database holds.
+    pub row: Row,
+    /// The run that the lease is for.
+    pub run: Run,
+    /// The environment: of the row where there is one, else the one that the claim chooses.
+    pub environment: Environment,
+    /// Whether the Namespace is being deleted.
+    pub namespace_terminating: bool,
+    /// What stands between the claim and a grant besides run and environment.
+    pub obstacle: Option<Obstacle>,
+    /// The lease policy.
+    pub policy: LeasePolicy,
+    /// How messages call the run: `job/x`, `run/1a2b3c4d`.
+    pub run_display: Option<String>,
+    /// The environment's name, for messages: the row's, else the one in the spec.
+    pub environment_display: String,
+    /// Whether `expiresAt` has passed (a hint: the UPDATE judges again by the database's clock).
+    pub expired: bool,
+    /// Whether the claim's `acquireTimeoutSeconds` has passed since its creation, by the database's clock.
+    pub acquire_timed_out: bool,
+}
+
+/// What is known of the lease object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Object {
+    /// It is there.
+    Present {
+        /// `spec.release`.
+        release: bool,
+        /// It carries a deletion timestamp (somebody else's finalizer holds it).
+        deleting: bool,
+        /// The ending that its status shows already.
+        shown: Option<Ending>,
+    },
+    /// It was seen to be deleted.
+    Deleted,
+    /// Nothing is known: the row is ours, but no feed has shown the object (its Namespace is not watched any more).
+    Unseen,
+}
+
+/// What the database holds of the lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Row {
+    /// There never was a row: the claim was not granted.
+    Never,
+    /// The row is there.
+    Present {
+        /// Its status.
+        state: LeaseState,
+        /// The ending that the operator has recorded, if any.
+        recorded: Option<Ending>,
+    },
+    /// There was a row, and somebody else deleted it.
+    Deleted {
+        /// The ending that the operator had recorded, if any.
+        recorded: Option<Ending>,
+    },
+}
+
+/// What is known of the run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Run {
+    /// The lease names none.
+    None,
+    /// It may still run.
+    Live,
+    /// It is over.
+    Over(RunOutcome),
+    /// It was there, or its uid was given, and it is certainly not there any more.
+    Gone,
+    /// It is not there (yet), as far as the claim's own company or namespace goes.
+    NotFound,
+    /// Nothing can be said at the moment.
+    Unknown,
+}
+
+/// What is known of the environment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Environment {
+    /// Grants leases.
+    Active,
+    /// Its row is archived.
+    Archived,
+    /// Its object was deleted (never a Local).
+    Deleted,
+    /// The object is there and has no row yet.
+    NotMirrored,
+    /// No such object in the lease's namespace.
+    NotFound,
+    /// The company has no Local yet: it is to be made.
+    LocalMissing,
+}
+
+/// What stands between a claim and a grant besides run and environment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    /// May go away by itself: the claim waits.
+    Waits(Reason, String),
+    /// Never goes away: the claim has failed.
+    Refuses(Reason, String),
+}
+
+/// What has to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Make the company's Local, then look again.
+    MakeLocal,
+    /// Grant: write the row.
+    Grant,
+    /// The claim waits, for this reason.
+    Wait(Reason, String),
+    /// The claim has failed and never becomes a lease.
+    Refuse(Reason, String),
+    /// The lease is held: keep row and object in step.
+    Hold,
+    /// End the row.
+    End(Ending),
+    /// The row is ended: the object follows. `record` says that the ending is another writer's and not recorded yet.
+    Follow {
+        /// What row and object say.
+        ending: Ending,
+        /// The ending has still to be recorded in the operator's own table.
+        record: bool,
+    },
+    /// The object is gone and nothing is left to end: forget it.
+    Forget,
+    /// Nothing: it is as it should be, or more has to be known first.
+    Nothing,
+}
+
+/// Decides about one lease.
+pub fn decide(facts: &Facts) -> Decision {
+    match &facts.row {
+        Row::Never => decide_claim(facts),
+        Row::Present {
+            state: state @ (LeaseState::Active | LeaseState::Retained),
+            recorded,
+        } => {
+            match recorded
+                .as_ref()
+                .or(shown(facts))
+                .filter(|ending| ending.state != LeaseState::Retained)
+            {
+                // Another writer (or an old backup) has set an ended lease back to active: it ends again as it ended.
+                Some(ending) => Decision::End(ending.clone()),
+                None => decide_held(facts, *state),
+            }
+        }
+        Row::Present {
+            recorded: Some(ending), ..
+        }
+        | Row::Deleted { recorded: Some(ending) } => follow(facts, ending, false),
+        Row::Present { state, recorded: None } => follow(facts, &ended_by_another(facts, *state), true),
+        Row::Deleted { recorded: None } => {
+            let message = "its row was deleted in the database".to_owned();
+            follow(
+                facts,
+                &Ending {
+                    state: LeaseState::Expired,
+                    reason: Reason::EndedInDatabase,
+                    message,
+                },
+                true,
+            )
+        }
+    }
+}
+
+fn shown(facts: &Facts) -> Option<&Ending> {
+    match &facts.object {
+        Object::Present { shown, .. } => shown.as_ref(),
+        Object::Deleted | Object::Unseen => None,
+    }
+}
+
+/// A lease that is held goes on until a cause is visible.
+fn decide_held(facts: &Facts, state: LeaseState) -> Decision {
+    match cause(facts, state) {
+        Some(cause) => {
+            let mut ending = cause.ending(facts.policy, facts.run_display.as_deref(), &facts.environment_display);
+            if facts.namespace_terminating && cause == Cause::LeaseDeleted {
+                ending.message = "the namespace is being deleted".to_owned();
+            }
+            Decision::End(ending)
+        }
+        None => Decision::Hold,
+    }
+}
+
+/// The first visible cause in order of precedence. For a retained lease its run no longer counts.
+fn cause(facts: &Facts, state: LeaseState) -> Option<Cause> {
+    let retained = state == LeaseState::Retained;
+    let (release, deleting) = match &facts.object {
+        Object::Present { release, deleting, .. } => (*release, *deleting),
+        Object::Deleted => (false, true),
+        Object::Unseen => (false, false),
+    };
+    match facts.run {
+        Run::Over(outcome) if !retained => Some(Cause::RunOver(outcome)),
+        _ if release => Some(Cause::ReleaseRequested),
+        _ if deleting || facts.namespace_terminating => Some(Cause::LeaseDeleted),
+        _ if facts.environment == Environment::Deleted => Some(Cause::EnvironmentDeleted),
+        Run::Gone | Run::NotFound if !retained => Some(Cause::RunGone),
+        _ if facts.expired => Some(Cause::TtlExpired),
+        _ => None,
+    }
+}
+
+/// The row's status stands always; of a run that is over, its reason stands too, for that is why the other writer ended it.
+fn ended_by_another(facts: &Facts, state: LeaseState) -> Ending {
+    match facts.run {
+        Run::Over(outcome) => {
+            let ending =
+                Cause::RunOver(outcome).ending(facts.policy, facts.run_display.as_deref(), &facts.environment_display);
+            Ending { state, ..ending }
+        }
+        _ => Ending {
+            state,
+            reason: Reason::EndedInDatabase,
+            message: "its row was ended in the database".to_owned(),
+        },
+    }
+}
+
+fn follow(facts: &Facts, ending: &Ending, record: bool) -> Decision {
+    match facts.object {
+        Object::Deleted if !record => Decision::Forget,
+        Object::Deleted | Object::Unseen | Object::Present { .. } => Decision::Follow {
+            ending: ending.clone(),
+            record,
+        },
+    }
+}
+
+/// A claim is granted as soon as nothing stands against it; what can't change refuses it, what may change makes it wait.
+fn decide_claim(facts: &Facts) -> Decision {
+    let Object::Present {
+        release,
+        deleting,
+        shown,
+    } = &facts.object
+    else {
+        return Decision::Forget; // it never was a lease
+    };
+    if shown.is_some() || *deleting || facts.namespace_terminating {
+        return Decision::Nothing; // an ended object stays as it is, and nothing is made for one that goes
+    }
+    if *release {
+        return Decision::Refuse(
+            Reason::ReleaseRequested,
+            "spec.release was set before the lease was granted".to_owned(),
+        );
+    }
+    let run = facts.run_display.as_deref().unwrap_or("the run");
+    let environment = &facts.environment_display;
+    match (&facts.obstacle, facts.run, facts.environment) {
+        (Some(Obstacle::Refuses(reason, message)), _, _) => Decision::Refuse(*reason, message.clone()),
+        (_, Run::Over(outcome), _) => Decision::Refuse(
+            Reason::RunAlreadyFinished,
+            format!("{run} {} before the lease was granted", outcome.as_verb()),
+        ),
+        (_, Run::Gone, _) => Decision::Refuse(Reason::RunGone, format!("{run} with the given uid is gone")),
+        (_, _, Environment::Archived) => Decision::Refuse(
+            Reason::EnvironmentArchived,
+            format!("Environment \"{environment}\" is not active."),
+        ),
+        (Some(Obstacle::Waits(reason, message)), _, _) => wait(facts, *reason, message.clone()),
+        (None, Run::NotFound, _) => wait(facts, Reason::RunNotFound, format!("{run} does not exist (yet)")),
+        (None, _, Environment::NotFound | Environment::Deleted) => wait(
+            facts,
+            Reason::EnvironmentNotFound,
+            format!("environment {environment} does not exist (yet) in this namespace"),
+        ),
+        (None, _, Environment::NotMirrored) => wait(
+            facts,
+            Reason::EnvironmentNotActive,
+            format!("environment {environment} is not in the database yet"),
+        ),
+        (None, Run::Unknown, _) => Decision::Nothing,
+        (None, _, Environment::LocalMissing) => Decision::MakeLocal,
+        (None, _, Environment::Active) => Decision::Grant,
+    }
+}
+
+fn wait(facts: &Facts, reason: Reason, message: String) -> Decision {
+    if facts.acquire_timed_out {
+        let message = format!("not granted within spec.acquireTimeoutSeconds; last: {message}");
+        return Decision::Refuse(Reason::AcquireTimedOut, message);
+    }
+    Decision::Wait(reason, message)
+}
