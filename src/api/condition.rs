@@ -3,44 +3,60 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::named::named_set;
 use super::{Reason, Timestamp};
 
-/// What a condition speaks of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
-pub enum ConditionType {
-    Ready,
-    Accepting,
-    Mirrored,
-    Canonical,
-    Reachable,
-    Active,
-    Finished,
+named_set! {
+    /// What a condition speaks of.
+    ConditionType {
+        /// Environment: its spec is valid and mirrored. Also `True` when archived or a duplicate, so that installers do
+        /// not wait for ever.
+        Ready = "Ready",
+        /// Environment: new leases are granted.
+        Accepting = "Accepting",
+        /// Both kinds: the row in the database agrees with the object.
+        Mirrored = "Mirrored",
+        /// Environment of driver Local: this object stands for the company's one row.
+        Canonical = "Canonical",
+        /// Environment: the last probe reached it.
+        Reachable = "Reachable",
+        /// Lease: it is held. Once it is `False` the runner must stop.
+        Active = "Active",
+        /// Lease: it has ended, or was refused.
+        Finished = "Finished",
+    }
+}
+
+named_set! {
+    /// Truth of a condition.
+    ConditionStatus {
+        /// It is so.
+        True = "True",
+        /// It is not so.
+        False = "False",
+        /// It cannot be told.
+        Unknown = "Unknown",
+    }
 }
 
 /// One observed aspect of an object's state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
-    /// What the condition speaks of.
+    /// What the condition speaks of. For an Environment: Ready, Accepting, Mirrored, Canonical (driver Local) or Reachable
+    /// (when probed); for a lease: Active, Finished or Mirrored.
     #[serde(rename = "type")]
     pub type_: ConditionType,
-    /// `True`, `False` or `Unknown`.
+    /// True, False, or Unknown.
     pub status: ConditionStatus,
-    /// Why, as one word of the closed set of reasons.
+    /// Why, as one word of the closed set of reasons. The same word stands in Events, in the activity log and in metrics.
     pub reason: Reason,
-    /// Why, as a sentence for a person.
+    /// Why, as a sentence for a person. It says what to change where something can be changed.
     pub message: String,
-    /// When `status` last changed.
+    /// When status last changed.
     pub last_transition_time: Timestamp,
     /// The generation of the spec that the condition speaks of.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = super::LARGEST_INTEGER))]
     pub observed_generation: Option<i64>,
-}
-
-/// Truth of a condition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum ConditionStatus {
-    True,
-    False,
-    Unknown,
 }

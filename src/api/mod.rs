@@ -3,7 +3,10 @@
 mod condition;
 mod environment;
 mod lease;
+mod named;
 mod reason;
+mod rules;
+mod schema;
 mod timestamp;
 
 pub use condition::{Condition, ConditionStatus, ConditionType};
@@ -16,6 +19,7 @@ pub use lease::{
     LeasedEnvironment, LeasedRun, ObjectRef, RunRef,
 };
 pub use reason::Reason;
+pub use schema::{crd_yaml, crds, crds_yaml};
 pub use timestamp::Timestamp;
 
 /// API group of both kinds.
@@ -29,6 +33,9 @@ pub const COMPANY_LABEL: &str = "paperclip.ing/company-id";
 
 /// Annotation of a lease whose every change is a heartbeat.
 pub const RENEW_TIME_ANNOTATION: &str = "paperclip.ing/renew-time";
+
+/// The largest integer that every JSON reader keeps (2^53 - 1): the bound of 64-bit numbers in the schema.
+const LARGEST_INTEGER: i64 = 9_007_199_254_740_991;
 
 /// A free JSON object: kept as it is, at most 64 members (schema) and 32 KiB (operator).
 pub type FreeObject = serde_json::Map<String, serde_json::Value>;

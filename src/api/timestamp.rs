@@ -41,12 +41,30 @@ impl TryFrom<String> for Timestamp {
 }
 
 impl schemars::JsonSchema for Timestamp {
+    fn inline_schema() -> bool {
+        true
+    }
+
     fn schema_name() -> std::borrow::Cow<'static, str> {
         "Timestamp".into()
     }
 
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        // Not `date-time`: a printer column of type `date` shows a future moment as `<invalid>`.
-        schemars::json_schema!({ "type": "string" })
+        // Not `format: date-time`: the API server admits spellings under it (99:99:99, year 9999 at its end) that no reader
+        // decodes. The rule admits exactly the moments that exist, leap days included, in the one spelling that is written.
+        schemars::json_schema!({
+            "type": "string",
+            "maxLength": 24,
+            "x-kubernetes-validations": [{
+                "rule": concat!(
+                    "self.matches('^(",
+                    "[12][0-9]{3}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)",
+                    "|02-(0[1-9]|1[0-9]|2[0-8]))",
+                    "|([12][0-9](0[48]|[2468][048]|[13579][26])|2[048]00|1[26]00)-02-29",
+                    ")T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9][.][0-9]{3}Z$')"
+                ),
+                "message": "a time is written in UTC with milliseconds: 2026-01-31T12:00:00.000Z",
+            }],
+        })
     }
 }

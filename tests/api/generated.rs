@@ -1,0 +1,26 @@
+//! Files that are generated from the types agree with them. `UPDATE=1` writes them anew.
+
+use std::path::Path;
+
+use environment_operator::api;
+
+/// Compares a file of the project with what it should be, or writes it where `UPDATE` is set.
+fn agrees(path: &str, expected: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(&path, expected).unwrap();
+    }
+    let found = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        found == expected,
+        "{} does not agree with the types: run `UPDATE=1 cargo test --test api generated` and commit it",
+        path.display()
+    );
+}
+
+#[test]
+fn the_committed_definitions_agree_with_the_types() {
+    for crd in api::crds() {
+        agrees(&format!("crds/{}.yaml", crd.spec.names.plural), &api::crd_yaml(&crd));
+    }
+}

@@ -1,0 +1,3 @@
+//! The API of the two kinds: what is generated from the types, and how a real API server holds users to it.
+
+mod generated;
