@@ -5,3 +5,5 @@
 
 pub mod api;
 pub mod lifecycle;
+pub mod mirror;
+pub mod store;

@@ -1,0 +1,50 @@
+//! Postgres: one file per table, each operation once and set-based, its SQL beside its function.
+//!
+//! - [`connect`], `migrate`: session connections that are safe to lead from, and the two owners' migrations
+//! - [`lead`], `cluster`: who may write, and in which incarnation of the cluster
+//! - [`namespace`], [`environment_object`], [`lease_object`], `sweep`: what the operator remembers in its own schema
+//! - `companies`, [`environments`], [`environment_leases`], `heartbeat_runs`, `activity_log`: the origin's tables
+//! - [`spelling`]: how the tables spell what the API spells otherwise
+//!
+//! Rows leave the database as `to_jsonb(row)` and are read by `serde`: one way for a row that stands alone, that is one of
+//! several in a look, or that a newer origin has given columns of which nothing is known here.
+
+pub mod connect;
+pub mod environment_leases;
+pub mod environment_object;
+pub mod environments;
+pub mod error;
+pub mod lead;
+pub mod lease_object;
+pub mod namespace;
+pub mod spelling;
+
+pub use connect::{Mode, Store};
+pub use error::{Category, StoreError};
+pub use lead::Leader;
+pub use namespace::Settle;
+
+use crate::lifecycle::ResourceVersion;
+
+/// A version of an object, as the fences and the operator's own tables need it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectVersion {
+    /// `metadata.namespace`.
+    pub namespace: String,
+    /// `metadata.name`.
+    pub name: String,
+    /// `metadata.resourceVersion`.
+    pub resource_version: ResourceVersion,
+    /// `metadata.generation`.
+    pub generation: i64,
+}
+
+/// Why a write was refused for good or until somebody changes something: never the company's secret, for what does not
+/// exist and what is another company's are told alike.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The closed word.
+    pub reason: crate::api::Reason,
+    /// The sentence for a person.
+    pub message: String,
+}
