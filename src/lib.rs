@@ -6,4 +6,5 @@
 pub mod api;
 pub mod lifecycle;
 pub mod mirror;
+pub mod runtime;
 pub mod store;

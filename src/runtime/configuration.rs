@@ -1,0 +1,223 @@
+//! The settings: each is a flag with a twin in the environment, said and documented once, here.
+//!
+//! The structs are `clap` arguments themselves: a second set of plain structs would repeat every field and could drift.
+//! A subcommand takes the groups that it needs.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use super::telemetry::{self, LogFormat};
+
+mod duration;
+mod redacted;
+mod run_kind;
+
+pub use redacted::DatabaseUrl;
+pub use run_kind::RunKind;
+
+/// Everything that `run` can be told.
+#[derive(Args, Clone, Debug)]
+pub struct Settings {
+    /// Where the rows are.
+    #[command(flatten)]
+    pub database: DatabaseSettings,
+    /// Which part of which cluster this is.
+    #[command(flatten)]
+    pub identity: IdentitySettings,
+    /// What ends leases.
+    #[command(flatten)]
+    pub endings: EndingSettings,
+    /// How often, how long, how many.
+    #[command(flatten)]
+    pub pace: PaceSettings,
+    /// Address of /metrics, /healthz and /readyz
+    #[arg(
+        long,
+        env = "ENVIRONMENT_OPERATOR_LISTEN",
+        value_name = "ADDRESS",
+        default_value = "0.0.0.0:8080"
+    )]
+    pub listen: SocketAddr,
+}
+
+/// The database and whose tables it holds.
+#[derive(Args, Clone, Debug)]
+pub struct DatabaseSettings {
+    /// Postgres, as a libpq URL; needs session connections (no transaction pooler)
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    pub database_url: DatabaseUrl,
+    /// Who owns the origin's tables
+    #[arg(long, env = "ENVIRONMENT_OPERATOR_MODE", value_enum, default_value_t = Mode::Standalone)]
+    pub mode: Mode,
+}
+
+/// Whose the origin's tables are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Mode {
+    /// The operator creates the origin's tables
+    Standalone,
+    /// The origin's server has created its tables; the operator alters none
+    Attached,
+}
+
+/// The cluster and the installation in it; together they name the leadership row and the objects' rows.
+#[derive(Args, Clone, Debug)]
+pub struct IdentitySettings {
+    /// Name of this cluster in the database [default: the uid of namespace kube-system]
+    #[arg(long, env = "ENVIRONMENT_OPERATOR_CLUSTER_ID", value_name = "ID", value_parser = parse_name)]
+    pub cluster_id: Option<String>,
+    /// Name of this installation among those of one cluster; their namespaces must not overlap
+    #[arg(long, env = "ENVIRONMENT_OPERATOR_INSTALLATION", value_name = "NAME", default_value = "default", value_parser = parse_name)]
+    pub installation: String,
+    /// Namespaces to look after, separated by commas [default: all]
+    #[arg(long, env = "ENVIRONMENT_OPERATOR_NAMESPACES", value_name = "NAMESPACES", value_delimiter = ',', value_parser = parse_namespace)]
+    pub namespaces: Vec<String>,
+    /// Kubeconfig file [default: KUBECONFIG, ~/.kube/config or the Pod's own service account]
+    #[arg(long, value_name = "PATH")]
+    pub kubeconfig: Option<PathBuf>,
+}
+
+/// What ends leases, and which rows of others may be ended.
+#[derive(Args, Clone, Debug)]
+pub struct EndingSettings {
+    /// Kinds of run objects, separated by commas, as in batch/v1/Job,v1/Pod
+    #[arg(
+        long,
+        env = "ENVIRONMENT_OPERATOR_RUN_KINDS",
+        value_name = "KINDS",
+        value_delimiter = ',',
+        default_value = "batch/v1/Job"
+    )]
+    pub run_kinds: Vec<RunKind>,
+    /// What to do with leases that never had an object [default: end in mode standalone, report in mode attached]
+    #[arg(long, env = "ENVIRONMENT_OPERATOR_FOREIGN_LEASES", value_enum)]
+    pub foreign_leases: Option<ForeignLeases>,
+    /// How long the run of such a lease must have been over before the sweep ends it
+    #[arg(long, env = "ENVIRONMENT_OPERATOR_FOREIGN_GRACE", value_name = "DURATION", default_value = "15m", value_parser = duration::parse)]
+    pub foreign_grace: Duration,
+    /// Which sources may end leases, separated by commas
+    #[arg(
+        long,
+        env = "ENVIRONMENT_OPERATOR_NOTICE_BY",
+        value_name = "SOURCES",
+        value_enum,
+        value_delimiter = ',',
+        default_values_t = [NoticeSource::Runs, NoticeSource::Objects, NoticeSource::Deadlines, NoticeSource::Feeds, NoticeSource::Sweep]
+    )]
+    pub notice_by: Vec<NoticeSource>,
+}
+
+/// What is done with leases that never had an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ForeignLeases {
+    /// The sweep ends them after the grace
+    End,
+    /// They are counted in a metric
+    Report,
+    /// They are left alone
+    Ignore,
+}
+
+/// A way of noticing that a lease has to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum NoticeSource {
+    /// Run rows, by LISTEN
+    Runs,
+    /// Run objects, by their watches
+    Objects,
+    /// Expiry and heartbeat timeouts, by the deadline queue
+    Deadlines,
+    /// Leases and environments, by their watches
+    Feeds,
+    /// Whatever the others missed, by the periodic sweep
+    Sweep,
+}
+
+/// Intervals, time limits and batch sizes. Durations are written as in 30s, 5ms or 10m.
+#[derive(Args, Clone, Debug)]
+pub struct PaceSettings {
+    /// Time between two sweeps
+    #[arg(long, env = "ENVIRONMENT_OPERATOR_SWEEP_INTERVAL", value_name = "DURATION", default_value = "30s", value_parser = duration::parse)]
+    pub sweep_interval: Duration,
+    /// Time between two looks at every object, and between two complete lists of each kind
+    #[arg(long, env = "ENVIRONMENT_OPERATOR_RESYNC_INTERVAL", value_name = "DURATION", default_value = "10m", value_parser = duration::parse)]
+    pub resync_interval: Duration,
+    /// Time after which the server ends a watch, at most 60s
+    #[arg(long, env = "ENVIRONMENT_OPERATOR_WATCH_TIMEOUT", value_name = "DURATION", default_value = "55s", value_parser = duration::parse_watch_timeout)]
+    pub watch_timeout: Duration,
+    /// How long requests are gathered for one transaction
+    #[arg(long, env = "ENVIRONMENT_OPERATOR_FLUSH_INTERVAL", value_name = "DURATION", default_value = "5ms", value_parser = duration::parse)]
+    pub flush_interval: Duration,
+    /// How many requests fill a transaction, 1 to 10000
+    #[arg(long, env = "ENVIRONMENT_OPERATOR_FLUSH_ROWS", value_name = "ROWS", default_value = "200", value_parser = parse_rows)]
+    pub flush_rows: usize,
+    /// How long leadership lasts without renewal, at least 3s
+    #[arg(long, env = "ENVIRONMENT_OPERATOR_LEADERSHIP_EXPIRY", value_name = "DURATION", default_value = "15s", value_parser = duration::parse_expiry)]
+    pub leadership_expiry: Duration,
+    /// How long a stopping process may take to finish what it has begun
+    #[arg(long, env = "ENVIRONMENT_OPERATOR_DRAIN_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = duration::parse)]
+    pub drain_timeout: Duration,
+}
+
+/// What is logged and how; common to all subcommands.
+#[derive(Args, Clone, Debug)]
+pub struct LogSettings {
+    /// Form of a log line
+    #[arg(long, global = true, env = "ENVIRONMENT_OPERATOR_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+    /// What to log: a level, or targets with levels as in info,sqlx=warn
+    #[arg(long, global = true, env = "ENVIRONMENT_OPERATOR_LOG", value_name = "FILTER", default_value = "info", value_parser = telemetry::parse_filter)]
+    pub log: String,
+}
+
+impl EndingSettings {
+    /// What is done with foreign leases in this mode.
+    pub fn foreign_leases(&self, mode: Mode) -> ForeignLeases {
+        self.foreign_leases.unwrap_or(match mode {
+            Mode::Standalone => ForeignLeases::End,
+            Mode::Attached => ForeignLeases::Report,
+        })
+    }
+
+    /// The sources that may end leases.
+    pub fn sources(&self) -> BTreeSet<NoticeSource> {
+        self.notice_by.iter().copied().collect()
+    }
+}
+
+/// Reads a name that becomes part of a primary key.
+fn parse_name(text: &str) -> Result<String, String> {
+    let plain = |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
+    if text.is_empty() || text.len() > 63 || !text.chars().all(plain) {
+        return Err("write 1 to 63 letters, digits, hyphens, underscores or dots".into());
+    }
+    Ok(text.into())
+}
+
+/// Reads the name of a Namespace: a DNS label.
+fn parse_namespace(text: &str) -> Result<String, String> {
+    let plain = |character: char| character.is_ascii_lowercase() || character.is_ascii_digit() || character == '-';
+    if text.is_empty() || text.len() > 63 || !text.chars().all(plain) || text.starts_with('-') || text.ends_with('-') {
+        return Err(
+            "write names of namespaces with commas between them, as in team-a,team-b; leave the setting away for \
+                    all namespaces"
+                .into(),
+        );
+    }
+    Ok(text.into())
+}
+
+/// Reads the number of rows of a batch.
+fn parse_rows(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(rows @ 1..=10_000) => Ok(rows),
+        _ => Err("write a whole number from 1 to 10000".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,195 @@
+use clap::{CommandFactory as _, Parser};
+
+use super::*;
+
+#[derive(Debug, Parser)]
+struct TestCommand {
+    #[command(flatten)]
+    settings: Settings,
+    #[command(flatten)]
+    log: LogSettings,
+}
+
+/// Flags beside a database; the twins in the environment are taken away, so that nothing ambient is read.
+fn parse(flags: &[&str]) -> Result<Settings, clap::Error> {
+    let command = TestCommand::command().mut_args(|argument| argument.env(None::<&str>));
+    let arguments = ["test", "--database-url", "postgres://operator:secret@db/paperclip"]
+        .iter()
+        .chain(flags);
+    let matches = command.try_get_matches_from(arguments)?;
+    Ok(<TestCommand as clap::FromArgMatches>::from_arg_matches(&matches)?.settings)
+}
+
+/// The first line of the refusal: the sentence.
+fn refusal(flags: &[&str]) -> String {
+    parse(flags)
+        .unwrap_err()
+        .to_string()
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .to_owned()
+}
+
+#[test]
+fn defaults_are_those_of_the_documentation() {
+    let settings = parse(&[]).unwrap();
+
+    assert_eq!(settings.database.mode, Mode::Standalone);
+    assert_eq!(settings.identity.cluster_id, None);
+    assert_eq!(settings.identity.installation, "default");
+    assert_eq!(settings.identity.namespaces, [""; 0]);
+    assert_eq!(settings.endings.run_kinds, ["batch/v1/Job".parse().unwrap()]);
+    assert_eq!(settings.endings.foreign_grace, Duration::from_secs(15 * 60));
+    assert_eq!(settings.endings.sources().len(), 5);
+    assert_eq!(settings.pace.sweep_interval, Duration::from_secs(30));
+    assert_eq!(settings.pace.resync_interval, Duration::from_secs(600));
+    assert_eq!(settings.pace.watch_timeout, Duration::from_secs(55));
+    assert_eq!(settings.pace.flush_interval, Duration::from_millis(5));
+    assert_eq!(settings.pace.flush_rows, 200);
+    assert_eq!(settings.pace.leadership_expiry, Duration::from_secs(15));
+    assert_eq!(settings.pace.drain_timeout, Duration::from_secs(10));
+    assert_eq!(settings.listen.to_string(), "0.0.0.0:8080");
+}
+
+#[test]
+fn every_flag_has_its_twin_in_the_environment() {
+    for argument in TestCommand::command().get_arguments() {
+        let name = argument.get_id().as_str();
+        let expected = match name {
+            "help" | "version" | "kubeconfig" => continue,
+            "database_url" => "DATABASE_URL".to_owned(),
+            _ => format!("ENVIRONMENT_OPERATOR_{}", name.to_uppercase()),
+        };
+        assert_eq!(
+            argument.get_env().and_then(|twin| twin.to_str()),
+            Some(expected.as_str()),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn foreign_leases_end_standalone_and_are_reported_attached_unless_told_otherwise() {
+    let endings = parse(&[]).unwrap().endings;
+    assert_eq!(endings.foreign_leases(Mode::Standalone), ForeignLeases::End);
+    assert_eq!(endings.foreign_leases(Mode::Attached), ForeignLeases::Report);
+
+    let endings = parse(&["--foreign-leases", "ignore"]).unwrap().endings;
+    assert_eq!(endings.foreign_leases(Mode::Standalone), ForeignLeases::Ignore);
+}
+
+#[test]
+fn lists_are_separated_by_commas() {
+    let settings = parse(&[
+        "--namespaces=team-a,team-b",
+        "--run-kinds=v1/Pod,argoproj.io/v1alpha1/Workflow",
+        "--notice-by=sweep",
+    ])
+    .unwrap();
+
+    assert_eq!(settings.identity.namespaces, ["team-a", "team-b"]);
+    assert_eq!(settings.endings.run_kinds[0].api_version(), "v1");
+    assert_eq!(
+        settings.endings.run_kinds[1].to_string(),
+        "argoproj.io/v1alpha1/Workflow"
+    );
+    assert_eq!(settings.endings.sources(), BTreeSet::from([NoticeSource::Sweep]));
+}
+
+#[test]
+fn a_run_kind_matches_by_group_and_kind_whatever_the_version() {
+    let workflow: RunKind = "argoproj.io/v1alpha1/Workflow".parse().unwrap();
+    assert!(workflow.matches("argoproj.io/v1", "Workflow"));
+    assert!(!workflow.matches("v1", "Workflow"));
+    assert!(!workflow.matches("argoproj.io/v1alpha1", "CronWorkflow"));
+
+    let pod: RunKind = "v1/Pod".parse().unwrap();
+    assert!(pod.matches("v1", "Pod"));
+    assert!(!pod.matches("metrics.k8s.io/v1", "Pod"));
+}
+
+#[test]
+fn every_bad_value_is_refused_with_one_sentence_that_says_what_to_write() {
+    const DURATION: &str = "write a whole number and a unit (ms, s, m or h), as in 5ms, 30s or 10m, from 1ms to 720h";
+    const KIND: &str = "write group/version/Kind, or version/Kind for the core group, as in batch/v1/Job or v1/Pod";
+    const NAMESPACES: &str = "write names of namespaces with commas between them, as in team-a,team-b; leave the \
+                              setting away for all namespaces";
+    const NAME: &str = "write 1 to 63 letters, digits, hyphens, underscores or dots";
+    for (flag, value, placeholder, sentence) in [
+        ("--sweep-interval", "30", "DURATION", DURATION),
+        ("--sweep-interval", "0s", "DURATION", DURATION),
+        ("--sweep-interval", "1.5s", "DURATION", DURATION),
+        ("--resync-interval", "s", "DURATION", DURATION),
+        ("--foreign-grace", "721h", "DURATION", DURATION),
+        ("--flush-interval", "99999999999999999999ms", "DURATION", DURATION),
+        (
+            "--watch-timeout",
+            "61s",
+            "DURATION",
+            "write 1s to 60s, in whole seconds",
+        ),
+        (
+            "--watch-timeout",
+            "500ms",
+            "DURATION",
+            "write 1s to 60s, in whole seconds",
+        ),
+        ("--leadership-expiry", "2s", "DURATION", "write 3s or more"),
+        ("--flush-rows", "0", "ROWS", "write a whole number from 1 to 10000"),
+        ("--run-kinds", "Job", "KINDS", KIND),
+        ("--run-kinds", "batch/v1/job", "KINDS", KIND),
+        ("--run-kinds", "/v1/Pod", "KINDS", KIND),
+        ("--namespaces", "", "NAMESPACES", NAMESPACES),
+        ("--namespaces", "Team", "NAMESPACES", NAMESPACES),
+        ("--installation", "", "NAME", NAME),
+        ("--cluster-id", "a b", "ID", NAME),
+    ] {
+        assert_eq!(
+            refusal(&[&format!("{flag}={value}")]),
+            format!("error: invalid value '{value}' for '{flag} <{placeholder}>': {sentence}")
+        );
+    }
+    assert_eq!(
+        refusal(&["--mode=detached"]),
+        "error: invalid value 'detached' for '--mode <MODE>'"
+    );
+    assert_eq!(
+        refusal(&["--notice-by=runs,fax"]),
+        "error: invalid value 'fax' for '--notice-by <SOURCES>'"
+    );
+    assert!(refusal(&["--log=environment_operator=loud"]).contains("write a level (error, warn, info, debug, trace)"));
+}
+
+#[test]
+fn no_way_of_printing_the_settings_shows_the_database_s_password() {
+    for url in [
+        "postgres://operator:hunter2@db:5433/paperclip",
+        "postgres://operator:hunter2%40x@db:5433/paperclip?sslmode=require",
+        "postgres://db:5433/paperclip?user=operator&password=hunter2",
+        "postgres://db:5433/paperclip?password=a@hunter2",
+    ] {
+        let url: DatabaseUrl = url.parse().unwrap();
+        assert_eq!(format!("{url}"), "db:5433/paperclip");
+        assert_eq!(format!("{url:?}"), "DatabaseUrl(db:5433/paperclip)");
+    }
+    for url in [
+        "hunter2",
+        "postgres://operator:hunter2?@db/paperclip",
+        "postgres://operator:hunter2@db:port/paperclip",
+    ] {
+        let url: DatabaseUrl = url.parse().unwrap();
+        assert!(!format!("{url} {url:?}").contains("hunter2"), "{url}");
+    }
+    assert!(!format!("{:?}", parse(&[]).unwrap()).contains("secret"));
+}
+
+#[test]
+fn help_never_shows_the_database_s_url() {
+    let command = TestCommand::command();
+    let database = command
+        .get_arguments()
+        .find(|argument| argument.get_id() == "database_url")
+        .unwrap();
+    assert!(database.is_hide_env_values_set());
+}

@@ -1,0 +1,226 @@
+//! `/metrics`, `/healthz` and `/readyz`.
+//!
+//! Alive means that the server answers. Ready is the truth about what the process needs: feeds listed and fresh, the
+//! database reachable, leadership known; a follower is ready too, for it is warm.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tokio::net::TcpListener;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::metrics::{CONTENT_TYPE, Metrics};
+
+/// What readiness says of leadership.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeadershipReport {
+    /// Nothing has been heard from the leadership's row, or not for too long.
+    Unknown,
+    /// This replica leads.
+    Leading {
+        /// The epoch of its leadership.
+        epoch: i64,
+    },
+    /// Another replica leads.
+    Following,
+}
+
+/// Where every part of the process reports how it is; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Health {
+    readiness: Arc<Mutex<Readiness>>,
+}
+
+impl Health {
+    /// Nothing listed, nothing reached, nothing known. A feed that has heard nothing for `stale_after` is stale.
+    pub fn new(stale_after: Duration) -> Self {
+        let readiness = Readiness {
+            stale_after,
+            feeds: BTreeMap::new(),
+            database: Err("not connected yet".into()),
+            leadership: LeadershipReport::Unknown,
+        };
+        Self {
+            readiness: Arc::new(Mutex::new(readiness)),
+        }
+    }
+
+    /// Announces a feed: from here on readiness needs it.
+    pub fn expect_feed(&self, kind: &str) {
+        self.lock().feeds.entry(kind.into()).or_default();
+    }
+
+    /// The feed has a complete list of its kind.
+    pub fn feed_listed(&self, kind: &str) {
+        let heard = Some(Instant::now());
+        self.lock().feeds.insert(
+            kind.into(),
+            Feed {
+                listed: true,
+                heard,
+                trouble: None,
+            },
+        );
+    }
+
+    /// The feed has heard from the server: an event, a bookmark, the orderly end of a watch.
+    pub fn feed_heard(&self, kind: &str) {
+        let mut readiness = self.lock();
+        let feed = readiness.feeds.entry(kind.into()).or_default();
+        feed.heard = Some(Instant::now());
+        feed.trouble = None;
+    }
+
+    /// The feed's list or watch failed; `sentence` says how.
+    pub fn feed_failed(&self, kind: &str, sentence: impl Into<String>) {
+        self.lock().feeds.entry(kind.into()).or_default().trouble = Some(sentence.into());
+    }
+
+    /// The last answer of the database, or a sentence on why there was none.
+    pub fn set_database(&self, state: Result<(), String>) {
+        self.lock().database = state;
+    }
+
+    /// What is known of leadership.
+    pub fn set_leadership(&self, state: LeadershipReport) {
+        self.lock().leadership = state;
+    }
+
+    /// What keeps the process from being ready, a sentence each; empty when it is ready.
+    pub fn missing(&self) -> Vec<String> {
+        self.lock().missing(Instant::now())
+    }
+
+    /// Writes the feeds' freshness into their gauge.
+    fn measure(&self, metrics: &Metrics) {
+        let now = Instant::now();
+        for (kind, feed) in &self.lock().feeds {
+            if let Some(heard) = feed.heard {
+                metrics.set_feed_freshness(kind, now.duration_since(heard));
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Readiness> {
+        // Each setter writes whole values, so what a panicking thread left behind can be read.
+        self.readiness.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[derive(Debug)]
+struct Readiness {
+    stale_after: Duration,
+    feeds: BTreeMap<String, Feed>,
+    database: Result<(), String>,
+    leadership: LeadershipReport,
+}
+
+#[derive(Debug, Default)]
+struct Feed {
+    listed: bool,
+    heard: Option<Instant>,
+    trouble: Option<String>,
+}
+
+impl Readiness {
+    fn missing(&self, now: Instant) -> Vec<String> {
+        let mut missing = Vec::new();
+        if self.feeds.is_empty() {
+            missing.push("feeds: not started yet".into());
+        }
+        for (kind, feed) in &self.feeds {
+            if let Some(problem) = feed.problem(now, self.stale_after) {
+                missing.push(format!("feed {kind}: {problem}"));
+            }
+        }
+        if let Err(sentence) = &self.database {
+            missing.push(format!("database: {sentence}"));
+        }
+        if self.leadership == LeadershipReport::Unknown {
+            missing.push("leadership: unknown".into());
+        }
+        missing
+    }
+}
+
+impl Feed {
+    fn problem(&self, now: Instant, stale_after: Duration) -> Option<String> {
+        let silence = self.heard.map(|heard| now.duration_since(heard));
+        let problem = match silence {
+            _ if !self.listed => "not listed yet".to_owned(),
+            Some(silence) if silence > stale_after => format!("nothing heard for {} s", silence.as_secs()),
+            _ => return None,
+        };
+        match &self.trouble {
+            Some(trouble) => Some(format!("{problem}: {trouble}")),
+            None => Some(problem),
+        }
+    }
+}
+
+impl fmt::Display for LeadershipReport {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown => formatter.write_str("unknown"),
+            Self::Leading { epoch } => write!(formatter, "leading in epoch {epoch}"),
+            Self::Following => formatter.write_str("following"),
+        }
+    }
+}
+
+/// Serves until `stop`; answers what is in flight.
+///
+/// # Errors
+///
+/// Those of the listening socket.
+pub async fn serve(
+    listener: TcpListener,
+    health: Health,
+    metrics: Arc<Metrics>,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
+    axum::serve(listener, router(health, metrics))
+        .with_graceful_shutdown(stop.cancelled_owned())
+        .await
+}
+
+fn router(health: Health, metrics: Arc<Metrics>) -> Router {
+    Router::new()
+        .route("/healthz", get(async || "alive\n"))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(render_metrics))
+        .with_state((health, metrics))
+}
+
+async fn readyz(State((health, _)): State<(Health, Arc<Metrics>)>) -> Response {
+    let missing = health.missing();
+    if missing.is_empty() {
+        let leadership = health.lock().leadership;
+        (StatusCode::OK, format!("ready, {leadership}\n")).into_response()
+    } else {
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("not ready\n{}\n", missing.join("\n")),
+        )
+            .into_response()
+    }
+}
+
+async fn render_metrics(State((health, metrics)): State<(Health, Arc<Metrics>)>) -> Response {
+    health.measure(&metrics);
+    match metrics.encode() {
+        Ok(text) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,110 @@
+use super::*;
+
+const STALE_AFTER: Duration = Duration::from_secs(110);
+
+fn healthy() -> Health {
+    let health = Health::new(STALE_AFTER);
+    health.feed_listed("Environment");
+    health.feed_listed("EnvironmentLease");
+    health.set_database(Ok(()));
+    health.set_leadership(LeadershipReport::Leading { epoch: 3 });
+    health
+}
+
+/// Asks the real router over a real socket; returns status line and body.
+async fn ask(health: &Health, path: &str) -> (String, String) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let stop = CancellationToken::new();
+    let server = tokio::spawn(serve(listener, health.clone(), Arc::new(Metrics::new()), stop.clone()));
+    let mut connection = tokio::net::TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+    connection.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).await.unwrap();
+    stop.cancel();
+    server.await.unwrap().unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.lines().next().unwrap().to_owned(), body.to_owned())
+}
+
+#[tokio::test]
+async fn a_new_process_is_alive_but_not_ready_and_says_all_that_is_missing() {
+    let health = Health::new(STALE_AFTER);
+
+    assert_eq!(
+        ask(&health, "/healthz").await,
+        ("HTTP/1.1 200 OK".into(), "alive\n".into())
+    );
+    let (status, body) = ask(&health, "/readyz").await;
+    assert_eq!(status, "HTTP/1.1 503 Service Unavailable");
+    assert_eq!(
+        body,
+        "not ready\nfeeds: not started yet\ndatabase: not connected yet\nleadership: unknown\n"
+    );
+}
+
+#[tokio::test]
+async fn a_leader_and_a_follower_are_ready() {
+    let health = healthy();
+    assert_eq!(
+        ask(&health, "/readyz").await,
+        ("HTTP/1.1 200 OK".into(), "ready, leading in epoch 3\n".into())
+    );
+
+    health.set_leadership(LeadershipReport::Following);
+    assert_eq!(
+        ask(&health, "/readyz").await,
+        ("HTTP/1.1 200 OK".into(), "ready, following\n".into())
+    );
+}
+
+#[test]
+fn a_feed_that_was_announced_is_missing_until_it_has_listed() {
+    let health = healthy();
+    health.expect_feed("Job");
+    assert_eq!(health.missing(), ["feed Job: not listed yet"]);
+
+    health.feed_failed("Job", "jobs.batch is forbidden");
+    assert_eq!(health.missing(), ["feed Job: not listed yet: jobs.batch is forbidden"]);
+
+    health.feed_listed("Job");
+    assert_eq!(health.missing(), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_feed_is_stale_until_it_hears_again() {
+    let health = healthy();
+    tokio::time::advance(STALE_AFTER).await;
+    assert_eq!(health.missing(), [""; 0]);
+
+    health.feed_heard("Environment");
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert_eq!(health.missing(), ["feed EnvironmentLease: nothing heard for 111 s"]);
+
+    health.feed_heard("EnvironmentLease");
+    assert_eq!(health.missing(), [""; 0]);
+}
+
+#[test]
+fn an_unreachable_database_is_named_with_its_reason() {
+    let health = healthy();
+    health.set_database(Err("connection refused".into()));
+    assert_eq!(health.missing(), ["database: connection refused"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn freshness_is_measured_when_the_metrics_are_read() {
+    let health = healthy();
+    let metrics = Metrics::new();
+    tokio::time::advance(Duration::from_secs(7)).await;
+    health.measure(&metrics);
+
+    let text = metrics.encode().unwrap();
+    assert!(
+        text.contains(r#"environment_operator_feed_freshness_seconds{kind="Environment"} 7.0"#),
+        "{text}"
+    );
+}

@@ -1,0 +1,9 @@
+//! The process around the controller: settings, logs, metrics, health, leadership, shutdown.
+
+pub mod configuration;
+pub mod health;
+pub mod metrics;
+pub mod telemetry;
+
+/// The name under which the process shows itself: field manager, user agent, application name in Postgres.
+pub const NAME: &str = "environment-operator";
