@@ -91,7 +91,11 @@ pub struct EnvironmentSpec {
     #[schemars(range(min = 1, max = i32::MAX))]
     pub max_active_leases: Option<i32>,
     /// Data of your own, kept beside the environment in the database: any JSON object of at most 64 members and 32 KiB.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "super::json::free_object",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub metadata: Option<FreeObject>,
 }
 
@@ -179,7 +183,11 @@ pub struct SandboxSpec {
     pub provider: String,
     /// What the provider wants to know, in its own keys: any JSON object of at most 64 members and 32 KiB. The key provider
     /// is not among them.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "super::json::free_object",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub config: Option<FreeObject>,
 }
 
@@ -196,7 +204,11 @@ pub struct PluginSpec {
     #[x_kube(validation = plugin_word("driverKey"))]
     pub driver_key: String,
     /// What the plugin's driver wants to know: any JSON object of at most 64 members and 32 KiB.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "super::json::free_object",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub driver_config: Option<FreeObject>,
 }
 

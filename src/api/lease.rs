@@ -113,7 +113,11 @@ pub struct EnvironmentLeaseSpec {
     #[schemars(range(min = 0, max = 2_592_000))]
     pub ttl_seconds_after_finished: i32,
     /// Data of your own, kept beside the lease in the database: any JSON object of at most 64 members and 32 KiB.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "super::json::free_object",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub metadata: Option<FreeObject>,
 }
 
@@ -252,7 +256,11 @@ pub struct EnvironmentLeaseStatus {
     pub fencing_token: Option<i64>,
     /// What the run needs to know of its environment: id, name, driver and leaseId; over SSH also remoteCwd, host, port and
     /// username.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "super::json::free_object",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub context: Option<FreeObject>,
     /// The generation of the spec that this status speaks of.
     #[serde(skip_serializing_if = "Option::is_none")]

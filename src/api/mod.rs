@@ -2,18 +2,21 @@
 
 mod condition;
 mod environment;
+mod json;
 mod lease;
 mod named;
 mod reason;
 mod rules;
 mod schema;
 mod timestamp;
+mod validation;
 
 pub use condition::{Condition, ConditionStatus, ConditionType};
 pub use environment::{
     CanonicalRef, Driver, Environment, EnvironmentPhase, EnvironmentSpec, EnvironmentStatus, PluginSpec, Probe,
     SandboxSpec, SecretKeyRef, SshSpec,
 };
+pub use json::decode_json;
 pub use lease::{
     EnvironmentLease, EnvironmentLeaseSpec, EnvironmentLeaseStatus, EnvironmentRef, LeasePhase, LeasePolicy,
     LeasedEnvironment, LeasedRun, ObjectRef, RunRef,
@@ -21,6 +24,7 @@ pub use lease::{
 pub use reason::Reason;
 pub use schema::{crd_yaml, crds, crds_yaml};
 pub use timestamp::Timestamp;
+pub use validation::{FREE_OBJECT_BYTES, FREE_OBJECT_DEPTH, INDEXED_TEXT_BYTES, validate, validate_lease};
 
 /// API group of both kinds.
 pub const GROUP: &str = "paperclip.ing";

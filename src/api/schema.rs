@@ -52,8 +52,11 @@ fn finish(schema: &mut JSONSchemaProps) {
     schema.title = None; // the kind stands in the definition's names already
     // Paragraphs are wrapped by whoever shows them.
     schema.description = schema.description.take().map(|text| text.replace('\n', " "));
-    if schema.format.as_deref() == Some("uuid") {
-        canonical_uuid(schema);
+    match schema.format.as_deref() {
+        Some("uuid") => canonical_uuid(schema),
+        // The range says it; a format would be answered with a second message.
+        Some("int32" | "int64") => schema.format = None,
+        _ => {}
     }
     if matches!(schema.additional_properties, Some(JSONSchemaPropsOrBool::Bool(true))) {
         free_object(schema);
@@ -84,9 +87,11 @@ fn canonical_uuid(schema: &mut JSONSchemaProps) {
         });
 }
 
-/// A map of any values loses what is nested in them, unless unknown fields are preserved.
+/// A map of any values loses what is nested in them, unless unknown fields are preserved. It is one value: without
+/// `atomic` the API server would keep an account of the owners of every member, as large and as deep as the object.
 fn free_object(schema: &mut JSONSchemaProps) {
     schema.additional_properties = None;
     schema.x_kubernetes_preserve_unknown_fields = Some(true);
+    schema.x_kubernetes_map_type = Some("atomic".to_owned());
     schema.max_properties = Some(FREE_OBJECT_MEMBERS);
 }
