@@ -4,7 +4,6 @@
 //! database reachable, leadership known; a follower is ready too, for it is warm.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,21 +16,8 @@ use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::leadership::LeadershipState;
 use super::metrics::{CONTENT_TYPE, Metrics};
-
-/// What readiness says of leadership.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LeadershipReport {
-    /// Nothing has been heard from the leadership's row, or not for too long.
-    Unknown,
-    /// This replica leads.
-    Leading {
-        /// The epoch of its leadership.
-        epoch: i64,
-    },
-    /// Another replica leads.
-    Following,
-}
 
 /// Where every part of the process reports how it is; cheap to clone.
 #[derive(Clone, Debug)]
@@ -46,7 +32,7 @@ impl Health {
             stale_after,
             feeds: BTreeMap::new(),
             database: Err("not connected yet".into()),
-            leadership: LeadershipReport::Unknown,
+            leadership: LeadershipState::Unknown,
         };
         Self {
             readiness: Arc::new(Mutex::new(readiness)),
@@ -90,7 +76,7 @@ impl Health {
     }
 
     /// What is known of leadership.
-    pub fn set_leadership(&self, state: LeadershipReport) {
+    pub fn set_leadership(&self, state: LeadershipState) {
         self.lock().leadership = state;
     }
 
@@ -120,7 +106,7 @@ struct Readiness {
     stale_after: Duration,
     feeds: BTreeMap<String, Feed>,
     database: Result<(), String>,
-    leadership: LeadershipReport,
+    leadership: LeadershipState,
 }
 
 #[derive(Debug, Default)]
@@ -144,8 +130,12 @@ impl Readiness {
         if let Err(sentence) = &self.database {
             missing.push(format!("database: {sentence}"));
         }
-        if self.leadership == LeadershipReport::Unknown {
-            missing.push("leadership: unknown".into());
+        match self.leadership {
+            LeadershipState::Unknown => missing.push("leadership: unknown".into()),
+            LeadershipState::Lapsed { epoch } => {
+                missing.push(format!("leadership: epoch {epoch} was not renewed in time"))
+            }
+            LeadershipState::Following | LeadershipState::Leading { .. } => {}
         }
         missing
     }
@@ -162,16 +152,6 @@ impl Feed {
         match &self.trouble {
             Some(trouble) => Some(format!("{problem}: {trouble}")),
             None => Some(problem),
-        }
-    }
-}
-
-impl fmt::Display for LeadershipReport {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unknown => formatter.write_str("unknown"),
-            Self::Leading { epoch } => write!(formatter, "leading in epoch {epoch}"),
-            Self::Following => formatter.write_str("following"),
         }
     }
 }
@@ -203,8 +183,7 @@ fn router(health: Health, metrics: Arc<Metrics>) -> Router {
 async fn readyz(State((health, _)): State<(Health, Arc<Metrics>)>) -> Response {
     let missing = health.missing();
     if missing.is_empty() {
-        let leadership = health.lock().leadership;
-        (StatusCode::OK, format!("ready, {leadership}\n")).into_response()
+        (StatusCode::OK, "ready\n").into_response()
     } else {
         (
             StatusCode::SERVICE_UNAVAILABLE,

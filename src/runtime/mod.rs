@@ -2,7 +2,9 @@
 
 pub mod configuration;
 pub mod health;
+pub mod leadership;
 pub mod metrics;
+pub mod shutdown;
 pub mod telemetry;
 
 /// The name under which the process shows itself: field manager, user agent, application name in Postgres.

@@ -7,7 +7,7 @@ fn healthy() -> Health {
     health.feed_listed("Environment");
     health.feed_listed("EnvironmentLease");
     health.set_database(Ok(()));
-    health.set_leadership(LeadershipReport::Leading { epoch: 3 });
+    health.set_leadership(LeadershipState::Leading { epoch: 3 });
     health
 }
 
@@ -51,13 +51,13 @@ async fn a_leader_and_a_follower_are_ready() {
     let health = healthy();
     assert_eq!(
         ask(&health, "/readyz").await,
-        ("HTTP/1.1 200 OK".into(), "ready, leading in epoch 3\n".into())
+        ("HTTP/1.1 200 OK".into(), "ready\n".into())
     );
 
-    health.set_leadership(LeadershipReport::Following);
+    health.set_leadership(LeadershipState::Following);
     assert_eq!(
         ask(&health, "/readyz").await,
-        ("HTTP/1.1 200 OK".into(), "ready, following\n".into())
+        ("HTTP/1.1 200 OK".into(), "ready\n".into())
     );
 }
 
@@ -107,4 +107,11 @@ async fn freshness_is_measured_when_the_metrics_are_read() {
         text.contains(r#"environment_operator_feed_freshness_seconds{kind="Environment"} 7.0"#),
         "{text}"
     );
+}
+
+#[test]
+fn a_leader_that_could_not_renew_is_not_ready() {
+    let health = healthy();
+    health.set_leadership(LeadershipState::Lapsed { epoch: 3 });
+    assert_eq!(health.missing(), ["leadership: epoch 3 was not renewed in time"]);
 }

@@ -1,0 +1,231 @@
+//! Leadership: keeps trying to hold the one row in Postgres that lets a replica write.
+//!
+//! The row's expiry is judged by the database's clock; this process only has to stop before it, so it counts on its own
+//! monotonic clock from *before* each request was sent, less a margin. What is published here is an offer to work, never
+//! the proof: each transaction proves its epoch by itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::health::Health;
+use super::metrics::Metrics;
+use crate::store::{Leader, StoreError};
+
+mod standing;
+
+use standing::{Event, Standing};
+
+/// Who leads, as far as this replica knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeadershipState {
+    /// The row could not be read yet, or not any more.
+    Unknown,
+    /// Another replica leads.
+    Following,
+    /// This replica leads.
+    Leading {
+        /// The epoch of its term.
+        epoch: i64,
+    },
+    /// This replica led until it could not renew its term. It grants and ends nothing, but it may still tell claims that
+    /// wait that the store cannot be reached.
+    Lapsed {
+        /// The epoch of its last term.
+        epoch: i64,
+    },
+}
+
+/// What the rest of the process sees of leadership; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Leadership {
+    state: watch::Receiver<LeadershipState>,
+    leader: watch::Receiver<Option<Leader>>,
+    deposed: watch::Sender<i64>,
+}
+
+impl Leadership {
+    /// The state, with a notice of each change.
+    pub fn state(&self) -> watch::Receiver<LeadershipState> {
+        self.state.clone()
+    }
+
+    /// The proof that a batch shows, while this replica leads; with a notice of each change.
+    pub fn leader(&self) -> watch::Receiver<Option<Leader>> {
+        self.leader.clone()
+    }
+
+    /// A batch of this epoch found another leader: the term is over. A notice of an older term changes nothing.
+    pub fn deposed(&self, epoch: i64) {
+        self.deposed.send_if_modified(|latest| {
+            let newer = epoch > *latest;
+            if newer {
+                *latest = epoch;
+            }
+            newer
+        });
+    }
+}
+
+/// What the loop asks of the leadership's row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Begin a term if nobody's runs. Answered with the new term, or `None`.
+    Acquire,
+    /// Prolong the term. Answered with it, or `None` if another one runs.
+    Renew(Leader),
+    /// End the term at once, for a follower to begin its own. The answer is not read.
+    Release(Leader),
+}
+
+/// The loop behind [`Leadership`].
+#[derive(Debug)]
+pub struct Campaign {
+    expiry: Duration,
+    standing: Standing,
+    state: watch::Sender<LeadershipState>,
+    leader: watch::Sender<Option<Leader>>,
+    deposed: watch::Receiver<i64>,
+    health: Health,
+    metrics: Arc<Metrics>,
+}
+
+/// How long a stopping leader waits for its row to be given up; a lost release costs the followers one expiry.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
+
+impl Campaign {
+    /// A loop that has asked nothing yet, and its handle. `expiry` is that of the row.
+    pub fn new(expiry: Duration, health: Health, metrics: Arc<Metrics>) -> (Self, Leadership) {
+        let (state, state_receiver) = watch::channel(LeadershipState::Unknown);
+        let (leader, leader_receiver) = watch::channel(None);
+        let (deposed, deposed_receiver) = watch::channel(0);
+        let leadership = Leadership {
+            state: state_receiver,
+            leader: leader_receiver,
+            deposed,
+        };
+        let standing = Standing::Unknown;
+        (
+            Self {
+                expiry,
+                standing,
+                state,
+                leader,
+                deposed: deposed_receiver,
+                health,
+                metrics,
+            },
+            leadership,
+        )
+    }
+
+    /// Acquires, renews and acquires again until `stop`, then gives up the term. `ask` does one request; it is dropped
+    /// when its answer would come too late.
+    pub async fn run<Asked>(mut self, ask: impl Fn(Request) -> Asked, stop: CancellationToken)
+    where
+        Asked: Future<Output = Result<Option<Leader>, StoreError>>,
+    {
+        let mut pause = Duration::ZERO;
+        while self.wait(pause, &stop).await {
+            let asked_at = Instant::now();
+            let request = self
+                .standing
+                .leader()
+                .map_or(Request::Acquire, |leader| Request::Renew(leader.clone()));
+            let patience = self
+                .standing
+                .until()
+                .map_or(self.expiry / 3, |until| until.duration_since(asked_at));
+            let event = match timeout(patience, ask(request)).await {
+                Ok(Ok(Some(leader))) => Event::Held { leader, asked_at },
+                Ok(Ok(None)) => Event::Refused,
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "leadership could not be asked for");
+                    Event::Unreachable
+                }
+                Err(_) => {
+                    tracing::warn!("the answer about leadership did not come in time");
+                    Event::Unreachable
+                }
+            };
+            pause = self.pause_after(&event);
+            self.apply(event);
+        }
+        if let Some(leader) = self.standing.leader().cloned() {
+            // Nobody may use the term from here on, so it ends here before it ends there.
+            self.apply(Event::Refused);
+            match timeout(RELEASE_TIMEOUT, ask(Request::Release(leader))).await {
+                Ok(Ok(_)) => tracing::info!("leadership given up"),
+                Ok(Err(error)) => tracing::warn!(%error, "leadership could not be given up and will expire"),
+                Err(_) => tracing::warn!("leadership could not be given up in time and will expire"),
+            }
+        }
+    }
+
+    /// Waits for the next request, and steps down meanwhile when told so or when the term passes. `false`: stop.
+    async fn wait(&mut self, pause: Duration, stop: &CancellationToken) -> bool {
+        let next = Instant::now() + pause;
+        loop {
+            // A process that was stopped for a while wakes up here: its term may have passed meanwhile.
+            self.apply(Event::Passed);
+            let epoch = tokio::select! {
+                biased;
+                () = stop.cancelled() => return false,
+                Ok(()) = self.deposed.changed() => *self.deposed.borrow_and_update(),
+                () = sleep(next.saturating_duration_since(Instant::now())) => {
+                    self.apply(Event::Passed);
+                    return true;
+                }
+            };
+            self.apply(Event::Deposed { epoch });
+        }
+    }
+
+    /// A third of the expiry, so that two renewals may be lost; a fifteenth where there was no answer. Jitter keeps
+    /// followers that started together from asking together.
+    fn pause_after(&self, event: &Event) -> Duration {
+        let pause = if *event == Event::Unreachable {
+            self.expiry / 15
+        } else {
+            self.expiry / 3
+        };
+        pause.mul_f64(0.8 + 0.2 * random_fraction())
+    }
+
+    fn apply(&mut self, event: Event) {
+        let standing = std::mem::replace(&mut self.standing, Standing::Unknown);
+        self.standing = standing.next(event, self.expiry, Instant::now());
+        let state = self.standing.state();
+        // The leader first: whoever hears that this replica leads finds the proof.
+        let leader = self.standing.leader();
+        self.leader.send_if_modified(|published| {
+            let changed = published.as_ref() != leader;
+            if changed {
+                *published = leader.cloned();
+            }
+            changed
+        });
+        let changed = self
+            .state
+            .send_if_modified(|published| std::mem::replace(published, state) != state);
+        if changed {
+            tracing::info!(?state, "leadership changed");
+            self.health.set_leadership(state);
+            self.metrics
+                .set_leading(matches!(state, LeadershipState::Leading { .. }));
+        }
+    }
+}
+
+/// 0 to 1, from the random part of a version 4 uuid.
+fn random_fraction() -> f64 {
+    let [byte, ..] = *Uuid::new_v4().as_bytes();
+    f64::from(byte) / f64::from(u8::MAX)
+}
+
+#[cfg(test)]
+mod tests;
