@@ -8,9 +8,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 
 use super::telemetry::{self, LogFormat};
+use crate::store::Mode;
 
 mod duration;
 mod redacted;
@@ -51,17 +53,8 @@ pub struct DatabaseSettings {
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub database_url: DatabaseUrl,
     /// Who owns the origin's tables
-    #[arg(long, env = "ENVIRONMENT_OPERATOR_MODE", value_enum, default_value_t = Mode::Standalone)]
+    #[arg(long, env = "ENVIRONMENT_OPERATOR_MODE", value_parser = parse_mode(), default_value = "standalone")]
     pub mode: Mode,
-}
-
-/// Whose the origin's tables are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Mode {
-    /// The operator creates the origin's tables
-    Standalone,
-    /// The origin's server has created its tables; the operator alters none
-    Attached,
 }
 
 /// The cluster and the installation in it; together they name the leadership row and the objects' rows.
@@ -155,9 +148,6 @@ pub struct PaceSettings {
     /// How many requests fill a transaction, 1 to 10000
     #[arg(long, env = "ENVIRONMENT_OPERATOR_FLUSH_ROWS", value_name = "ROWS", default_value = "200", value_parser = parse_rows)]
     pub flush_rows: usize,
-    /// How long leadership lasts without renewal, at least 3s
-    #[arg(long, env = "ENVIRONMENT_OPERATOR_LEADERSHIP_EXPIRY", value_name = "DURATION", default_value = "15s", value_parser = duration::parse_expiry)]
-    pub leadership_expiry: Duration,
     /// How long a stopping process may take to finish what it has begun
     #[arg(long, env = "ENVIRONMENT_OPERATOR_DRAIN_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = duration::parse)]
     pub drain_timeout: Duration,
@@ -187,6 +177,21 @@ impl EndingSettings {
     pub fn sources(&self) -> BTreeSet<NoticeSource> {
         self.notice_by.iter().copied().collect()
     }
+}
+
+/// Reads the mode.
+pub fn parse_mode() -> impl TypedValueParser<Value = Mode> {
+    PossibleValuesParser::new([
+        PossibleValue::new("standalone").help("The operator creates the origin's tables"),
+        PossibleValue::new("attached").help("The origin's server has created its tables; the operator alters none"),
+    ])
+    .map(|text| {
+        if text == "attached" {
+            Mode::Attached
+        } else {
+            Mode::Standalone
+        }
+    })
 }
 
 /// Reads a name that becomes part of a primary key.

@@ -136,22 +136,24 @@ impl Campaign {
                 .standing
                 .leader()
                 .map_or(Request::Acquire, |leader| Request::Renew(leader.clone()));
-            let patience = self
+            let left = self
                 .standing
                 .until()
-                .map_or(self.expiry / 3, |until| until.duration_since(asked_at));
-            let event = match timeout(patience, ask(request)).await {
+                .map_or(Duration::MAX, |until| until.duration_since(asked_at));
+            let answer = tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                answer = timeout(left.min(self.expiry / 3), ask(request)) => answer,
+            };
+            let event = match answer {
                 Ok(Ok(Some(leader))) => Event::Held { leader, asked_at },
                 Ok(Ok(None)) => Event::Refused,
-                Ok(Err(error)) => {
-                    tracing::warn!(%error, "leadership could not be asked for");
-                    Event::Unreachable
-                }
-                Err(_) => {
-                    tracing::warn!("the answer about leadership did not come in time");
-                    Event::Unreachable
-                }
+                Ok(Err(error)) => self.unreachable(error.to_string()),
+                Err(_) => self.unreachable("no answer in time".into()),
             };
+            if event != Event::Unreachable {
+                self.health.set_database(Ok(()));
+            }
             pause = self.pause_after(&event);
             self.apply(event);
         }
@@ -164,6 +166,13 @@ impl Campaign {
                 Err(_) => tracing::warn!("leadership could not be given up in time and will expire"),
             }
         }
+    }
+
+    /// The loop asks every few seconds anyway, so readiness learns from it whether the database answers.
+    fn unreachable(&self, sentence: String) -> Event {
+        tracing::warn!(error = sentence, "leadership could not be asked for");
+        self.health.set_database(Err(sentence));
+        Event::Unreachable
     }
 
     /// Waits for the next request, and steps down meanwhile when told so or when the term passes. `false`: stop.

@@ -1,5 +1,6 @@
 //! The process around the controller: settings, logs, metrics, health, leadership, shutdown.
 
+pub mod client;
 pub mod configuration;
 pub mod health;
 pub mod leadership;

@@ -34,15 +34,6 @@ pub(super) fn parse_watch_timeout(text: &str) -> Result<Duration, String> {
     Ok(duration)
 }
 
-/// Reads the leadership's expiry: below three seconds a renewal every third of it would be lost in ordinary delays.
-pub(super) fn parse_expiry(text: &str) -> Result<Duration, String> {
-    let duration = parse(text)?;
-    if duration < Duration::from_secs(3) {
-        return Err("write 3s or more".into());
-    }
-    Ok(duration)
-}
-
 /// The longest duration in milliseconds: 30 days.
 const LONGEST: u64 = 30 * 24 * 3_600_000;
 

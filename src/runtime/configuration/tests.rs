@@ -47,7 +47,6 @@ fn defaults_are_those_of_the_documentation() {
     assert_eq!(settings.pace.watch_timeout, Duration::from_secs(55));
     assert_eq!(settings.pace.flush_interval, Duration::from_millis(5));
     assert_eq!(settings.pace.flush_rows, 200);
-    assert_eq!(settings.pace.leadership_expiry, Duration::from_secs(15));
     assert_eq!(settings.pace.drain_timeout, Duration::from_secs(10));
     assert_eq!(settings.listen.to_string(), "0.0.0.0:8080");
 }
@@ -135,7 +134,6 @@ fn every_bad_value_is_refused_with_one_sentence_that_says_what_to_write() {
             "DURATION",
             "write 1s to 60s, in whole seconds",
         ),
-        ("--leadership-expiry", "2s", "DURATION", "write 3s or more"),
         ("--flush-rows", "0", "ROWS", "write a whole number from 1 to 10000"),
         ("--run-kinds", "Job", "KINDS", KIND),
         ("--run-kinds", "batch/v1/job", "KINDS", KIND),

@@ -64,7 +64,10 @@ impl Row {
 
 /// A campaign against that row on paused time.
 fn campaign(row: &Row) -> (Leadership, CancellationToken, tokio::task::JoinHandle<()>) {
-    let health = Health::new(Duration::from_secs(110));
+    campaign_with_health(row, Health::new(Duration::from_secs(110)))
+}
+
+fn campaign_with_health(row: &Row, health: Health) -> (Leadership, CancellationToken, tokio::task::JoinHandle<()>) {
     let (campaign, leadership) = Campaign::new(EXPIRY, health, Arc::new(Metrics::new()));
     let stop = CancellationToken::new();
     let row = row.clone();
@@ -198,7 +201,9 @@ async fn a_process_that_stops_does_not_wait_for_a_database_that_is_silent() {
     let row = Row::answering([Answer::Held(1), Answer::Silent]);
     let (leadership, stop, running) = campaign(&row);
     reach(&leadership, LeadershipState::Leading { epoch: 1 }).await;
-    tokio::time::advance(EXPIRY / 3).await;
+    while row.asked().len() < 2 {
+        sleep(Duration::from_millis(10)).await;
+    }
 
     stop.cancel();
     timeout(RELEASE_TIMEOUT + Duration::from_millis(10), running)
@@ -248,4 +253,26 @@ async fn an_answer_that_took_longer_than_the_term_is_worth_nothing() {
         asked_at + EXPIRY,
     );
     assert_eq!(standing, Standing::Lapsed { epoch: 9 });
+}
+
+#[tokio::test(start_paused = true)]
+async fn readiness_learns_here_whether_the_database_answers() {
+    let row = Row::answering([Answer::Held(1), Answer::Down, Answer::Held(1)]);
+    let health = Health::new(Duration::from_secs(110));
+    let (leadership, _stop, _running) = campaign_with_health(&row, health.clone());
+    let database = || {
+        health
+            .missing()
+            .into_iter()
+            .find(|sentence| sentence.starts_with("database"))
+    };
+
+    reach(&leadership, LeadershipState::Leading { epoch: 1 }).await;
+    assert_eq!(database(), None);
+    for (asked, problem) in [(2, true), (3, false)] {
+        while row.asked().len() < asked {
+            sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(database().is_some(), problem, "{:?}", database());
+    }
 }
