@@ -1,1 +1,7 @@
-fn main() {}
+//! The binary: hands the command line to [`environment_operator::cli`] and its outcome to the shell.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    environment_operator::cli::main()
+}
