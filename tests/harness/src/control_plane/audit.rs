@@ -1,0 +1,128 @@
+//! The API server's audit log: who wrote what, so that a test can count writes.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+
+/// One request that was answered, as the API server recorded it (level Metadata).
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuditEvent {
+    /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete` or `deletecollection`.
+    pub verb: String,
+    /// The path and query of the request.
+    #[serde(rename = "requestURI")]
+    pub request_uri: String,
+    /// The client's own name for itself; empty if it sent none.
+    #[serde(default)]
+    pub user_agent: String,
+    /// What it was about; absent for a request outside of the API's resources.
+    pub object_ref: Option<AuditObject>,
+    /// How it was answered.
+    pub response_status: Option<AuditStatus>,
+    user: AuditUser,
+    impersonated_user: Option<AuditUser>,
+}
+
+/// The resource that a request was about.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct AuditObject {
+    /// Lower-case plural.
+    pub resource: String,
+    /// `status`, for example; empty for the object itself.
+    pub subresource: String,
+    /// Empty where the resource has no namespace.
+    pub namespace: String,
+    /// Empty for a list, and for a creation with `generateName`.
+    pub name: String,
+}
+
+/// The HTTP status of an answer.
+#[derive(Clone, Debug, Deserialize)]
+pub struct AuditStatus {
+    /// For example 200, 201, 404, 409.
+    pub code: u16,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct AuditUser {
+    username: String,
+}
+
+impl AuditEvent {
+    /// The user whose rights counted: the impersonated one, where there is one.
+    pub fn user(&self) -> &str {
+        &self.impersonated_user.as_ref().unwrap_or(&self.user).username
+    }
+
+    /// Whether it asked for a change (refused ones and dry runs included).
+    pub fn is_write(&self) -> bool {
+        !matches!(self.verb.as_str(), "get" | "list" | "watch" | "head" | "options")
+    }
+}
+
+/// The log of one control plane.
+///
+/// The API server writes an event before it completes the answer (blocking mode), so what a client has seen answered
+/// stands in the log.
+#[derive(Clone, Debug)]
+pub struct AuditLog {
+    pub(super) path: PathBuf,
+}
+
+/// A place in the log: events before it do not count.
+#[derive(Clone, Copy, Debug)]
+pub struct Mark(u64);
+
+impl AuditLog {
+    /// The end of the log as it is now.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn mark(&self) -> Result<Mark> {
+        let length = std::fs::metadata(&self.path)
+            .with_context(|| format!("read {}", self.path.display()))?
+            .len();
+        Ok(Mark(length))
+    }
+
+    /// All events after `mark`, in the order of their answers.
+    ///
+    /// # Errors
+    /// When the log cannot be read or a complete line of it is no event.
+    pub fn since(&self, mark: Mark) -> Result<Vec<AuditEvent>> {
+        use std::io::{Read, Seek, SeekFrom};
+        let mut file = std::fs::File::open(&self.path).with_context(|| format!("open {}", self.path.display()))?;
+        file.seek(SeekFrom::Start(mark.0))?;
+        let mut text = String::new();
+        file.read_to_string(&mut text)?;
+        // The last line may still be on its way.
+        let complete = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
+        complete
+            .lines()
+            .map(|line| serde_json::from_str(line).with_context(|| format!("read the audit event {line}")))
+            .collect()
+    }
+
+    /// The writes after `mark` that `counts` says yes to.
+    ///
+    /// ```no_run
+    /// # fn example(log: harness::control_plane::audit::AuditLog) -> anyhow::Result<()> {
+    /// let mark = log.mark()?;
+    /// // … the world rests …
+    /// let writes = log.writes(mark, |event| event.user() == "system:serviceaccount:paperclip:environment-operator")?;
+    /// assert!(writes.is_empty(), "{writes:#?}");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`AuditLog::since`].
+    pub fn writes(&self, mark: Mark, counts: impl Fn(&AuditEvent) -> bool) -> Result<Vec<AuditEvent>> {
+        let mut events = self.since(mark)?;
+        events.retain(|event| event.is_write() && counts(event));
+        Ok(events)
+    }
+}

@@ -1,0 +1,5 @@
+//! The harness tried on itself: whoever reads a red test of the operator has to know that the parts below it work.
+
+mod control_plane;
+mod guard;
+mod postgres;
