@@ -4,6 +4,7 @@ use std::io;
 
 use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 use super::configuration::LogSettings;
 
@@ -35,10 +36,12 @@ pub fn install(settings: &LogSettings) -> Result<(), String> {
 
 /// Checks a filter at the command line, so that a bad one is refused with the others.
 pub(super) fn parse_filter(text: &str) -> Result<String, String> {
-    match EnvFilter::try_new(text) {
-        Ok(_) => Ok(text.into()),
-        Err(error) => Err(format!(
-            "write a level (error, warn, info, debug, trace) or targets with levels, as in info,sqlx=warn: {error}"
-        )),
+    const SENTENCE: &str =
+        "write a level (off, error, warn, info, debug, trace) or targets with levels, as in info,sqlx=warn";
+    // A word alone would be taken for a target with every level, and a misspelt level would silence all the rest.
+    let misspelt = |part: &str| part.is_empty() || (!part.contains(['=', '[']) && part.parse::<LevelFilter>().is_err());
+    if text.split(',').any(misspelt) || EnvFilter::try_new(text).is_err() {
+        return Err(SENTENCE.into());
     }
+    Ok(text.into())
 }

@@ -156,7 +156,14 @@ fn every_bad_value_is_refused_with_one_sentence_that_says_what_to_write() {
         refusal(&["--notice-by=runs,fax"]),
         "error: invalid value 'fax' for '--notice-by <SOURCES>'"
     );
-    assert!(refusal(&["--log=environment_operator=loud"]).contains("write a level (error, warn, info, debug, trace)"));
+    for filter in ["inof", "", "info,environment_operator=loud"] {
+        let sentence = refusal(&[&format!("--log={filter}")]);
+        assert!(
+            sentence.ends_with("or targets with levels, as in info,sqlx=warn"),
+            "{sentence}"
+        );
+    }
+    assert!(parse(&["--log=off"]).is_ok() && parse(&["--log=warn,sqlx=debug"]).is_ok());
 }
 
 #[test]
