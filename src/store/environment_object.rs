@@ -1,10 +1,12 @@
 //! `environment_operator.environment_object`: what the operator remembers of each Environment object that it mirrors.
 
 use serde::Deserialize;
+use sqlx::FromRow;
+use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::environments::EnvironmentRow;
-use super::{Leader, Store, StoreError, spelling};
+use super::{Leader, Store, StoreError, column, spelling};
 use crate::api::Driver;
 
 /// A row of the table.
@@ -75,7 +77,7 @@ pub struct EnvironmentView {
     pub active_leases: i64,
 }
 
-/// Looks without locks.
+/// Looks without locks. The views stand in no particular order.
 ///
 /// # Errors
 /// Any category but `Deposed`: a deposed replica may look (`leading` tells).
@@ -84,9 +86,80 @@ pub async fn look(
     leader: &Leader,
     looks: &[EnvironmentLook],
 ) -> Result<Vec<EnvironmentView>, StoreError> {
-    let _ = (store, leader, looks);
-    unimplemented!("follows with the migrations")
+    let rows: Vec<Looked> = sqlx::query_as(LOOK)
+        .bind(&leader.cluster)
+        .bind(&leader.installation)
+        .bind(leader.epoch)
+        .bind(column(looks, |look| look.id))
+        .bind(column(looks, |look| look.namespace_uid))
+        .bind(column(looks, |look| look.company_id))
+        .bind(column(looks, |look| look.driver == Driver::Local))
+        .fetch_all(&store.pool)
+        .await?;
+    Ok(rows.into_iter().map(EnvironmentView::from).collect())
 }
+
+#[derive(FromRow)]
+struct Looked {
+    id: Uuid,
+    #[sqlx(try_from = "jiff_sqlx::Timestamp")]
+    now: jiff::Timestamp,
+    leading: bool,
+    recorded_company: Option<Uuid>,
+    company_exists: bool,
+    object: Option<Json<EnvironmentObjectRow>>,
+    environment: Option<Json<EnvironmentRow>>,
+    active_leases: i64,
+}
+
+impl From<Looked> for EnvironmentView {
+    fn from(row: Looked) -> Self {
+        Self {
+            id: row.id,
+            now: row.now,
+            leading: row.leading,
+            recorded_company: row.recorded_company,
+            company_exists: row.company_exists,
+            object: row.object.map(|Json(row)| row),
+            row: row.environment.map(|Json(row)| row),
+            active_leases: row.active_leases,
+        }
+    }
+}
+
+/// The row is the remembered one; a Local that is not remembered, or whose row went, has its company's.
+const LOOK: &str = r#"
+WITH term AS MATERIALIZED (
+  SELECT moment.now, EXISTS (
+    SELECT FROM environment_operator.lead
+    WHERE cluster = $1 AND installation = $2 AND epoch = $3 AND expires_at > moment.now
+  ) AS leading
+  FROM (SELECT clock_timestamp() AS now) AS moment
+),
+asked AS MATERIALIZED (
+  SELECT i.id, i.local, namespace.company_id AS recorded_company,
+    coalesce(object.company_id, namespace.company_id, i.company_id) AS company_id,
+    coalesce(remembered.id, local.id) AS environment_id
+  FROM unnest($4::uuid[], $5::uuid[], $6::uuid[], $7::bool[]) AS i(id, namespace_uid, company_id, local)
+  LEFT JOIN environment_operator.namespace ON namespace.cluster = $1 AND namespace.uid = i.namespace_uid
+  LEFT JOIN environment_operator.environment_object AS object ON object.id = i.id
+  LEFT JOIN public.environments AS remembered ON remembered.id = coalesce(object.environment_id, i.id)
+    AND remembered.company_id = coalesce(object.company_id, namespace.company_id, i.company_id)
+  LEFT JOIN public.environments AS local
+    ON i.local AND local.driver = 'local'
+    AND local.company_id = coalesce(object.company_id, namespace.company_id, i.company_id)
+)
+SELECT asked.id, term.now, term.leading, asked.recorded_company,
+  EXISTS (SELECT FROM public.companies WHERE companies.id = asked.company_id) AS company_exists,
+  to_jsonb(object) AS object, to_jsonb(environment) AS environment,
+  (
+    SELECT count(*) FROM public.environment_leases AS l
+    WHERE l.company_id = asked.company_id AND l.environment_id = asked.environment_id AND l.status = 'active'
+  ) AS active_leases
+FROM asked CROSS JOIN term
+LEFT JOIN environment_operator.environment_object AS object ON object.id = asked.id
+LEFT JOIN public.environments AS environment ON environment.id = asked.environment_id
+"#;
 
 /// What is remembered of an object that a complete list does not hold.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]

@@ -4,7 +4,9 @@
 //! key, so it waits for the batches in flight; a renewal does not change the key and waits for nothing. Therefore each batch
 //! of epoch n commits before the takeover to n + 1 commits, or changes nothing.
 
-use super::{Store, StoreError};
+use sqlx::PgConnection;
+
+use super::{Store, StoreError, cluster};
 
 /// Proof of leadership: what a batch shows inside its own transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,15 +27,55 @@ pub const TERM_SECONDS: u32 = 15;
 /// Tries to become leader: `Some` if nobody leads or the term of the one who did has passed.
 ///
 /// # Errors
-/// When the database cannot be asked; nothing has changed then, or the term begins unused and passes by itself.
+/// When the database cannot be asked, or (`Conflict`) batches of the former leader are still in flight.
 pub async fn acquire(
     store: &Store,
     cluster: &str,
     installation: &str,
     holder: &str,
 ) -> Result<Option<Leader>, StoreError> {
-    let _ = (store, cluster, installation, holder);
-    unimplemented!("follows with the migrations")
+    cluster::ensure(store, cluster).await?;
+    let first: Option<i64> = sqlx::query_scalar(
+        "INSERT INTO environment_operator.lead (cluster, installation, epoch, holder, expires_at)
+         VALUES ($1, $2, 1, $3, clock_timestamp() + make_interval(secs => $4))
+         ON CONFLICT DO NOTHING
+         RETURNING epoch",
+    )
+    .bind(cluster)
+    .bind(installation)
+    .bind(holder)
+    .bind(f64::from(TERM_SECONDS))
+    .fetch_optional(&store.pool)
+    .await?;
+    let epoch = match first {
+        Some(epoch) => Some(epoch),
+        // Waits for batches in flight, at most for the session's lock_timeout; the expiry is judged again after the wait.
+        None => {
+            sqlx::query_scalar(
+                "UPDATE environment_operator.lead
+                 SET epoch = epoch + 1, holder = $3, expires_at = clock_timestamp() + make_interval(secs => $4)
+                 WHERE cluster = $1 AND installation = $2 AND expires_at <= clock_timestamp()
+                 RETURNING epoch",
+            )
+            .bind(cluster)
+            .bind(installation)
+            .bind(holder)
+            .bind(f64::from(TERM_SECONDS))
+            .fetch_optional(&store.pool)
+            .await?
+        }
+    };
+    let Some(epoch) = epoch else { return Ok(None) };
+    let incarnation = sqlx::query_scalar("SELECT incarnation FROM environment_operator.cluster WHERE cluster = $1")
+        .bind(cluster)
+        .fetch_one(&store.pool)
+        .await?;
+    Ok(Some(Leader {
+        cluster: cluster.to_owned(),
+        installation: installation.to_owned(),
+        epoch,
+        incarnation,
+    }))
 }
 
 /// Prolongs the term by [`TERM_SECONDS`] from now. `false`: another one leads, step down.
@@ -41,8 +83,18 @@ pub async fn acquire(
 /// # Errors
 /// When the database cannot be asked: the term goes on until it passes.
 pub async fn renew(store: &Store, leader: &Leader, holder: &str) -> Result<bool, StoreError> {
-    let _ = (store, leader, holder);
-    unimplemented!("follows with the migrations")
+    let done = sqlx::query(
+        "UPDATE environment_operator.lead SET expires_at = clock_timestamp() + make_interval(secs => $5)
+         WHERE cluster = $1 AND installation = $2 AND holder = $3 AND epoch = $4",
+    )
+    .bind(&leader.cluster)
+    .bind(&leader.installation)
+    .bind(holder)
+    .bind(leader.epoch)
+    .bind(f64::from(TERM_SECONDS))
+    .execute(&store.pool)
+    .await?;
+    Ok(done.rows_affected() == 1)
 }
 
 /// Ends the term at once, so that a follower need not wait for its expiry.
@@ -50,6 +102,34 @@ pub async fn renew(store: &Store, leader: &Leader, holder: &str) -> Result<bool,
 /// # Errors
 /// When the database cannot be asked: the term passes by itself.
 pub async fn release(store: &Store, leader: &Leader, holder: &str) -> Result<(), StoreError> {
-    let _ = (store, leader, holder);
-    unimplemented!("follows with the migrations")
+    // No row is changed if another one leads already, and that is as good.
+    sqlx::query(
+        "UPDATE environment_operator.lead SET expires_at = clock_timestamp()
+         WHERE cluster = $1 AND installation = $2 AND holder = $3 AND epoch = $4",
+    )
+    .bind(&leader.cluster)
+    .bind(&leader.installation)
+    .bind(holder)
+    .bind(leader.epoch)
+    .execute(&store.pool)
+    .await?;
+    Ok(())
+}
+
+/// Proves the leadership inside a transaction of several statements, which it keeps from being overtaken.
+///
+/// # Errors
+/// [`StoreError::Deposed`] if another one leads.
+pub(crate) async fn prove(connection: &mut PgConnection, leader: &Leader) -> Result<(), StoreError> {
+    let epoch: Option<i64> = sqlx::query_scalar(
+        "SELECT epoch FROM environment_operator.lead
+         WHERE cluster = $1 AND installation = $2 AND epoch = $3
+         FOR KEY SHARE",
+    )
+    .bind(&leader.cluster)
+    .bind(&leader.installation)
+    .bind(leader.epoch)
+    .fetch_optional(connection)
+    .await?;
+    epoch.map(|_| ()).ok_or(StoreError::Deposed)
 }

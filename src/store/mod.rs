@@ -1,7 +1,7 @@
 //! Postgres: one file per table, each operation once and set-based, its SQL beside its function.
 //!
-//! - [`connect`], `migrate`: session connections that are safe to lead from, and the two owners' migrations
-//! - [`lead`], `cluster`: who may write, and in which incarnation of the cluster
+//! - [`connect`], [`migrate`]: session connections that are safe to lead from, and the two owners' migrations
+//! - [`lead`], [`cluster`]: who may write, and in which incarnation of the cluster
 //! - [`namespace`], [`environment_object`], [`lease_object`], `sweep`: what the operator remembers in its own schema
 //! - `companies`, [`environments`], [`environment_leases`], `heartbeat_runs`, `activity_log`: the origin's tables
 //! - [`spelling`]: how the tables spell what the API spells otherwise
@@ -9,6 +9,8 @@
 //! Rows leave the database as `to_jsonb(row)` and are read by `serde`: one way for a row that stands alone, that is one of
 //! several in a look, or that a newer origin has given columns of which nothing is known here.
 
+pub mod cluster;
+mod companies;
 pub mod connect;
 pub mod environment_leases;
 pub mod environment_object;
@@ -16,10 +18,12 @@ pub mod environments;
 pub mod error;
 pub mod lead;
 pub mod lease_object;
+pub mod migrate;
 pub mod namespace;
+mod references;
 pub mod spelling;
 
-pub use connect::{Mode, Store};
+pub use connect::{Mode, StartError, Store};
 pub use error::{Category, StoreError};
 pub use lead::Leader;
 pub use namespace::Settle;
@@ -47,4 +51,9 @@ pub struct Refusal {
     pub reason: crate::api::Reason,
     /// The sentence for a person.
     pub message: String,
+}
+
+/// One column of a set of rows, as `unnest` takes it.
+fn column<'a, T, C>(rows: &'a [T], value: impl FnMut(&'a T) -> C) -> Vec<C> {
+    rows.iter().map(value).collect()
 }

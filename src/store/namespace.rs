@@ -1,6 +1,11 @@
 //! `environment_operator.namespace`: which company a Namespace (by its uid) belongs to, decided once.
 
+use std::collections::HashMap;
+
+use sqlx::PgConnection;
 use uuid::Uuid;
+
+use super::{Leader, StoreError, column};
 
 /// Records a Namespace's company in the transaction that writes the Namespace's first row.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,4 +14,38 @@ pub struct Settle {
     pub namespace_uid: Uuid,
     /// Name of the Namespace.
     pub namespace: String,
+}
+
+/// Records the companies of Namespaces, each once, and says which Namespace (uid) has which company from then on.
+///
+/// A company that another one has recorded meanwhile stays.
+pub(crate) async fn settle(
+    connection: &mut PgConnection,
+    leader: &Leader,
+    settles: &[(&Settle, Uuid)],
+) -> Result<HashMap<Uuid, Uuid>, StoreError> {
+    if settles.is_empty() {
+        return Ok(HashMap::new());
+    }
+    sqlx::query(
+        "INSERT INTO environment_operator.namespace (cluster, uid, name, company_id)
+         SELECT $1, t.uid, t.name, t.company_id
+         FROM unnest($2::uuid[], $3::text[], $4::uuid[]) AS t(uid, name, company_id)
+         ORDER BY t.uid
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(&leader.cluster)
+    .bind(column(settles, |(settle, _)| settle.namespace_uid))
+    .bind(column(settles, |(settle, _)| settle.namespace.as_str()))
+    .bind(column(settles, |(_, company_id)| *company_id))
+    .execute(&mut *connection)
+    .await?;
+    let recorded: Vec<(Uuid, Uuid)> = sqlx::query_as(
+        "SELECT uid, company_id FROM environment_operator.namespace WHERE cluster = $1 AND uid = ANY ($2)",
+    )
+    .bind(&leader.cluster)
+    .bind(column(settles, |(settle, _)| settle.namespace_uid))
+    .fetch_all(connection)
+    .await?;
+    Ok(recorded.into_iter().collect())
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Deserializer, de::Error};
 
 use crate::api::{Driver, LeasePolicy, Reason};
-use crate::lifecycle::{EnvironmentState, LeaseState, RunStatus};
+use crate::lifecycle::{EnvironmentState, LeaseState};
 
 /// `environments.driver`.
 pub const fn driver(driver: Driver) -> &'static str {
@@ -42,36 +42,42 @@ fn parse_policy(text: &str) -> Option<LeasePolicy> {
     .find(|candidate| policy(*candidate) == text)
 }
 
-/// Declares readers for `#[serde(deserialize_with)]`: one for a column, one for a column that may be null.
-macro_rules! readers {
-    ($($type:ty: $read:ident, $read_optional:ident = $parse:expr;)+) => {
-        $(
-            #[doc = concat!("Reads a column of `", stringify!($type), "`.")]
-            pub(crate) fn $read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<$type, D::Error> {
-                let text = String::deserialize(deserializer)?;
-                $parse(&text).ok_or_else(|| D::Error::custom(format!("{text:?} is no {}", stringify!($type))))
-            }
-
-            #[doc = concat!("Reads a column of `", stringify!($type), "` that may be null.")]
-            pub(crate) fn $read_optional<'de, D: Deserializer<'de>>(
-                deserializer: D,
-            ) -> Result<Option<$type>, D::Error> {
-                let text = Option::<String>::deserialize(deserializer)?;
-                text.map(|text| {
-                    $parse(&text).ok_or_else(|| D::Error::custom(format!("{text:?} is no {}", stringify!($type))))
-                })
-                .transpose()
-            }
-        )+
-    };
+fn read<'de, T, D: Deserializer<'de>>(
+    deserializer: D,
+    parse: impl FnOnce(&str) -> Option<T>,
+    set: &str,
+) -> Result<T, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    parse(&text).ok_or_else(|| D::Error::custom(format!("{text:?} is no {set}")))
 }
 
-readers! {
-    Driver: read_driver, read_optional_driver = parse_driver;
-    LeasePolicy: read_policy, read_optional_policy = parse_policy;
-    EnvironmentState: read_environment_state, read_optional_environment_state = EnvironmentState::parse;
-    LeaseState: read_lease_state, read_optional_lease_state = LeaseState::parse;
-    RunStatus: read_run_status, read_optional_run_status = RunStatus::parse;
+/// Reads `environments.driver`.
+pub(crate) fn read_driver<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Driver, D::Error> {
+    read(deserializer, parse_driver, "driver")
+}
+
+/// Reads `environment_leases.lease_policy`.
+pub(crate) fn read_policy<'de, D: Deserializer<'de>>(deserializer: D) -> Result<LeasePolicy, D::Error> {
+    read(deserializer, parse_policy, "lease policy")
+}
+
+/// Reads `environments.status`.
+pub(crate) fn read_environment_state<'de, D: Deserializer<'de>>(deserializer: D) -> Result<EnvironmentState, D::Error> {
+    read(deserializer, EnvironmentState::parse, "environment status")
+}
+
+/// Reads `environment_leases.status`.
+pub(crate) fn read_lease_state<'de, D: Deserializer<'de>>(deserializer: D) -> Result<LeaseState, D::Error> {
+    read(deserializer, LeaseState::parse, "lease status")
+}
+
+/// Reads a lease status that may be null.
+pub(crate) fn read_optional_lease_state<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<LeaseState>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    text.map(|text| LeaseState::parse(&text).ok_or_else(|| D::Error::custom(format!("{text:?} is no lease status"))))
+        .transpose()
 }
 
 /// The word of a reason in the operator's own tables: the same as everywhere.

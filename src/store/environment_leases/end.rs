@@ -1,0 +1,234 @@
+//! From held to ended, by the operator or, remembered only, by another writer.
+
+use std::collections::HashMap;
+
+use sqlx::FromRow;
+use sqlx::types::Json;
+use uuid::Uuid;
+
+use super::LeaseRow;
+use crate::lifecycle::{Ending, LeaseState};
+use crate::store::{Leader, Store, StoreError, column, spelling};
+
+/// A lease that is to end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct End {
+    /// Id of the row.
+    pub id: Uuid,
+    /// How it ends; for a row of ours that another writer has set back to active, the recorded ending.
+    pub ending: Ending,
+    /// End it only if `expires_at` has passed, judged in the UPDATE by the database's clock.
+    pub only_if_expired: bool,
+}
+
+/// What became of an [`End`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum EndOutcome {
+    /// It is ended.
+    Ended(Box<LeaseRow>),
+    /// It had ended before, by whomever: that ending stands.
+    AlreadyEnded(Box<LeaseRow>),
+    /// Its time has not passed yet.
+    NotYetExpired(Box<LeaseRow>),
+    /// Another transaction holds the row: retry alone.
+    Busy,
+    /// There is no such row.
+    RowMissing,
+}
+
+/// Ends held leases and remembers why. The outcomes stand in the order of `ends`.
+///
+/// # Errors
+/// Any category. Nothing is changed then.
+pub async fn end(store: &Store, leader: &Leader, ends: &[End]) -> Result<Vec<EndOutcome>, StoreError> {
+    let rows: Vec<Ended> = sqlx::query_as(END)
+        .bind(&leader.cluster)
+        .bind(&leader.installation)
+        .bind(leader.epoch)
+        .bind(column(ends, |end| end.id))
+        .bind(column(ends, |end| end.ending.state.as_str()))
+        .bind(column(ends, |end| spelling::reason(end.ending.reason)))
+        .bind(column(ends, |end| end.ending.message.as_str()))
+        .bind(column(ends, |end| end.only_if_expired))
+        .fetch_all(&store.pool)
+        .await?;
+    if !rows.iter().any(|row| row.id.is_none()) {
+        return Err(StoreError::Deposed);
+    }
+    let mut outcomes: HashMap<Uuid, EndOutcome> = rows
+        .into_iter()
+        .filter_map(|row| Some((row.id?, EndOutcome::Ended(Box::new(row.lease?.0)))))
+        .collect();
+    let unanswered: Vec<&End> = ends.iter().filter(|end| !outcomes.contains_key(&end.id)).collect();
+    outcomes.extend(explain(store, &unanswered).await?);
+    Ok(ends
+        .iter()
+        .map(|end| outcomes.remove(&end.id).unwrap_or(EndOutcome::RowMissing))
+        .collect())
+}
+
+/// Says why leases were not ended, by a look at their rows.
+async fn explain(store: &Store, ends: &[&End]) -> Result<Vec<(Uuid, EndOutcome)>, StoreError> {
+    if ends.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows: Vec<(Json<LeaseRow>, bool)> = sqlx::query_as(
+        "SELECT to_jsonb(l), l.expires_at <= clock_timestamp() IS TRUE
+         FROM public.environment_leases AS l
+         WHERE l.id = ANY ($1)",
+    )
+    .bind(column(ends, |end| end.id))
+    .fetch_all(&store.pool)
+    .await?;
+    let asked: HashMap<Uuid, &End> = ends.iter().map(|end| (end.id, *end)).collect();
+    let outcomes = rows.into_iter().filter_map(|(Json(row), expired)| {
+        let end = asked.get(&row.id)?;
+        let outcome = match row.status {
+            LeaseState::Active if end.only_if_expired && !expired => EndOutcome::NotYetExpired(Box::new(row)),
+            LeaseState::Active => EndOutcome::Busy,
+            LeaseState::Retained if end.ending.state == LeaseState::Retained => EndOutcome::AlreadyEnded(Box::new(row)),
+            LeaseState::Retained if end.only_if_expired && !expired => EndOutcome::NotYetExpired(Box::new(row)),
+            LeaseState::Retained => EndOutcome::Busy,
+            LeaseState::Released | LeaseState::Expired | LeaseState::Failed | LeaseState::PendingCleanup => {
+                EndOutcome::AlreadyEnded(Box::new(row))
+            }
+        };
+        Some((end.id, outcome))
+    });
+    Ok(outcomes.collect())
+}
+
+/// One row of the statement: the leader's without an id, then the ended leases.
+#[derive(FromRow)]
+struct Ended {
+    id: Option<Uuid>,
+    lease: Option<Json<LeaseRow>>,
+}
+
+/// The guard is the status that is left: an ending by any other writer wins. The deadline is judged under the row's lock by
+/// the database's clock. The first ending is remembered and stays, but for `retained`, which another one follows. The
+/// activity names the run only where its row could be locked, for a run that is being deleted would hold up the batch.
+const END: &str = r#"
+WITH leader AS MATERIALIZED (
+  SELECT epoch FROM environment_operator.lead
+  WHERE cluster = $1 AND installation = $2 AND epoch = $3
+  FOR KEY SHARE
+),
+asked AS MATERIALIZED (
+  SELECT t.*, leader.epoch FROM leader
+  CROSS JOIN unnest($4::uuid[], $5::text[], $6::text[], $7::text[], $8::bool[])
+    AS t(id, status, reason, message, only_if_expired)
+  JOIN public.environment_leases AS l ON l.id = t.id
+  WHERE l.status IN ('active', 'retained') AND l.status <> t.status
+    AND (NOT t.only_if_expired OR l.expires_at <= clock_timestamp())
+),
+run AS MATERIALIZED (
+  SELECT id, agent_id FROM public.heartbeat_runs
+  WHERE id = ANY (ARRAY (
+    SELECT heartbeat_run_id FROM public.environment_leases WHERE id = ANY (ARRAY (SELECT id FROM asked))
+  ))
+  ORDER BY id FOR KEY SHARE SKIP LOCKED
+),
+own AS MATERIALIZED (
+  SELECT o.id, o.agent_id FROM (SELECT count(*) FROM run) AS after_run, environment_operator.lease_object AS o
+  WHERE o.id = ANY (ARRAY (SELECT id FROM asked))
+  ORDER BY o.id FOR NO KEY UPDATE OF o
+),
+held AS MATERIALIZED (
+  SELECT l.id FROM (SELECT count(*) FROM own) AS after_own, public.environment_leases AS l
+  WHERE l.id = ANY (ARRAY (SELECT id FROM asked)) AND l.status IN ('active', 'retained')
+  ORDER BY l.id FOR NO KEY UPDATE OF l SKIP LOCKED
+),
+moment AS MATERIALIZED (
+  SELECT date_trunc('milliseconds', clock_timestamp()) AS now FROM (SELECT count(*) FROM held) AS after_the_locks
+),
+ended AS (
+  UPDATE public.environment_leases AS l
+  SET status = asked.status, released_at = CASE WHEN asked.status = 'retained' THEN NULL ELSE moment.now END,
+    last_used_at = moment.now, updated_at = moment.now,
+    failure_reason = CASE WHEN asked.status = 'released' THEN NULL ELSE asked.reason || ': ' || asked.message END
+  FROM asked CROSS JOIN moment
+  WHERE l.id = asked.id AND l.id = ANY (ARRAY (SELECT id FROM held))
+    AND l.status IN ('active', 'retained') AND l.status <> asked.status
+    AND (NOT asked.only_if_expired OR l.expires_at <= moment.now)
+  RETURNING l.*
+),
+remembered AS (
+  UPDATE environment_operator.lease_object AS o
+  SET ended_status = asked.status, reason = asked.reason, message = asked.message, ended_at = moment.now,
+    epoch = asked.epoch
+  FROM asked CROSS JOIN moment
+  WHERE o.id = asked.id AND o.id = ANY (ARRAY (SELECT id FROM ended))
+    AND (o.ended_status IS NULL OR o.ended_status = 'retained')
+),
+told AS (
+  INSERT INTO public.activity_log (
+    company_id, actor_type, actor_id, action, entity_type, entity_id, agent_id, run_id, details, created_at
+  )
+  SELECT ended.company_id, CASE WHEN agent.id IS NULL THEN 'system' ELSE 'agent' END,
+    coalesce(agent.id::text, 'environment-operator'), 'environment.lease_released', 'environment_lease',
+    ended.id::text, agent.id, run.id,
+    jsonb_build_object(
+      'environmentId', ended.environment_id, 'driver', environment.driver, 'leasePolicy', ended.lease_policy,
+      'provider', ended.provider, 'executionWorkspaceId', ended.execution_workspace_id, 'issueId', ended.issue_id,
+      'status', ended.status, 'cleanupStatus', ended.cleanup_status, 'failureReason', ended.failure_reason,
+      'reason', asked.reason
+    ), moment.now
+  FROM ended JOIN asked USING (id) CROSS JOIN moment
+  LEFT JOIN run ON run.id = ended.heartbeat_run_id
+  LEFT JOIN own ON own.id = ended.id
+  LEFT JOIN public.agents AS agent
+    ON agent.id = coalesce(run.agent_id, own.agent_id) AND agent.company_id = ended.company_id
+  LEFT JOIN public.environments AS environment ON environment.id = ended.environment_id
+)
+SELECT NULL::uuid AS id, NULL::jsonb AS lease FROM leader
+UNION ALL
+SELECT id, to_jsonb(ended) FROM ended
+"#;
+
+/// An ending by another writer that is to be remembered; the row is left as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForeignEnd {
+    /// Id of the lease.
+    pub id: Uuid,
+    /// The row's own status (or `expired` for a deleted row), with the reason that the object shows.
+    pub ending: Ending,
+}
+
+/// Remembers endings of other writers, each once: what is recorded already stays, but for `retained`.
+///
+/// # Errors
+/// Any category. Nothing is changed then.
+pub async fn record_foreign_end(store: &Store, leader: &Leader, ends: &[ForeignEnd]) -> Result<(), StoreError> {
+    let led: bool = sqlx::query_scalar(
+        "WITH leader AS MATERIALIZED (
+           SELECT epoch FROM environment_operator.lead
+           WHERE cluster = $1 AND installation = $2 AND epoch = $3
+           FOR KEY SHARE
+         ),
+         own AS MATERIALIZED (
+           SELECT o.id FROM leader CROSS JOIN environment_operator.lease_object AS o
+           WHERE o.id = ANY ($4) AND (o.ended_status IS NULL OR o.ended_status = 'retained')
+           ORDER BY o.id FOR NO KEY UPDATE OF o
+         ),
+         remembered AS (
+           UPDATE environment_operator.lease_object AS o
+           SET ended_status = t.status, reason = t.reason, message = t.message,
+             ended_at = date_trunc('milliseconds', clock_timestamp())
+           FROM unnest($4::uuid[], $5::text[], $6::text[], $7::text[]) AS t(id, status, reason, message)
+           WHERE o.id = t.id AND o.id = ANY (ARRAY (SELECT id FROM own))
+             AND (o.ended_status IS NULL OR o.ended_status = 'retained')
+         )
+         SELECT EXISTS (SELECT FROM leader)",
+    )
+    .bind(&leader.cluster)
+    .bind(&leader.installation)
+    .bind(leader.epoch)
+    .bind(column(ends, |end| end.id))
+    .bind(column(ends, |end| end.ending.state.as_str()))
+    .bind(column(ends, |end| spelling::reason(end.ending.reason)))
+    .bind(column(ends, |end| end.ending.message.as_str()))
+    .fetch_one(&store.pool)
+    .await?;
+    if led { Ok(()) } else { Err(StoreError::Deposed) }
+}

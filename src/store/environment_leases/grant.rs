@@ -1,0 +1,366 @@
+//! From claim to lease: one statement that checks, locks, remembers, inserts and tells.
+
+use std::collections::{HashMap, HashSet};
+
+use sqlx::postgres::PgArguments;
+use sqlx::types::Json;
+use sqlx::{FromRow, Postgres};
+use uuid::Uuid;
+
+use super::LeaseRow;
+use crate::api::{FreeObject, LeasePolicy, ObjectRef, Reason};
+use crate::store::references::Reference;
+use crate::store::{Leader, ObjectVersion, Refusal, Settle, Store, StoreError, column, spelling};
+
+/// A claim that is to become a lease.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Grant {
+    /// uid of the object: id of the row.
+    pub id: Uuid,
+    /// Version of the object.
+    pub version: ObjectVersion,
+    /// Company of its Namespace.
+    pub company_id: Uuid,
+    /// Given while the Namespace has no recorded company.
+    pub settle: Option<Settle>,
+    /// Row of the environment.
+    pub environment_id: Uuid,
+    /// Heartbeat run.
+    pub run_id: Option<Uuid>,
+    /// Run object, its uid pinned.
+    pub run_object: Option<ObjectRef>,
+    /// `spec.agentId`.
+    pub agent_id: Option<Uuid>,
+    /// `spec.issueId`.
+    pub issue_id: Option<Uuid>,
+    /// `spec.executionWorkspaceId`.
+    pub execution_workspace_id: Option<Uuid>,
+    /// Policy.
+    pub policy: LeasePolicy,
+    /// Provider: `local`, `ssh`, the sandbox's, `plugin:<pluginKey>:<driverKey>`.
+    pub provider: Option<String>,
+    /// For ssh `ssh://user@host:port<remoteCwd>`.
+    pub provider_lease_id: Option<String>,
+    /// Seconds from the grant to `expires_at`.
+    pub ttl_seconds: i32,
+    /// `spec.metadata`; the store adds `driver`.
+    pub metadata: FreeObject,
+    /// What the run's context holds beside id, name, driver and leaseId (for ssh remoteCwd, host, port, username).
+    pub context: FreeObject,
+    /// `spec.ttlSecondsAfterFinished`.
+    pub ttl_seconds_after_finished: i32,
+}
+
+/// What became of a [`Grant`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum GrantOutcome {
+    /// The lease is held from now on.
+    Granted {
+        /// The new row.
+        row: Box<LeaseRow>,
+        /// Higher than that of every grant before.
+        fencing_token: i64,
+        /// What the run is told (`paperclipEnvironment`).
+        context: FreeObject,
+    },
+    /// It was granted before and is held: look again.
+    AlreadySo,
+    /// It was granted before and has ended, or its row was deleted: it is never granted again.
+    EndedMeanwhile,
+    /// It can't be granted as things are.
+    Refused(Refusal),
+    /// Another transaction holds the environment or the run: retry alone.
+    Busy,
+}
+
+/// Grants claims. The outcomes stand in the order of `grants`.
+///
+/// # Errors
+/// Any category. Nothing is changed then.
+pub async fn grant(store: &Store, leader: &Leader, grants: &[Grant]) -> Result<Vec<GrantOutcome>, StoreError> {
+    let mut outcomes = refuse_missing_references(store, grants).await?;
+    let sound: Vec<&Grant> = grants
+        .iter()
+        .filter(|grant| !outcomes.contains_key(&grant.id))
+        .collect();
+    let rows: Vec<Tagged> = bind(sqlx::query_as(GRANT), leader, &sound)
+        .fetch_all(&store.pool)
+        .await?;
+    if !rows.iter().any(|row| row.what == "leader") {
+        return Err(StoreError::Deposed);
+    }
+    let asked: HashMap<Uuid, &Grant> = sound.iter().map(|grant| (grant.id, *grant)).collect();
+    for row in rows {
+        if let Some(grant) = row.id.and_then(|id| asked.get(&id)) {
+            outcomes.insert(grant.id, row.outcome(grant)?);
+        }
+    }
+    // An id that does not come back lost a race for its own row.
+    Ok(grants
+        .iter()
+        .map(|grant| outcomes.remove(&grant.id).unwrap_or(GrantOutcome::Busy))
+        .collect())
+}
+
+async fn refuse_missing_references(store: &Store, grants: &[Grant]) -> Result<HashMap<Uuid, GrantOutcome>, StoreError> {
+    let references = |of: fn(&Grant) -> Option<Uuid>| {
+        grants
+            .iter()
+            .filter_map(move |grant| of(grant).map(|id| (grant.company_id, id)))
+    };
+    let issues = store
+        .references
+        .missing_issues(&store.pool, references(|grant| grant.issue_id))
+        .await?;
+    let workspaces = store
+        .references
+        .missing_execution_workspaces(&store.pool, references(|grant| grant.execution_workspace_id))
+        .await?;
+    let refused = grants.iter().filter_map(|grant| {
+        let is_in = |missing: &HashSet<Reference>, id: Option<Uuid>| {
+            id.is_some_and(|id| missing.contains(&(grant.company_id, id)))
+        };
+        let what = if is_in(&issues, grant.issue_id) {
+            "spec.issueId names no issue of this company"
+        } else if is_in(&workspaces, grant.execution_workspace_id) {
+            "spec.executionWorkspaceId names no execution workspace of this company"
+        } else {
+            return None;
+        };
+        Some((grant.id, refused(Reason::ReferenceNotFound, what.to_owned())))
+    });
+    Ok(refused.collect())
+}
+
+fn refused(reason: Reason, message: String) -> GrantOutcome {
+    GrantOutcome::Refused(Refusal { reason, message })
+}
+
+/// One fact that the statement tells about one id.
+#[derive(FromRow)]
+struct Tagged {
+    id: Option<Uuid>,
+    what: String,
+    detail: Option<String>,
+    lease: Option<Json<LeaseRow>>,
+    fencing_token: Option<i64>,
+    context: Option<Json<FreeObject>>,
+}
+
+impl Tagged {
+    fn outcome(self, grant: &Grant) -> Result<GrantOutcome, StoreError> {
+        let detail = self.detail.unwrap_or_default();
+        let run = grant
+            .run_id
+            .map(|id| format!("run/{:.8}", id.simple().to_string()))
+            .unwrap_or_default();
+        Ok(match self.what.as_str() {
+            "granted" => match (self.lease, self.fencing_token, self.context) {
+                (Some(Json(row)), Some(fencing_token), Some(Json(context))) => GrantOutcome::Granted {
+                    row: Box::new(row),
+                    fencing_token,
+                    context,
+                },
+                _ => return Err(StoreError::Bug("a grant came back without its row".to_owned())),
+            },
+            "held" => GrantOutcome::AlreadySo,
+            "ended" => GrantOutcome::EndedMeanwhile,
+            "Busy" => GrantOutcome::Busy,
+            "EnvironmentNotFound" => refused(
+                Reason::EnvironmentNotFound,
+                "the environment does not exist in this company".to_owned(),
+            ),
+            "EnvironmentArchived" => refused(
+                Reason::EnvironmentArchived,
+                format!("Environment \"{detail}\" is not active."),
+            ),
+            "RunNotFound" => refused(Reason::RunNotFound, format!("{run} does not exist in this company")),
+            "RunAlreadyFinished" => refused(
+                Reason::RunAlreadyFinished,
+                format!("{run} was {detail} before the lease was granted"),
+            ),
+            "ReferenceNotFound" => refused(
+                Reason::ReferenceNotFound,
+                "spec.agentId names no agent of this company".to_owned(),
+            ),
+            "AgentMismatch" => refused(Reason::AgentMismatch, format!("spec.agentId is not the agent of {run}")),
+            what => return Err(StoreError::Bug(format!("a grant came back as {what:?}"))),
+        })
+    }
+}
+
+fn bind<'q>(query: TaggedQuery<'q>, leader: &'q Leader, grants: &[&'q Grant]) -> TaggedQuery<'q> {
+    let object = |of: fn(&ObjectRef) -> Option<&str>| column(grants, |grant| grant.run_object.as_ref().and_then(of));
+    query
+        .bind(&leader.cluster)
+        .bind(&leader.installation)
+        .bind(leader.epoch)
+        .bind(leader.incarnation)
+        .bind(column(grants, |grant| grant.id))
+        .bind(column(grants, |grant| grant.company_id))
+        .bind(column(grants, |grant| {
+            grant.settle.as_ref().map(|settle| settle.namespace_uid)
+        }))
+        .bind(column(grants, |grant| grant.environment_id))
+        .bind(column(grants, |grant| grant.run_id))
+        .bind(column(grants, |grant| grant.agent_id))
+        .bind(column(grants, |grant| grant.issue_id))
+        .bind(column(grants, |grant| grant.execution_workspace_id))
+        .bind(column(grants, |grant| spelling::policy(grant.policy)))
+        .bind(column(grants, |grant| grant.provider.as_deref()))
+        .bind(column(grants, |grant| grant.provider_lease_id.as_deref()))
+        .bind(column(grants, |grant| grant.ttl_seconds))
+        .bind(column(grants, |grant| Json(&grant.metadata)))
+        .bind(column(grants, |grant| Json(&grant.context)))
+        .bind(column(grants, |grant| grant.ttl_seconds_after_finished))
+        .bind(column(grants, |grant| grant.version.namespace.as_str()))
+        .bind(column(grants, |grant| grant.version.name.as_str()))
+        .bind(column(grants, |grant| grant.version.resource_version.as_str()))
+        .bind(column(grants, |grant| grant.version.generation))
+        .bind(object(|object| Some(&object.api_version)))
+        .bind(object(|object| Some(&object.kind)))
+        .bind(object(|object| Some(&object.name)))
+        .bind(object(|object| object.uid.as_deref()))
+}
+
+type TaggedQuery<'q> = sqlx::query::QueryAs<'q, Postgres, Tagged, PgArguments>;
+
+/// Proves the epoch, checks tenancy, locks, guards, remembers, inserts, tells activity log and run; one row per answer.
+///
+/// - `run` locks the run's row and `checked` reads the status under that lock: a run that ends meanwhile waits, and its
+///   notification comes after the grant.
+/// - `settled` returns the Namespaces whose recorded company is the claim's, whoever recorded it first.
+/// - `= ANY (ARRAY (SELECT …))`: a generic plan guesses ten rows an array and would join the sets row by row.
+/// - The run's context is merged with what is there now; anything but an object is replaced, for it has no keys to keep.
+const GRANT: &str = r#"
+WITH leader AS MATERIALIZED (
+  SELECT epoch FROM environment_operator.lead
+  WHERE cluster = $1 AND installation = $2 AND epoch = $3
+  FOR KEY SHARE
+),
+asked AS MATERIALIZED (
+  SELECT t.*, leader.epoch, object.id IS NOT NULL OR lease.id IS NOT NULL AS known, lease.status AS lease_status
+  FROM leader CROSS JOIN unnest(
+    $5::uuid[], $6::uuid[], $7::uuid[], $8::uuid[], $9::uuid[], $10::uuid[], $11::uuid[], $12::uuid[], $13::text[],
+    $14::text[], $15::text[], $16::int4[], $17::jsonb[], $18::jsonb[], $19::int4[], $20::text[], $21::text[],
+    $22::text[], $23::int8[], $24::text[], $25::text[], $26::text[], $27::text[]
+  ) AS t(
+    id, company_id, settle_uid, environment_id, run_id, agent_id, issue_id, execution_workspace_id, policy,
+    provider, provider_lease_id, ttl_seconds, metadata, context, ttl_seconds_after_finished, namespace, name,
+    rv, generation, run_api_version, run_kind, run_name, run_uid
+  )
+  LEFT JOIN environment_operator.lease_object AS object ON object.id = t.id
+  LEFT JOIN public.environment_leases AS lease ON lease.id = t.id
+),
+environment AS MATERIALIZED (
+  SELECT id, company_id, name, driver, status FROM public.environments
+  WHERE id = ANY (ARRAY (SELECT environment_id FROM asked WHERE NOT known))
+  ORDER BY id FOR KEY SHARE SKIP LOCKED
+),
+run AS MATERIALIZED (
+  SELECT id, company_id, status, agent_id FROM public.heartbeat_runs
+  WHERE id = ANY (ARRAY (SELECT run_id FROM asked WHERE NOT known))
+  ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
+),
+checked AS MATERIALIZED (
+  SELECT asked.*, environment.name AS environment_name, environment.driver, run.status AS run_status,
+    coalesce(run.agent_id, asked.agent_id) AS acting_agent_id,
+    jsonb_build_object(
+      'id', asked.environment_id, 'name', environment.name, 'driver', environment.driver, 'leaseId', asked.id
+    ) || asked.context AS full_context,
+    CASE
+      WHEN environment.id IS NULL THEN CASE WHEN EXISTS (
+        SELECT FROM public.environments AS e WHERE e.id = asked.environment_id AND e.company_id = asked.company_id
+      ) THEN 'Busy' ELSE 'EnvironmentNotFound' END
+      WHEN environment.status <> 'active' THEN 'EnvironmentArchived'
+      WHEN asked.agent_id IS NOT NULL AND agent.id IS NULL THEN 'ReferenceNotFound'
+      WHEN asked.run_id IS NOT NULL AND run.id IS NULL THEN CASE WHEN EXISTS (
+        SELECT FROM public.heartbeat_runs AS r WHERE r.id = asked.run_id AND r.company_id = asked.company_id
+      ) THEN 'Busy' ELSE 'RunNotFound' END
+      WHEN run.agent_id <> asked.agent_id THEN 'AgentMismatch'
+      WHEN run.status NOT IN ('queued', 'scheduled_retry', 'running') THEN 'RunAlreadyFinished'
+    END AS refusal
+  FROM asked
+  LEFT JOIN environment ON environment.id = asked.environment_id AND environment.company_id = asked.company_id
+  LEFT JOIN run ON run.id = asked.run_id AND run.company_id = asked.company_id
+  LEFT JOIN public.agents AS agent ON agent.id = asked.agent_id AND agent.company_id = asked.company_id
+  WHERE NOT asked.known
+),
+settled AS (
+  INSERT INTO environment_operator.namespace AS n (cluster, uid, name, company_id)
+  SELECT DISTINCT ON (settle_uid) $1, settle_uid, namespace, company_id FROM checked
+  WHERE refusal IS NULL AND settle_uid IS NOT NULL
+  ORDER BY settle_uid, id
+  ON CONFLICT (cluster, uid) DO UPDATE SET name = EXCLUDED.name WHERE n.company_id = EXCLUDED.company_id
+  RETURNING uid, company_id
+),
+moment AS MATERIALIZED (
+  SELECT date_trunc('milliseconds', clock_timestamp()) AS now FROM (SELECT count(*) FROM checked) AS after_the_locks
+),
+remembered AS (
+  INSERT INTO environment_operator.lease_object (
+    id, company_id, environment_id, cluster, installation, incarnation, namespace, name, rv, generation, epoch,
+    agent_id, run_id, run_api_version, run_kind, run_name, run_uid, fencing_token, context, metadata_keys,
+    ttl_seconds_after_finished
+  )
+  SELECT id, company_id, environment_id, $1, $2, $4, namespace, name, rv, generation, epoch,
+    acting_agent_id, run_id, run_api_version, run_kind, run_name, run_uid,
+    nextval('environment_operator.fencing_token'), full_context, ARRAY (SELECT jsonb_object_keys(metadata)),
+    ttl_seconds_after_finished
+  FROM checked
+  WHERE refusal IS NULL AND (
+    settle_uid IS NULL
+    OR EXISTS (SELECT FROM settled WHERE settled.uid = settle_uid AND settled.company_id = checked.company_id)
+  )
+  ORDER BY id
+  ON CONFLICT DO NOTHING
+  RETURNING id, fencing_token, context
+),
+granted AS (
+  INSERT INTO public.environment_leases (
+    id, company_id, environment_id, execution_workspace_id, issue_id, heartbeat_run_id, lease_policy, provider,
+    provider_lease_id, acquired_at, last_used_at, expires_at, metadata, created_at, updated_at
+  )
+  SELECT id, company_id, environment_id, execution_workspace_id, issue_id, run_id, policy, provider,
+    provider_lease_id, now, now, now + make_interval(secs => ttl_seconds),
+    metadata || jsonb_build_object('driver', driver), now, now
+  FROM checked CROSS JOIN moment
+  WHERE id = ANY (ARRAY (SELECT id FROM remembered))
+  ORDER BY id
+  RETURNING *
+),
+told AS (
+  INSERT INTO public.activity_log (
+    company_id, actor_type, actor_id, action, entity_type, entity_id, agent_id, run_id, details, created_at
+  )
+  SELECT company_id, CASE WHEN acting_agent_id IS NULL THEN 'system' ELSE 'agent' END,
+    coalesce(acting_agent_id::text, 'environment-operator'), 'environment.lease_acquired', 'environment_lease',
+    id::text, acting_agent_id, run_id,
+    jsonb_build_object(
+      'environmentId', environment_id, 'driver', driver, 'leasePolicy', policy, 'provider', provider,
+      'executionWorkspaceId', execution_workspace_id, 'issueId', issue_id
+    ), now
+  FROM checked CROSS JOIN moment
+  WHERE id = ANY (ARRAY (SELECT id FROM granted))
+),
+context AS (
+  UPDATE public.heartbeat_runs AS r
+  SET context_snapshot =
+    CASE WHEN jsonb_typeof(r.context_snapshot) = 'object' THEN r.context_snapshot ELSE '{}' END
+    || jsonb_build_object('paperclipEnvironment', checked.full_context)
+  FROM checked
+  WHERE r.id = checked.run_id AND checked.id = ANY (ARRAY (SELECT id FROM granted))
+)
+SELECT NULL::uuid AS id, 'leader' AS what, NULL::text AS detail, NULL::jsonb AS lease, NULL::int8 AS fencing_token,
+  NULL::jsonb AS context
+FROM leader
+UNION ALL
+SELECT id, CASE WHEN lease_status IN ('active', 'retained') THEN 'held' ELSE 'ended' END, NULL, NULL, NULL, NULL
+FROM asked WHERE known
+UNION ALL
+SELECT id, refusal, CASE refusal WHEN 'EnvironmentArchived' THEN environment_name ELSE run_status END, NULL, NULL, NULL
+FROM checked WHERE refusal IS NOT NULL
+UNION ALL
+SELECT granted.id, 'granted', NULL, to_jsonb(granted), remembered.fencing_token, remembered.context
+FROM granted JOIN remembered USING (id)
+"#;

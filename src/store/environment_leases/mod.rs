@@ -1,0 +1,66 @@
+//! `environment_leases`: who holds what.
+//!
+//! Every write here locks in one order: leadership, environment, run, own row, lease, activity. Rows that other writers
+//! change are locked `SKIP LOCKED`; who finds one taken is told `Busy` and tries again alone, so that one held row never
+//! holds up its neighbours. Nothing is written for a request that changes nothing: rejecting it in `ON CONFLICT … WHERE`
+//! would still lock the row and write to the log.
+
+use serde::Deserialize;
+use uuid::Uuid;
+
+use super::spelling;
+use crate::api::LeasePolicy;
+use crate::lifecycle::LeaseState;
+
+mod end;
+mod grant;
+mod sync;
+
+pub use end::{End, EndOutcome, ForeignEnd, end, record_foreign_end};
+pub use grant::{Grant, GrantOutcome, grant};
+pub use sync::{LeaseSync, SyncOutcome, sync};
+
+/// A row of the table.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct LeaseRow {
+    /// Id of the lease: uid of its object, if it has one.
+    pub id: Uuid,
+    /// Its company.
+    pub company_id: Uuid,
+    /// Its environment.
+    pub environment_id: Uuid,
+    /// Execution workspace of the origin.
+    pub execution_workspace_id: Option<Uuid>,
+    /// Issue of the origin.
+    pub issue_id: Option<Uuid>,
+    /// Its heartbeat run; null once the run's row is deleted.
+    pub heartbeat_run_id: Option<Uuid>,
+    /// Status.
+    #[serde(deserialize_with = "spelling::read_lease_state")]
+    pub status: LeaseState,
+    /// Policy.
+    #[serde(deserialize_with = "spelling::read_policy")]
+    pub lease_policy: LeasePolicy,
+    /// Provider.
+    pub provider: Option<String>,
+    /// The provider's own name of the lease.
+    pub provider_lease_id: Option<String>,
+    /// When it was granted.
+    pub acquired_at: jiff::Timestamp,
+    /// When it was last used.
+    pub last_used_at: jiff::Timestamp,
+    /// When it expires.
+    pub expires_at: Option<jiff::Timestamp>,
+    /// When it ended; null while held or retained.
+    pub released_at: Option<jiff::Timestamp>,
+    /// Why it ended otherwise than in good order.
+    pub failure_reason: Option<String>,
+    /// How the removal of the provider's resources went.
+    pub cleanup_status: Option<String>,
+    /// Free, with `driver`.
+    pub metadata: Option<serde_json::Value>,
+    /// When the row was made.
+    pub created_at: jiff::Timestamp,
+    /// When it was last changed.
+    pub updated_at: jiff::Timestamp,
+}

@@ -1,0 +1,159 @@
+//! A held lease follows the newer spec of its object, as far as a spec may change.
+
+use std::collections::HashMap;
+
+use sqlx::FromRow;
+use sqlx::types::Json;
+use uuid::Uuid;
+
+use super::LeaseRow;
+use crate::api::FreeObject;
+use crate::store::{Leader, ObjectVersion, Store, StoreError, column};
+
+/// A newer version of a granted lease's object.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LeaseSync {
+    /// uid of the object.
+    pub id: Uuid,
+    /// Version of the object.
+    pub version: ObjectVersion,
+    /// Seconds from the grant to `expires_at`.
+    pub ttl_seconds: i32,
+    /// `spec.metadata`: its keys are set, keys that the spec had before and has no more are removed, all others stay.
+    pub metadata: FreeObject,
+    /// `spec.ttlSecondsAfterFinished`.
+    pub ttl_seconds_after_finished: i32,
+}
+
+/// What became of a [`LeaseSync`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum SyncOutcome {
+    /// The row was changed.
+    Updated(Box<LeaseRow>),
+    /// Nothing of the row had to be changed.
+    AlreadySo,
+    /// A newer version was written before.
+    Older,
+    /// The row has ended, or is gone, or never was: look again.
+    NotHeld,
+    /// Another transaction holds the row: retry alone.
+    Busy,
+}
+
+/// Writes what may change of a held lease. The outcomes stand in the order of `syncs`.
+///
+/// # Errors
+/// Any category. Nothing is changed then.
+pub async fn sync(store: &Store, leader: &Leader, syncs: &[LeaseSync]) -> Result<Vec<SyncOutcome>, StoreError> {
+    let rows: Vec<Tagged> = sqlx::query_as(SYNC)
+        .bind(&leader.cluster)
+        .bind(&leader.installation)
+        .bind(leader.epoch)
+        .bind(leader.incarnation)
+        .bind(column(syncs, |sync| sync.id))
+        .bind(column(syncs, |sync| sync.version.namespace.as_str()))
+        .bind(column(syncs, |sync| sync.version.name.as_str()))
+        .bind(column(syncs, |sync| sync.version.resource_version.as_str()))
+        .bind(column(syncs, |sync| sync.version.generation))
+        .bind(column(syncs, |sync| sync.ttl_seconds))
+        .bind(column(syncs, |sync| Json(&sync.metadata)))
+        .bind(column(syncs, |sync| sync.ttl_seconds_after_finished))
+        .fetch_all(&store.pool)
+        .await?;
+    if !rows.iter().any(|row| row.what == "leader") {
+        return Err(StoreError::Deposed);
+    }
+    let mut outcomes = HashMap::new();
+    for row in rows {
+        if let Some(id) = row.id {
+            let outcome = match (row.what.as_str(), row.lease) {
+                ("updated", Some(Json(lease))) => SyncOutcome::Updated(Box::new(lease)),
+                ("same", _) => SyncOutcome::AlreadySo,
+                ("older", _) => SyncOutcome::Older,
+                ("not_held", _) => SyncOutcome::NotHeld,
+                (what, _) => return Err(StoreError::Bug(format!("a sync came back as {what:?}"))),
+            };
+            outcomes.insert(id, outcome);
+        }
+    }
+    // An id that does not come back has its row locked by another transaction.
+    Ok(syncs
+        .iter()
+        .map(|sync| outcomes.remove(&sync.id).unwrap_or(SyncOutcome::Busy))
+        .collect())
+}
+
+#[derive(FromRow)]
+struct Tagged {
+    id: Option<Uuid>,
+    what: String,
+    lease: Option<Json<LeaseRow>>,
+}
+
+/// Only a newer generation (or the first look in a new incarnation) can bring a change: a mere newer resourceVersion, such as
+/// that of the operator's own status write, is no reason to write. `driver` is the operator's key and never the spec's.
+const SYNC: &str = r#"
+WITH leader AS MATERIALIZED (
+  SELECT epoch FROM environment_operator.lead
+  WHERE cluster = $1 AND installation = $2 AND epoch = $3
+  FOR KEY SHARE
+),
+asked AS MATERIALIZED (
+  SELECT t.*, leader.epoch, CASE
+    WHEN object.id IS NULL OR object.deleted_at IS NOT NULL OR lease.id IS NULL
+      OR lease.status NOT IN ('active', 'retained') THEN 'not_held'
+    WHEN object.incarnation > $4 OR (object.incarnation = $4
+      AND (length(t.rv), t.rv COLLATE "C") < (length(object.rv), object.rv)) THEN 'older'
+    WHEN object.incarnation = $4 AND object.generation = t.generation THEN 'same'
+  END AS answer
+  FROM leader CROSS JOIN unnest(
+    $5::uuid[], $6::text[], $7::text[], $8::text[], $9::int8[], $10::int4[], $11::jsonb[], $12::int4[]
+  ) AS t(id, namespace, name, rv, generation, ttl_seconds, metadata, ttl_seconds_after_finished)
+  LEFT JOIN environment_operator.lease_object AS object ON object.id = t.id
+  LEFT JOIN public.environment_leases AS lease ON lease.id = t.id
+),
+own AS MATERIALIZED (
+  SELECT id, metadata_keys FROM environment_operator.lease_object
+  WHERE id = ANY (ARRAY (SELECT id FROM asked WHERE answer IS NULL))
+  ORDER BY id FOR NO KEY UPDATE
+),
+held AS MATERIALIZED (
+  SELECT l.id FROM (SELECT count(*) FROM own) AS after_own, public.environment_leases AS l
+  WHERE l.id = ANY (ARRAY (SELECT id FROM own)) AND l.status IN ('active', 'retained')
+  ORDER BY l.id FOR NO KEY UPDATE OF l SKIP LOCKED
+),
+remembered AS (
+  UPDATE environment_operator.lease_object AS o
+  SET rv = asked.rv, generation = asked.generation, epoch = asked.epoch, incarnation = $4,
+    namespace = asked.namespace, name = asked.name, ttl_seconds_after_finished = asked.ttl_seconds_after_finished,
+    metadata_keys = ARRAY (SELECT jsonb_object_keys(asked.metadata))
+  FROM asked
+  WHERE o.id = asked.id AND asked.id = ANY (ARRAY (SELECT id FROM held)) AND o.deleted_at IS NULL
+    AND (o.incarnation < $4 OR (o.incarnation = $4
+      AND (length(asked.rv), asked.rv COLLATE "C") >= (length(o.rv), o.rv)))
+  RETURNING o.id
+),
+wanted AS MATERIALIZED (
+  SELECT l.id, l.acquired_at + make_interval(secs => asked.ttl_seconds) AS expires_at,
+    CASE WHEN jsonb_typeof(l.metadata) = 'object' THEN l.metadata ELSE '{}' END
+      - array_remove(own.metadata_keys, 'driver') || (asked.metadata - 'driver') AS metadata
+  FROM asked JOIN own USING (id) JOIN public.environment_leases AS l USING (id)
+  WHERE l.id = ANY (ARRAY (SELECT id FROM remembered))
+),
+updated AS (
+  UPDATE public.environment_leases AS l
+  SET expires_at = wanted.expires_at, metadata = wanted.metadata,
+    updated_at = date_trunc('milliseconds', clock_timestamp())
+  FROM wanted
+  WHERE l.id = wanted.id AND l.status IN ('active', 'retained')
+    AND (l.expires_at, l.metadata) IS DISTINCT FROM (wanted.expires_at, wanted.metadata)
+  RETURNING l.*
+)
+SELECT NULL::uuid AS id, 'leader' AS what, NULL::jsonb AS lease FROM leader
+UNION ALL
+SELECT id, answer, NULL FROM asked WHERE answer IS NOT NULL
+UNION ALL
+SELECT id, 'same', NULL FROM remembered WHERE NOT id = ANY (ARRAY (SELECT id FROM updated))
+UNION ALL
+SELECT id, 'updated', to_jsonb(updated) FROM updated
+"#;

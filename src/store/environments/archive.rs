@@ -1,0 +1,80 @@
+//! The end of an Environment object: its row stays, archived, so that history stays readable.
+
+use std::collections::HashMap;
+
+use uuid::Uuid;
+
+use crate::store::{Leader, Store, StoreError};
+
+/// What became of a deletion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ArchiveOutcome {
+    /// The object is remembered as deleted and its row is archived (a Local's row stays as it is).
+    Archived,
+    /// The object never was in the database.
+    Unknown,
+    /// Another transaction holds the row: retry alone.
+    Busy,
+}
+
+/// Remembers Environment objects as deleted and archives their rows, except those of Local. Idempotent.
+///
+/// The outcomes stand in the order of `ids`.
+///
+/// # Errors
+/// Any category. Nothing is changed then.
+pub async fn archive_deleted(store: &Store, leader: &Leader, ids: &[Uuid]) -> Result<Vec<ArchiveOutcome>, StoreError> {
+    let rows: Vec<(Option<Uuid>, Option<bool>)> = sqlx::query_as(ARCHIVE)
+        .bind(&leader.cluster)
+        .bind(&leader.installation)
+        .bind(leader.epoch)
+        .bind(ids)
+        .fetch_all(&store.pool)
+        .await?;
+    if !rows.iter().any(|(id, _)| id.is_none()) {
+        return Err(StoreError::Deposed);
+    }
+    let busy: HashMap<Uuid, bool> = rows.into_iter().filter_map(|(id, busy)| Some((id?, busy?))).collect();
+    let outcome = |id| match busy.get(id) {
+        Some(false) => ArchiveOutcome::Archived,
+        Some(true) => ArchiveOutcome::Busy,
+        None => ArchiveOutcome::Unknown,
+    };
+    Ok(ids.iter().map(outcome).collect())
+}
+
+const ARCHIVE: &str = r#"
+WITH leader AS MATERIALIZED (
+  SELECT epoch FROM environment_operator.lead
+  WHERE cluster = $1 AND installation = $2 AND epoch = $3
+  FOR KEY SHARE
+),
+asked AS MATERIALIZED (
+  SELECT o.id, o.deleted_at, row.id AS environment_id
+  FROM leader CROSS JOIN environment_operator.environment_object AS o
+  LEFT JOIN public.environments AS row
+    ON row.id = o.environment_id AND row.status <> 'archived' AND o.driver <> 'local' AND o.deleted_at IS NULL
+  WHERE o.id = ANY ($4)
+),
+free AS MATERIALIZED (
+  SELECT id FROM public.environments
+  WHERE id = ANY (ARRAY (SELECT environment_id FROM asked))
+  ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
+),
+sound AS MATERIALIZED (
+  SELECT id FROM asked WHERE environment_id IS NULL OR environment_id = ANY (ARRAY (SELECT id FROM free))
+),
+remembered AS (
+  UPDATE environment_operator.environment_object AS o
+  SET deleted_at = date_trunc('milliseconds', clock_timestamp()), epoch = $3
+  WHERE o.id = ANY (ARRAY (SELECT id FROM sound)) AND o.deleted_at IS NULL
+),
+archived AS (
+  UPDATE public.environments AS e
+  SET status = 'archived', updated_at = date_trunc('milliseconds', clock_timestamp())
+  WHERE e.id = ANY (ARRAY (SELECT id FROM free))
+)
+SELECT NULL::uuid, NULL::bool FROM leader
+UNION ALL
+SELECT id, NOT id = ANY (ARRAY (SELECT id FROM sound)) FROM asked
+"#;

@@ -1,0 +1,182 @@
+//! The default Local: one row per company, made when first needed, untouched ever after by the making.
+
+use sqlx::PgConnection;
+use sqlx::types::Json;
+use uuid::Uuid;
+
+use super::{EnvironmentOutcome, EnvironmentRow, EnvironmentSync};
+use crate::lifecycle::EnvironmentState;
+use crate::store::environment_object::EnvironmentObjectRow;
+use crate::store::{Leader, StoreError, spelling};
+
+/// Rounds of insert and read, enough for any number of concurrent makers and deleters that was seen (6).
+const ROUNDS: u32 = 50;
+
+/// The company's Local, made as row `id` if there is none; the flag says whether it was made.
+///
+/// Insert and read are separate statements, for one statement would read what was there before it began to wait. An existing
+/// row comes back untouched, archived or renamed as it may be.
+///
+/// # Errors
+/// Any category but `Deposed`.
+pub async fn ensure_local(
+    connection: &mut PgConnection,
+    company_id: Uuid,
+    id: Uuid,
+) -> Result<(EnvironmentRow, bool), StoreError> {
+    for _ in 0..ROUNDS {
+        let made: Option<Json<EnvironmentRow>> = sqlx::query_scalar(
+            r#"WITH moment AS MATERIALIZED (SELECT date_trunc('milliseconds', clock_timestamp()) AS now)
+            INSERT INTO public.environments AS e (
+              id, company_id, name, description, driver, status, config, metadata, created_at, updated_at
+            )
+            SELECT $1, $2, 'Local', 'Default execution environment for Paperclip runs on this machine.', 'local',
+              'active', '{}', '{"managedByPaperclip": true, "defaultForCompany": true}', now, now
+            FROM moment
+            ON CONFLICT DO NOTHING
+            RETURNING to_jsonb(e)"#,
+        )
+        .bind(id)
+        .bind(company_id)
+        .fetch_optional(&mut *connection)
+        .await?;
+        if let Some(Json(row)) = made {
+            return Ok((row, true));
+        }
+        let found: Option<Json<EnvironmentRow>> = sqlx::query_scalar(
+            "SELECT to_jsonb(e) FROM public.environments AS e WHERE e.company_id = $1 AND e.driver = 'local'",
+        )
+        .bind(company_id)
+        .fetch_optional(&mut *connection)
+        .await?;
+        if let Some(Json(row)) = found {
+            return Ok((row, false));
+        }
+        // It was deleted between the two statements: again.
+    }
+    Err(StoreError::Bug(format!(
+        "the Local of company {company_id} was deleted {ROUNDS} times while it was being made"
+    )))
+}
+
+/// Writes what a Local's object sets, if its generation is new; absence writes nothing, and `config` is never written.
+pub(super) async fn sync_local(
+    connection: &mut PgConnection,
+    leader: &Leader,
+    sync: &EnvironmentSync,
+) -> Result<EnvironmentOutcome, StoreError> {
+    let object: Option<Json<EnvironmentObjectRow>> =
+        sqlx::query_scalar("SELECT to_jsonb(o) FROM environment_operator.environment_object AS o WHERE o.id = $1")
+            .bind(sync.id)
+            .fetch_optional(&mut *connection)
+            .await?;
+    let object = object.map(|Json(object)| object);
+    if object.as_ref().is_some_and(|object| is_older(leader, sync, object)) {
+        return Ok(EnvironmentOutcome::Older);
+    }
+    let (row, made) = ensure_local(connection, sync.company_id, sync.id).await?;
+    let as_remembered = object.as_ref().is_some_and(|object| {
+        object.environment_id == row.id
+            && object.incarnation == leader.incarnation
+            && object.generation == sync.version.generation
+    });
+    if as_remembered && !made {
+        return Ok(EnvironmentOutcome::AlreadySo(row));
+    }
+    let Some((row, changed)) = write_fields(connection, sync, row).await? else {
+        return Ok(EnvironmentOutcome::Busy);
+    };
+    remember(connection, leader, sync, row.id).await?;
+    Ok(match (made, object) {
+        (true, _) => EnvironmentOutcome::Inserted(row),
+        (false, None) if row.id != sync.id => EnvironmentOutcome::Adopted(row),
+        (false, _) if changed => EnvironmentOutcome::Updated(row),
+        (false, _) => EnvironmentOutcome::AlreadySo(row),
+    })
+}
+
+fn is_older(leader: &Leader, sync: &EnvironmentSync, object: &EnvironmentObjectRow) -> bool {
+    let version = |rv: &str| (rv.len(), rv.to_owned());
+    let behind = object.incarnation == leader.incarnation
+        && version(sync.version.resource_version.as_str()) < version(&object.rv);
+    object.deleted_at.is_some() || object.incarnation > leader.incarnation || behind
+}
+
+/// `None` if another transaction holds the row; the flag says whether anything differed.
+async fn write_fields(
+    connection: &mut PgConnection,
+    sync: &EnvironmentSync,
+    row: EnvironmentRow,
+) -> Result<Option<(EnvironmentRow, bool)>, StoreError> {
+    let free: Option<Uuid> =
+        sqlx::query_scalar("SELECT id FROM public.environments WHERE id = $1 FOR NO KEY UPDATE SKIP LOCKED")
+            .bind(row.id)
+            .fetch_optional(&mut *connection)
+            .await?;
+    if free.is_none() {
+        return Ok(None);
+    }
+    let written: Option<Json<EnvironmentRow>> = sqlx::query_scalar(
+        "WITH wanted AS MATERIALIZED (
+           SELECT id, coalesce($2, name) AS name, coalesce($3, description) AS description,
+             coalesce($4, status) AS status,
+             CASE WHEN $5::jsonb IS NULL THEN metadata
+                  WHEN jsonb_typeof(metadata) = 'object' THEN metadata || $5
+                  ELSE $5 END AS metadata
+           FROM public.environments WHERE id = $1
+         )
+         UPDATE public.environments AS e
+         SET name = wanted.name, description = wanted.description, status = wanted.status, metadata = wanted.metadata,
+           updated_at = date_trunc('milliseconds', clock_timestamp())
+         FROM wanted
+         WHERE e.id = wanted.id AND (e.name, e.description, e.status, e.metadata)
+           IS DISTINCT FROM (wanted.name, wanted.description, wanted.status, wanted.metadata)
+         RETURNING to_jsonb(e)",
+    )
+    .bind(row.id)
+    .bind(sync.name.as_deref())
+    .bind(sync.description.as_deref())
+    .bind(sync.status.map(EnvironmentState::as_str))
+    .bind(sync.metadata.as_ref().map(Json))
+    .fetch_optional(connection)
+    .await?;
+    Ok(Some(match written {
+        Some(Json(row)) => (row, true),
+        None => (row, false),
+    }))
+}
+
+async fn remember(
+    connection: &mut PgConnection,
+    leader: &Leader,
+    sync: &EnvironmentSync,
+    environment_id: Uuid,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO environment_operator.environment_object (
+           id, environment_id, company_id, cluster, installation, incarnation, namespace, name, rv, generation, epoch,
+           driver, max_active_leases, operator_made
+         )
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+         ON CONFLICT (id) DO UPDATE SET environment_id = EXCLUDED.environment_id, installation = EXCLUDED.installation,
+           incarnation = EXCLUDED.incarnation, namespace = EXCLUDED.namespace, name = EXCLUDED.name, rv = EXCLUDED.rv,
+           generation = EXCLUDED.generation, epoch = EXCLUDED.epoch, max_active_leases = EXCLUDED.max_active_leases",
+    )
+    .bind(sync.id)
+    .bind(environment_id)
+    .bind(sync.company_id)
+    .bind(&leader.cluster)
+    .bind(&leader.installation)
+    .bind(leader.incarnation)
+    .bind(&sync.version.namespace)
+    .bind(&sync.version.name)
+    .bind(sync.version.resource_version.as_str())
+    .bind(sync.version.generation)
+    .bind(leader.epoch)
+    .bind(spelling::driver(sync.driver))
+    .bind(sync.max_active_leases)
+    .bind(sync.operator_made)
+    .execute(connection)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,43 @@
+//! `environments`: the places where runs may execute.
+
+use serde::Deserialize;
+use uuid::Uuid;
+
+use super::spelling;
+use crate::api::Driver;
+use crate::lifecycle::EnvironmentState;
+
+mod archive;
+mod local;
+mod sync;
+
+pub use archive::{ArchiveOutcome, archive_deleted};
+pub use local::ensure_local;
+pub use sync::{EnvironmentOutcome, EnvironmentSync, sync};
+
+/// A row of the table.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct EnvironmentRow {
+    /// Id of the environment.
+    pub id: Uuid,
+    /// Its company.
+    pub company_id: Uuid,
+    /// Name for people.
+    pub name: String,
+    /// Description for people.
+    pub description: Option<String>,
+    /// Driver.
+    #[serde(deserialize_with = "spelling::read_driver")]
+    pub driver: Driver,
+    /// Whether it grants.
+    #[serde(deserialize_with = "spelling::read_environment_state")]
+    pub status: EnvironmentState,
+    /// Configuration in the origin's own shape.
+    pub config: serde_json::Value,
+    /// Free.
+    pub metadata: Option<serde_json::Value>,
+    /// When the row was made.
+    pub created_at: jiff::Timestamp,
+    /// When it was last changed.
+    pub updated_at: jiff::Timestamp,
+}

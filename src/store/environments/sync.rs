@@ -1,0 +1,264 @@
+//! The rows of Environment objects.
+
+use std::collections::{BTreeMap, HashMap};
+
+use sqlx::types::Json;
+use sqlx::{FromRow, PgConnection};
+use uuid::Uuid;
+
+use super::EnvironmentRow;
+use super::local::sync_local;
+use crate::api::{Driver, FreeObject, Reason};
+use crate::lifecycle::EnvironmentState;
+use crate::store::{
+    Leader, Mode, ObjectVersion, Refusal, Settle, Store, StoreError, column, companies, lead, namespace, spelling,
+};
+
+/// An Environment object that is to stand in the database.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EnvironmentSync {
+    /// uid of the object: id of the row, except for an adopted Local.
+    pub id: Uuid,
+    /// Version of the object.
+    pub version: ObjectVersion,
+    /// Company of its Namespace.
+    pub company_id: Uuid,
+    /// Given while the Namespace has no recorded company.
+    pub settle: Option<Settle>,
+    /// Driver.
+    pub driver: Driver,
+    /// Name of the row. `None` is for Local only: untouched, `Local` at the insert.
+    pub name: Option<String>,
+    /// Description; `None`: null, for Local untouched.
+    pub description: Option<String>,
+    /// Status; `None`: active, for Local untouched.
+    pub status: Option<EnvironmentState>,
+    /// Configuration in the origin's own shape; not written for Local.
+    pub config: serde_json::Value,
+    /// Metadata; `None`: null, for Local untouched; a Local's keys are set one by one.
+    pub metadata: Option<FreeObject>,
+    /// `spec.maxActiveLeases`.
+    pub max_active_leases: Option<i32>,
+    /// Whether the operator itself made the object.
+    pub operator_made: bool,
+}
+
+/// What became of an [`EnvironmentSync`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum EnvironmentOutcome {
+    /// The row was made.
+    Inserted(EnvironmentRow),
+    /// The row was changed.
+    Updated(EnvironmentRow),
+    /// Nothing had to be changed.
+    AlreadySo(EnvironmentRow),
+    /// The company had a Local before: it stands for the object, untouched but for what the spec sets.
+    Adopted(EnvironmentRow),
+    /// A newer version of the object is there already, or the object is known to be deleted.
+    Older,
+    /// It can't be stored as it is.
+    Refused(Refusal),
+    /// Another transaction holds the row: retry alone.
+    Busy,
+}
+
+/// Inserts or updates the rows of Environment objects, fenced by their resourceVersion.
+///
+/// The outcomes stand in the order of `syncs`.
+///
+/// # Errors
+/// Any category. Nothing is changed then.
+pub async fn sync(
+    store: &Store,
+    leader: &Leader,
+    syncs: &[EnvironmentSync],
+) -> Result<Vec<EnvironmentOutcome>, StoreError> {
+    let mut transaction = store.pool.begin().await?;
+    lead::prove(&mut transaction, leader).await?;
+    let mut outcomes = settle(&mut transaction, store.mode, leader, syncs).await?;
+    let (locals, others): (Vec<&EnvironmentSync>, Vec<&EnvironmentSync>) = syncs
+        .iter()
+        .filter(|sync| !outcomes.contains_key(&sync.id))
+        .partition(|sync| sync.driver == Driver::Local);
+    if !others.is_empty() {
+        outcomes.extend(sync_others(&mut transaction, leader, &others).await?);
+    }
+    for sync in locals {
+        outcomes.insert(sync.id, sync_local(&mut transaction, leader, sync).await?);
+    }
+    transaction.commit().await?;
+    // An id that does not come back has its row locked by another transaction.
+    Ok(syncs
+        .iter()
+        .map(|sync| outcomes.remove(&sync.id).unwrap_or(EnvironmentOutcome::Busy))
+        .collect())
+}
+
+type Outcomes = HashMap<Uuid, EnvironmentOutcome>;
+
+/// Makes companies (standalone), records those of Namespaces, and answers the requests that cannot go on.
+async fn settle(
+    connection: &mut PgConnection,
+    mode: Mode,
+    leader: &Leader,
+    syncs: &[EnvironmentSync],
+) -> Result<Outcomes, StoreError> {
+    let settles = || {
+        syncs
+            .iter()
+            .filter_map(|sync| Some((sync.settle.as_ref()?, sync.company_id)))
+    };
+    if mode == Mode::Standalone {
+        let new: BTreeMap<Uuid, &str> = settles()
+            .map(|(settle, company_id)| (company_id, settle.namespace.as_str()))
+            .collect();
+        for (company_id, name) in new {
+            companies::ensure(connection, company_id, name).await?;
+        }
+    }
+    let companies = companies::existing(connection, &column(syncs, |sync| sync.company_id)).await?;
+    let sound: Vec<(&Settle, Uuid)> = settles()
+        .filter(|(_, company_id)| companies.contains(company_id))
+        .collect();
+    let recorded = namespace::settle(connection, leader, &sound).await?;
+    let mut outcomes = Outcomes::new();
+    for sync in syncs {
+        let company_id = sync.company_id;
+        let elsewhere = sync
+            .settle
+            .as_ref()
+            .and_then(|settle| recorded.get(&settle.namespace_uid));
+        if !companies.contains(&company_id) {
+            outcomes.insert(
+                sync.id,
+                EnvironmentOutcome::Refused(Refusal {
+                    reason: Reason::CompanyNotFound,
+                    message: format!("company {company_id} does not exist"),
+                }),
+            );
+        } else if elsewhere.is_some_and(|recorded| *recorded != company_id) {
+            outcomes.insert(sync.id, EnvironmentOutcome::Busy); // recorded meanwhile: look again
+        }
+    }
+    Ok(outcomes)
+}
+
+async fn sync_others(
+    connection: &mut PgConnection,
+    leader: &Leader,
+    syncs: &[&EnvironmentSync],
+) -> Result<Outcomes, StoreError> {
+    let rows: Vec<Tagged> = sqlx::query_as(SYNC)
+        .bind(&leader.cluster)
+        .bind(&leader.installation)
+        .bind(leader.epoch)
+        .bind(leader.incarnation)
+        .bind(column(syncs, |sync| sync.id))
+        .bind(column(syncs, |sync| sync.company_id))
+        .bind(column(syncs, |sync| spelling::driver(sync.driver)))
+        .bind(column(syncs, |sync| sync.name.as_deref().unwrap_or(&sync.version.name)))
+        .bind(column(syncs, |sync| sync.description.as_deref()))
+        .bind(column(syncs, |sync| {
+            sync.status.unwrap_or(EnvironmentState::Active).as_str()
+        }))
+        .bind(column(syncs, |sync| Json(&sync.config)))
+        .bind(column(syncs, |sync| sync.metadata.as_ref().map(Json)))
+        .bind(column(syncs, |sync| sync.version.namespace.as_str()))
+        .bind(column(syncs, |sync| sync.version.name.as_str()))
+        .bind(column(syncs, |sync| sync.version.resource_version.as_str()))
+        .bind(column(syncs, |sync| sync.version.generation))
+        .bind(column(syncs, |sync| sync.max_active_leases))
+        .bind(column(syncs, |sync| sync.operator_made))
+        .fetch_all(connection)
+        .await?;
+    let mut outcomes = Outcomes::new();
+    for row in rows {
+        let outcome = match (row.what.as_str(), row.environment) {
+            ("older", _) => EnvironmentOutcome::Older,
+            ("same", Some(Json(row))) => EnvironmentOutcome::AlreadySo(row),
+            ("inserted", Some(Json(row))) => EnvironmentOutcome::Inserted(row),
+            ("updated", Some(Json(row))) => EnvironmentOutcome::Updated(row),
+            (what, _) => return Err(StoreError::Bug(format!("an environment came back as {what:?}"))),
+        };
+        outcomes.insert(row.id, outcome);
+    }
+    Ok(outcomes)
+}
+
+#[derive(FromRow)]
+struct Tagged {
+    id: Uuid,
+    what: String,
+    environment: Option<Json<EnvironmentRow>>,
+}
+
+/// A newer version is written; the same version repairs a row that another writer has changed or deleted. Company and driver
+/// are never updated. What has nothing to change takes no lock.
+const SYNC: &str = r#"
+WITH asked AS MATERIALIZED (
+  SELECT t.*, row.id IS NOT NULL AS row_exists, CASE
+    WHEN object.deleted_at IS NOT NULL OR object.incarnation > $4 OR (object.incarnation = $4
+      AND (length(t.rv), t.rv COLLATE "C") < (length(object.rv), object.rv)) THEN 'older'
+    WHEN object.incarnation = $4 AND object.generation = t.generation AND row.id IS NOT NULL
+      AND (row.name, row.description, row.status, row.config, row.metadata)
+        IS NOT DISTINCT FROM (t.name, t.description, t.status, t.config, t.metadata) THEN 'same'
+  END AS answer
+  FROM unnest(
+    $5::uuid[], $6::uuid[], $7::text[], $8::text[], $9::text[], $10::text[], $11::jsonb[], $12::jsonb[], $13::text[],
+    $14::text[], $15::text[], $16::int8[], $17::int4[], $18::bool[]
+  ) AS t(
+    id, company_id, driver, name, description, status, config, metadata, namespace,
+    object_name, rv, generation, max_active_leases, operator_made
+  )
+  LEFT JOIN environment_operator.environment_object AS object ON object.id = t.id
+  LEFT JOIN public.environments AS row ON row.id = t.id
+),
+free AS MATERIALIZED (
+  SELECT id FROM public.environments
+  WHERE id = ANY (ARRAY (SELECT id FROM asked WHERE answer IS NULL))
+  ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
+),
+remembered AS (
+  INSERT INTO environment_operator.environment_object AS o (
+    id, environment_id, company_id, cluster, installation, incarnation, namespace, name, rv, generation, epoch, driver,
+    max_active_leases, operator_made
+  )
+  SELECT id, id, company_id, $1, $2, $4, namespace, object_name, rv, generation, $3, driver, max_active_leases,
+    operator_made
+  FROM asked
+  WHERE answer IS NULL AND (NOT row_exists OR id = ANY (ARRAY (SELECT id FROM free)))
+  ORDER BY id
+  ON CONFLICT (id) DO UPDATE SET installation = EXCLUDED.installation, incarnation = EXCLUDED.incarnation,
+    namespace = EXCLUDED.namespace, name = EXCLUDED.name, rv = EXCLUDED.rv, generation = EXCLUDED.generation,
+    epoch = EXCLUDED.epoch, max_active_leases = EXCLUDED.max_active_leases
+  WHERE o.deleted_at IS NULL AND (o.incarnation < $4 OR (o.incarnation = $4
+    AND (length(EXCLUDED.rv), EXCLUDED.rv COLLATE "C") >= (length(o.rv), o.rv)))
+  RETURNING id
+),
+moment AS MATERIALIZED (
+  SELECT date_trunc('milliseconds', clock_timestamp()) AS now FROM (SELECT count(*) FROM free) AS after_the_locks
+),
+written AS (
+  INSERT INTO public.environments AS e (
+    id, company_id, name, description, driver, status, config, metadata, created_at, updated_at
+  )
+  SELECT id, company_id, name, description, driver, status, config, metadata, now, now
+  FROM asked CROSS JOIN moment
+  WHERE id = ANY (ARRAY (SELECT id FROM remembered))
+  ORDER BY id
+  ON CONFLICT (id) DO UPDATE SET name = EXCLUDED.name, description = EXCLUDED.description, status = EXCLUDED.status,
+    config = EXCLUDED.config, metadata = EXCLUDED.metadata, updated_at = EXCLUDED.updated_at
+  WHERE e.company_id = EXCLUDED.company_id AND e.driver = EXCLUDED.driver
+    AND (e.name, e.description, e.status, e.config, e.metadata)
+      IS DISTINCT FROM (EXCLUDED.name, EXCLUDED.description, EXCLUDED.status, EXCLUDED.config, EXCLUDED.metadata)
+  RETURNING e.*, (xmax = 0) AS inserted
+)
+SELECT asked.id, answer AS what, to_jsonb(row) AS environment
+FROM asked LEFT JOIN public.environments AS row ON row.id = asked.id
+WHERE answer IS NOT NULL
+UNION ALL
+SELECT id, CASE WHEN inserted THEN 'inserted' ELSE 'updated' END, to_jsonb(written) FROM written
+UNION ALL
+SELECT row.id, 'same', to_jsonb(row) FROM public.environments AS row
+WHERE row.id = ANY (ARRAY (SELECT id FROM remembered)) AND NOT row.id = ANY (ARRAY (SELECT id FROM written))
+"#;

@@ -1,0 +1,109 @@
+//! `environment_operator.lease_object`: what the operator remembers of each lease object that it has granted.
+
+use serde::Deserialize;
+use uuid::Uuid;
+
+use super::{Leader, Store, StoreError, spelling};
+use crate::api::{FreeObject, Reason};
+use crate::lifecycle::{Ending, LeaseState};
+
+mod look;
+
+pub use look::{EnvironmentChoice, LeaseLook, LeaseView, RunLook, look};
+
+/// A row of the table.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct LeaseObjectRow {
+    /// uid of the object, id of the lease.
+    pub id: Uuid,
+    /// Company of the lease.
+    pub company_id: Uuid,
+    /// Environment of the lease.
+    pub environment_id: Uuid,
+    /// Cluster of the object.
+    pub cluster: String,
+    /// Installation that granted it.
+    pub installation: String,
+    /// Incarnation of the cluster when it was last written.
+    pub incarnation: i64,
+    /// Namespace of the object.
+    pub namespace: String,
+    /// Name of the object.
+    pub name: String,
+    /// resourceVersion that was last written.
+    pub rv: String,
+    /// Generation that was last written.
+    pub generation: i64,
+    /// Heartbeat run of the grant; survives the run's row.
+    pub run_id: Option<Uuid>,
+    /// apiVersion of the run's object.
+    pub run_api_version: Option<String>,
+    /// Kind of the run's object.
+    pub run_kind: Option<String>,
+    /// Name of the run's object.
+    pub run_name: Option<String>,
+    /// uid of the run's object, pinned at the grant.
+    pub run_uid: Option<String>,
+    /// Rises with every grant.
+    pub fencing_token: i64,
+    /// What the run was told at the grant (`paperclipEnvironment`).
+    pub context: FreeObject,
+    /// Keys of `spec.metadata` that were last written.
+    pub metadata_keys: Vec<String>,
+    /// `spec.ttlSecondsAfterFinished`.
+    pub ttl_seconds_after_finished: i32,
+    /// Status that the lease ended in.
+    #[serde(deserialize_with = "spelling::read_optional_lease_state")]
+    pub ended_status: Option<LeaseState>,
+    /// Why it ended.
+    pub reason: Option<Reason>,
+    /// Why it ended, as a sentence.
+    pub message: Option<String>,
+    /// When it ended.
+    pub ended_at: Option<jiff::Timestamp>,
+    /// When the object was seen to be deleted.
+    pub deleted_at: Option<jiff::Timestamp>,
+}
+
+impl LeaseObjectRow {
+    /// The recorded ending.
+    pub fn ending(&self) -> Option<Ending> {
+        Some(Ending {
+            state: self.ended_status?,
+            reason: self.reason?,
+            message: self.message.clone().unwrap_or_default(),
+        })
+    }
+}
+
+/// Remembers the objects of ended leases as deleted. Those still held are left alone.
+///
+/// # Errors
+/// Any category. Nothing is changed then.
+pub async fn mark_gone(store: &Store, leader: &Leader, ids: &[Uuid]) -> Result<(), StoreError> {
+    let led: bool = sqlx::query_scalar(
+        "WITH leader AS MATERIALIZED (
+           SELECT epoch FROM environment_operator.lead
+           WHERE cluster = $1 AND installation = $2 AND epoch = $3
+           FOR KEY SHARE
+         ),
+         own AS MATERIALIZED (
+           SELECT o.id FROM leader CROSS JOIN environment_operator.lease_object AS o
+           WHERE o.id = ANY ($4) AND o.deleted_at IS NULL AND o.ended_status <> 'retained'
+           ORDER BY o.id FOR NO KEY UPDATE OF o
+         ),
+         remembered AS (
+           UPDATE environment_operator.lease_object AS o
+           SET deleted_at = date_trunc('milliseconds', clock_timestamp()), epoch = $3
+           WHERE o.id = ANY (ARRAY (SELECT id FROM own))
+         )
+         SELECT EXISTS (SELECT FROM leader)",
+    )
+    .bind(&leader.cluster)
+    .bind(&leader.installation)
+    .bind(leader.epoch)
+    .bind(ids)
+    .fetch_one(&store.pool)
+    .await?;
+    if led { Ok(()) } else { Err(StoreError::Deposed) }
+}

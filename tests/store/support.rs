@@ -1,0 +1,315 @@
+//! A world for one test: a database, a leader, a company with an agent, and builders for what happens in it.
+
+use environment_operator::api::{FreeObject, LeasePolicy, Reason};
+use environment_operator::lifecycle::{Ending, EnvironmentState, LeaseState, ResourceVersion};
+use environment_operator::store::environment_leases::{self, End, EndOutcome, Grant, GrantOutcome, LeaseRow};
+use environment_operator::store::environments::{self, EnvironmentOutcome, EnvironmentSync};
+use environment_operator::store::lease_object::{self, EnvironmentChoice, LeaseLook, LeaseView};
+use environment_operator::store::{Leader, Mode, ObjectVersion, Settle, Store, StoreError, lead, migrate};
+use serde_json::{Value, json};
+use sqlx::{Connection, PgConnection, PgPool};
+use uuid::Uuid;
+
+/// A database of the test's own.
+pub struct Database {
+    pub url: String,
+}
+
+impl Database {
+    pub async fn fresh() -> Self {
+        let administration = std::env::var("TEST_DATABASE_URL").unwrap();
+        let name = format!("test_{}", Uuid::new_v4().simple());
+        let mut connection = PgConnection::connect(&administration).await.unwrap();
+        sqlx::query(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}")))
+            .execute(&mut connection)
+            .await
+            .unwrap();
+        let (server, _) = administration.rsplit_once('/').unwrap();
+        Self {
+            url: format!("{server}/{name}"),
+        }
+    }
+
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+}
+
+/// What every test begins with.
+pub struct World {
+    pub store: Store,
+    pub leader: Leader,
+    pub company: Uuid,
+    pub agent: Uuid,
+    pub namespace_uid: Uuid,
+    pub database: Database,
+}
+
+pub const HOLDER: &str = "first";
+
+impl World {
+    pub async fn new() -> Self {
+        let database = Database::fresh().await;
+        migrate::migrate(database.url(), Mode::Standalone).await.unwrap();
+        let store = Store::open(database.url(), Mode::Standalone, 8).await.unwrap();
+        let leader = lead::acquire(&store, "cluster", "default", HOLDER)
+            .await
+            .unwrap()
+            .unwrap();
+        let (company, agent) = (Uuid::new_v4(), Uuid::new_v4());
+        let world = Self {
+            store,
+            leader,
+            company,
+            agent,
+            namespace_uid: company,
+            database,
+        };
+        world.make_company(company, agent).await;
+        world
+    }
+
+    /// The company's and the agent's rows, as the origin's server makes them.
+    pub async fn make_company(&self, company: Uuid, agent: Uuid) {
+        sqlx::query("INSERT INTO companies (id, name, issue_prefix) VALUES ($1, 'Acme', $2)")
+            .bind(company)
+            .bind(company.to_string())
+            .execute(self.pool())
+            .await
+            .unwrap();
+        sqlx::query("INSERT INTO agents (id, company_id, name) VALUES ($1, $2, 'Ada')")
+            .bind(agent)
+            .bind(company)
+            .execute(self.pool())
+            .await
+            .unwrap();
+    }
+
+    pub fn pool(&self) -> &PgPool {
+        self.store.pool()
+    }
+
+    pub async fn connect(&self) -> PgConnection {
+        PgConnection::connect(self.database.url()).await.unwrap()
+    }
+
+    pub async fn run(&self, status: &str) -> Uuid {
+        self.run_of(self.company, self.agent, status).await
+    }
+
+    pub async fn run_of(&self, company: Uuid, agent: Uuid, status: &str) -> Uuid {
+        sqlx::query_scalar("INSERT INTO heartbeat_runs (company_id, agent_id, status) VALUES ($1, $2, $3) RETURNING id")
+            .bind(company)
+            .bind(agent)
+            .bind(status)
+            .fetch_one(self.pool())
+            .await
+            .unwrap()
+    }
+
+    pub async fn set_run(&self, run: Uuid, status: &str) {
+        sqlx::query("UPDATE heartbeat_runs SET status = $2 WHERE id = $1")
+            .bind(run)
+            .bind(status)
+            .execute(self.pool())
+            .await
+            .unwrap();
+    }
+
+    /// An Environment object with its row.
+    pub async fn environment(&self) -> Uuid {
+        let sync = self.sandbox("box");
+        match self.sync_environment(&sync).await {
+            EnvironmentOutcome::Inserted(row) => row.id,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn sandbox(&self, name: &str) -> EnvironmentSync {
+        EnvironmentSync {
+            id: Uuid::new_v4(),
+            version: version(name, 10, 1),
+            company_id: self.company,
+            settle: Some(self.settle()),
+            driver: environment_operator::api::Driver::Sandbox,
+            name: Some(name.to_owned()),
+            description: None,
+            status: None,
+            config: json!({"provider": "kubernetes"}),
+            metadata: None,
+            max_active_leases: None,
+            operator_made: false,
+        }
+    }
+
+    pub fn local(&self) -> EnvironmentSync {
+        EnvironmentSync {
+            driver: environment_operator::api::Driver::Local,
+            name: None,
+            config: json!({}),
+            ..self.sandbox("local")
+        }
+    }
+
+    pub fn settle(&self) -> Settle {
+        Settle {
+            namespace_uid: self.namespace_uid,
+            namespace: "team".to_owned(),
+        }
+    }
+
+    pub fn claim(&self, environment_id: Uuid) -> Grant {
+        Grant {
+            id: Uuid::new_v4(),
+            version: version("lease", 20, 1),
+            company_id: self.company,
+            settle: None,
+            environment_id,
+            run_id: None,
+            run_object: None,
+            agent_id: None,
+            issue_id: None,
+            execution_workspace_id: None,
+            policy: LeasePolicy::Ephemeral,
+            provider: Some("kubernetes".to_owned()),
+            provider_lease_id: None,
+            ttl_seconds: 3600,
+            metadata: FreeObject::new(),
+            context: FreeObject::new(),
+            ttl_seconds_after_finished: 60,
+        }
+    }
+
+    pub async fn sync_environment(&self, sync: &EnvironmentSync) -> EnvironmentOutcome {
+        environments::sync(&self.store, &self.leader, std::slice::from_ref(sync))
+            .await
+            .unwrap()
+            .remove(0)
+    }
+
+    pub async fn grant(&self, grant: &Grant) -> GrantOutcome {
+        self.try_grant(grant).await.unwrap()
+    }
+
+    pub async fn try_grant(&self, grant: &Grant) -> Result<GrantOutcome, StoreError> {
+        let outcomes = environment_leases::grant(&self.store, &self.leader, std::slice::from_ref(grant)).await?;
+        Ok(outcomes.into_iter().next().unwrap())
+    }
+
+    /// A lease that is held, for a run of its own.
+    pub async fn held(&self) -> LeaseRow {
+        let (environment, run) = (self.environment().await, self.run("running").await);
+        let claim = Grant {
+            run_id: Some(run),
+            ..self.claim(environment)
+        };
+        granted(self.grant(&claim).await)
+    }
+
+    pub async fn end(&self, id: Uuid, state: LeaseState, reason: Reason) -> EndOutcome {
+        let end = End {
+            id,
+            ending: ending(state, reason),
+            only_if_expired: false,
+        };
+        environment_leases::end(&self.store, &self.leader, &[end])
+            .await
+            .unwrap()
+            .remove(0)
+    }
+
+    pub async fn look(&self, look: LeaseLook) -> LeaseView {
+        lease_object::look(&self.store, &self.leader, &[look])
+            .await
+            .unwrap()
+            .remove(0)
+    }
+
+    pub async fn lease(&self, id: Uuid) -> Option<LeaseRow> {
+        self.look(self.look_at(id)).await.row
+    }
+
+    pub fn look_at(&self, id: Uuid) -> LeaseLook {
+        LeaseLook {
+            id,
+            namespace_uid: Some(self.namespace_uid),
+            company_id: Some(self.company),
+            environment: EnvironmentChoice::Default,
+            agent_id: None,
+            run_id: None,
+            issue_id: None,
+            execution_workspace_id: None,
+        }
+    }
+
+    /// Rows of a table as JSON, in a stable order.
+    pub async fn rows(&self, query: &'static str) -> Vec<Value> {
+        sqlx::query_scalar(query).fetch_all(self.pool()).await.unwrap()
+    }
+
+    pub async fn count(&self, query: &'static str) -> i64 {
+        sqlx::query_scalar(query).fetch_one(self.pool()).await.unwrap()
+    }
+
+    /// Another replica takes over as if the term had passed.
+    pub async fn depose(&self) -> Leader {
+        sqlx::query("UPDATE environment_operator.lead SET expires_at = clock_timestamp()")
+            .execute(self.pool())
+            .await
+            .unwrap();
+        lead::acquire(&self.store, "cluster", "default", "second")
+            .await
+            .unwrap()
+            .unwrap()
+    }
+}
+
+pub fn version(name: &str, resource_version: u64, generation: i64) -> ObjectVersion {
+    ObjectVersion {
+        namespace: "team".to_owned(),
+        name: name.to_owned(),
+        resource_version: ResourceVersion::parse(&resource_version.to_string()).unwrap(),
+        generation,
+    }
+}
+
+pub fn ending(state: LeaseState, reason: Reason) -> Ending {
+    Ending {
+        state,
+        reason,
+        message: "so it was".to_owned(),
+    }
+}
+
+#[track_caller]
+pub fn granted(outcome: GrantOutcome) -> LeaseRow {
+    match outcome {
+        GrantOutcome::Granted { row, .. } => *row,
+        other => panic!("not granted: {other:?}"),
+    }
+}
+
+#[track_caller]
+pub fn ended(outcome: EndOutcome) -> LeaseRow {
+    match outcome {
+        EndOutcome::Ended(row) => *row,
+        other => panic!("not ended: {other:?}"),
+    }
+}
+
+#[track_caller]
+pub fn refusal(outcome: GrantOutcome) -> (Reason, String) {
+    match outcome {
+        GrantOutcome::Refused(refusal) => (refusal.reason, refusal.message),
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+pub fn object(value: Value) -> FreeObject {
+    match value {
+        Value::Object(object) => object,
+        other => panic!("no object: {other}"),
+    }
+}
+
+pub const ARCHIVED: Option<EnvironmentState> = Some(EnvironmentState::Archived);
