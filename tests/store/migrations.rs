@@ -1,5 +1,4 @@
 use environment_operator::store::{Mode, StartError, Store, migrate};
-use sqlx::{Connection, PgConnection};
 
 use crate::support::*;
 
@@ -12,14 +11,14 @@ async fn refused(url: &str, mode: Mode) -> String {
 
 #[tokio::test]
 async fn a_second_run_has_nothing_to_do_and_needs_no_rights_to_make() {
-    let database = Database::fresh().await;
+    let database = fresh_database().await;
     assert!(migrate::migrate(database.url(), Mode::Standalone).await.unwrap() > 0);
     assert_eq!(migrate::migrate(database.url(), Mode::Standalone).await.unwrap(), 0);
 }
 
 #[tokio::test]
 async fn several_processes_migrate_one_database_at_once() {
-    let database = Database::fresh().await;
+    let database = fresh_database().await;
     let migrations = (0..4).map(|_| migrate::migrate(database.url(), Mode::Standalone));
     for outcome in futures::future::join_all(migrations).await {
         outcome.unwrap();
@@ -29,7 +28,7 @@ async fn several_processes_migrate_one_database_at_once() {
 
 #[tokio::test]
 async fn each_mode_refuses_the_others_database_with_one_sentence() {
-    let database = Database::fresh().await;
+    let database = fresh_database().await;
     assert_eq!(
         refused(database.url(), Mode::Attached).await,
         "the database holds no environments of an origin's server: start that first, or use --mode standalone"
@@ -39,8 +38,8 @@ async fn each_mode_refuses_the_others_database_with_one_sentence() {
         refused(database.url(), Mode::Attached).await,
         "the database's tables were made by this operator in standalone mode: use --mode standalone"
     );
-    let origins = Database::fresh().await;
-    let mut connection = PgConnection::connect(origins.url()).await.unwrap();
+    let origins = fresh_database().await;
+    let mut connection = origins.connect().await.unwrap();
     sqlx::query("CREATE TABLE environments (id uuid, company_id uuid)")
         .execute(&mut connection)
         .await
@@ -61,9 +60,9 @@ async fn each_mode_refuses_the_others_database_with_one_sentence() {
 
 #[tokio::test]
 async fn an_older_version_runs_on_a_newer_schema() {
-    let database = Database::fresh().await;
+    let database = fresh_database().await;
     migrate::migrate(database.url(), Mode::Standalone).await.unwrap();
-    let mut connection = PgConnection::connect(database.url()).await.unwrap();
+    let mut connection = database.connect().await.unwrap();
     sqlx::query(
         "INSERT INTO environment_operator.operator_migrations (version, description, success, checksum, execution_time)
          VALUES (29990101000000, 'of the future', true, '', 0)",

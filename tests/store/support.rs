@@ -6,33 +6,14 @@ use environment_operator::store::environment_leases::{self, End, EndOutcome, Gra
 use environment_operator::store::environments::{self, EnvironmentOutcome, EnvironmentSync};
 use environment_operator::store::lease_object::{self, EnvironmentChoice, LeaseLook, LeaseView};
 use environment_operator::store::{Leader, Mode, ObjectVersion, Settle, Store, StoreError, lead, migrate};
+use harness::postgres::{Database, Postgres};
 use serde_json::{Value, json};
-use sqlx::{Connection, PgConnection, PgPool};
+use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 /// A database of the test's own.
-pub struct Database {
-    pub url: String,
-}
-
-impl Database {
-    pub async fn fresh() -> Self {
-        let administration = std::env::var("TEST_DATABASE_URL").unwrap();
-        let name = format!("test_{}", Uuid::new_v4().simple());
-        let mut connection = PgConnection::connect(&administration).await.unwrap();
-        sqlx::query(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}")))
-            .execute(&mut connection)
-            .await
-            .unwrap();
-        let (server, _) = administration.rsplit_once('/').unwrap();
-        Self {
-            url: format!("{server}/{name}"),
-        }
-    }
-
-    pub fn url(&self) -> &str {
-        &self.url
-    }
+pub async fn fresh_database() -> Database {
+    Postgres::shared().await.database().await.unwrap()
 }
 
 /// What every test begins with.
@@ -49,7 +30,7 @@ pub const HOLDER: &str = "first";
 
 impl World {
     pub async fn new() -> Self {
-        let database = Database::fresh().await;
+        let database = fresh_database().await;
         migrate::migrate(database.url(), Mode::Standalone).await.unwrap();
         let store = Store::open(database.url(), Mode::Standalone, 8).await.unwrap();
         let leader = lead::acquire(&store, "cluster", "default", HOLDER)
@@ -90,7 +71,7 @@ impl World {
     }
 
     pub async fn connect(&self) -> PgConnection {
-        PgConnection::connect(self.database.url()).await.unwrap()
+        self.database.connect().await.unwrap()
     }
 
     pub async fn run(&self, status: &str) -> Uuid {
