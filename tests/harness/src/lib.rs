@@ -22,8 +22,10 @@
 
 pub mod control_plane;
 pub mod guard;
+pub mod http;
 pub mod namespace;
 pub mod objects;
+pub mod operator;
 pub mod ports;
 pub mod postgres;
 pub mod process;

@@ -2,4 +2,5 @@
 
 mod control_plane;
 mod guard;
+mod operator;
 mod postgres;
