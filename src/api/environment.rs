@@ -24,7 +24,8 @@ use super::{Condition, FreeObject, Timestamp};
     doc = "An Environment is a place where runs of agents execute: the machine of the server itself, a machine reached over \
            SSH, a provider's sandbox, or what a plugin offers. A run holds it through an EnvironmentLease.",
     validation = Rule::new("self.metadata.name != 'local' || self.spec.driver == 'Local'")
-        .message("the name local belongs to driver Local: choose another name, or set spec.driver to Local"),
+        .message("the name local belongs to driver Local: choose another name, or set spec.driver to Local")
+        .field_path(".spec.driver"),
     printcolumn(
         name = "Driver",
         type_ = "string",

@@ -25,7 +25,8 @@ use super::{Condition, Driver, FreeObject, Timestamp};
     doc = "An EnvironmentLease is a run's hold on an Environment. Create it, wait with kubectl wait --for=condition=Active, \
            and work. It ends by itself when its run is over; once the condition Active is False, the runner must stop.",
     validation = Rule::new("!has(oldSelf.status) || has(self.status)")
-        .message("the status of a lease never vanishes: write its fields instead of removing it"),
+        .message("the status of a lease never vanishes: write its fields instead of removing it")
+        .field_path(".status"),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase", description = "Where the lease stands"),
     printcolumn(
         name = "Environment",
@@ -66,7 +67,8 @@ use super::{Condition, Driver, FreeObject, Timestamp};
     validation = immutable_optional("executionWorkspaceId", "create another lease for another execution workspace"),
     validation = immutable("policy", "create another lease with another policy"),
     validation = Rule::new("self.release || !oldSelf.release")
-        .message("release cannot be taken back: create another lease"),
+        .message("release cannot be taken back: create another lease")
+        .field_path(".release"),
 )]
 pub struct EnvironmentLeaseSpec {
     /// The environment to hold. When absent it is the default environment of the agent (agentId, else the run's agent), else
@@ -205,11 +207,13 @@ named_set! {
         "!has(oldSelf.phase) || !(oldSelf.phase in ['Released', 'Expired', 'Failed']) \
          || (has(self.phase) && self.phase == oldSelf.phase)"
     )
-    .message("an ended lease stays ended: create another lease instead of changing its phase"),
+    .message("an ended lease stays ended: create another lease instead of changing its phase")
+    .field_path(".phase"),
     validation = Rule::new(
         "!has(oldSelf.fencingToken) || (has(self.fencingToken) && self.fencingToken >= oldSelf.fencingToken)"
     )
-    .message("fencingToken never falls: write one that is not below the present one"),
+    .message("fencingToken never falls: write one that is not below the present one")
+    .field_path(".fencingToken"),
 )]
 pub struct EnvironmentLeaseStatus {
     /// Where the lease stands: Pending (waits for its grant), Active (is held), Retained (is kept for inspection after its
@@ -224,10 +228,10 @@ pub struct EnvironmentLeaseStatus {
     /// The tenant that the lease belongs to. The Namespace decides: its label paperclip.ing/company-id, else its uid.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub company_id: Option<Uuid>,
-    /// What is held.
+    /// The environment that is held.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub environment: Option<LeasedEnvironment>,
-    /// Who holds it.
+    /// The run that holds the lease.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub run: Option<LeasedRun>,
     /// When the lease was granted.

@@ -6,7 +6,9 @@ use kube::core::Rule;
 
 /// A field that is always there (required, or with a default) and stays as it was created.
 pub(super) fn immutable(field: &str, instead: &str) -> Rule {
-    Rule::new(format!("self.{field} == oldSelf.{field}")).message(format!("{field} cannot change: {instead}").as_str())
+    Rule::new(format!("self.{field} == oldSelf.{field}"))
+        .message(format!("{field} cannot change: {instead}").as_str())
+        .field_path(format!(".{field}"))
 }
 
 /// An optional field that stays as it was created. The rule stands at the spec: on the field itself it would be bypassed
@@ -16,6 +18,7 @@ pub(super) fn immutable_optional(field: &str, instead: &str) -> Rule {
         "has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field})"
     ))
     .message(format!("{field} cannot change: {instead}").as_str())
+    .field_path(format!(".{field}"))
 }
 
 /// A member of an Environment's spec that is there for its driver and for no other.

@@ -10,7 +10,8 @@ use super::{Environment, EnvironmentLease};
 /// The most members of a free object. The operator bounds its size too, which a schema cannot.
 pub(super) const FREE_OBJECT_MEMBERS: i64 = 64;
 
-const UUID_LENGTH: i64 = 36;
+/// Bounds the cost of a text's rule, and leaves room for wrong spellings, which the rule answers better than a bound.
+pub(super) const RULED_TEXT_LENGTH: i64 = 64;
 
 /// The CustomResourceDefinitions of both kinds, as they are to be applied.
 pub fn crds() -> Vec<CustomResourceDefinition> {
@@ -76,13 +77,15 @@ fn finish(schema: &mut JSONSchemaProps) {
 /// The API server's own format `uuid` admits spellings that other readers do not (capitals, some hyphens missing).
 fn canonical_uuid(schema: &mut JSONSchemaProps) {
     schema.format = None;
-    schema.max_length = Some(UUID_LENGTH);
+    schema.max_length = Some(RULED_TEXT_LENGTH);
     schema
         .x_kubernetes_validations
         .get_or_insert_default()
         .push(ValidationRule {
             rule: "self.matches('^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$')".to_owned(),
-            message: Some("a uuid has lower-case digits and hyphens: 01234567-89ab-cdef-0123-456789abcdef".to_owned()),
+            message: Some(
+                "a uuid is written in lower case with hyphens: 01234567-89ab-cdef-0123-456789abcdef".to_owned(),
+            ),
             ..ValidationRule::default()
         });
 }

@@ -54,7 +54,7 @@ impl schemars::JsonSchema for Timestamp {
         // decodes. The rule admits exactly the moments that exist, leap days included, in the one spelling that is written.
         schemars::json_schema!({
             "type": "string",
-            "maxLength": 24,
+            "maxLength": super::schema::RULED_TEXT_LENGTH,
             "x-kubernetes-validations": [{
                 "rule": concat!(
                     "self.matches('^(",

@@ -1,3 +1,9 @@
 //! The API of the two kinds: what is generated from the types, and how a real API server holds users to it.
 
+mod admitted;
+mod definitions;
 mod generated;
+mod manifests;
+mod necessity;
+mod refused;
+mod support;
