@@ -1,14 +1,20 @@
 //! The command line: one file per subcommand.
 
+use std::future::Future;
 use std::io;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::runtime::configuration::LogSettings;
+use crate::runtime::client::ClientError;
+use crate::runtime::configuration::{DatabaseSettings, LogSettings, Settings};
 use crate::runtime::{NAME, telemetry};
+use crate::store::{StartError, StoreError};
 
 mod crds;
+mod migrate;
+mod new_incarnation;
+mod run;
 mod uninstall_database;
 
 /// Mirrors the environments and leases of AI agents into Postgres and ends leases when their runs are over
@@ -23,6 +29,12 @@ struct CommandLine {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the controller until SIGTERM
+    Run(Box<Settings>),
+    /// Bring the database up to what this version needs, then end
+    Migrate(DatabaseSettings),
+    /// Begin a new incarnation of a cluster after its etcd was restored from a backup
+    NewIncarnation(new_incarnation::Arguments),
     /// Print the SQL that removes the operator from its database; changes nothing by itself
     UninstallDatabase(uninstall_database::Arguments),
     /// Print the CustomResourceDefinitions of both kinds as YAML
@@ -34,8 +46,21 @@ enum Command {
 enum Error {
     #[error("the log cannot be set up: {0}")]
     Log(String),
+    #[error("the process cannot be set up: {0}")]
+    Process(#[source] io::Error),
+    #[error("{address} cannot be listened on: {source}")]
+    Listen {
+        address: std::net::SocketAddr,
+        source: io::Error,
+    },
     #[error("standard output cannot be written: {0}")]
     Output(#[source] io::Error),
+    #[error(transparent)]
+    Cluster(#[from] ClientError),
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// Reads the command line and does what it says; the exit code is 0 for success, 1 for failure, 2 for a bad command line.
@@ -52,9 +77,21 @@ pub fn main() -> ExitCode {
 fn execute(line: CommandLine) -> Result<(), Error> {
     telemetry::install(&line.log).map_err(Error::Log)?;
     match line.command {
+        Command::Run(settings) => block_on(run::run(&settings)),
+        Command::Migrate(settings) => block_on(migrate::migrate(&settings)),
+        Command::NewIncarnation(arguments) => block_on(new_incarnation::raise(&arguments)),
         Command::UninstallDatabase(arguments) => print(&uninstall_database::sql(&arguments)),
         Command::Crds => print(&crds::yaml()),
     }
+}
+
+/// Runs the asynchronous subcommands; the others need no runtime.
+fn block_on<Work: Future<Output = Result<(), Error>>>(work: Work) -> Result<(), Error> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(Error::Process)?;
+    runtime.block_on(work)
 }
 
 /// Writes to standard output. A reader that has seen enough (`| head`) is no failure.

@@ -11,7 +11,28 @@ fn the_command_line_is_consistent() {
 fn every_subcommand_is_there() {
     let command = CommandLine::command();
     let names: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
-    assert_eq!(names, ["uninstall-database", "crds"]);
+    assert_eq!(
+        names,
+        ["run", "migrate", "new-incarnation", "uninstall-database", "crds"]
+    );
+}
+
+#[test]
+fn without_a_database_run_says_which_setting_is_missing() {
+    let command =
+        CommandLine::command().mut_subcommand("run", |run| run.mut_args(|argument| argument.env(None::<&str>)));
+    let refusal = command.try_get_matches_from([NAME, "run"]).unwrap_err().to_string();
+    assert!(refusal.contains("--database-url <URL>"), "{refusal}");
+}
+
+#[test]
+fn a_bad_database_url_is_refused_without_quoting_its_password() {
+    let line =
+        CommandLine::try_parse_from([NAME, "migrate", "--database-url=postgres://me:hunter2@db:port/x"]).unwrap();
+    let Error::Start(error) = execute(line).unwrap_err() else {
+        panic!("not refused by the store")
+    };
+    assert!(!error.to_string().contains("hunter2"), "{error}");
 }
 
 #[test]
@@ -31,4 +52,22 @@ fn uninstalling_keeps_the_history_unless_a_person_decides_otherwise() {
         .filter(|line| !line.is_empty() && !line.starts_with("--"))
         .collect();
     assert_eq!(statements, ["DROP SCHEMA IF EXISTS environment_operator CASCADE;"]);
+}
+
+#[test]
+fn the_deployment_uses_only_settings_that_run_knows() {
+    let deployment: serde_json::Value =
+        serde_saphyr::from_str(include_str!("../../deploy/40-deployment.yaml")).unwrap();
+    let container = &deployment["spec"]["template"]["spec"]["containers"][0];
+    let command = CommandLine::command();
+    let run = command.find_subcommand(container["args"][0].as_str().unwrap()).unwrap();
+    let twins: Vec<&str> = command
+        .get_arguments()
+        .chain(run.get_arguments())
+        .filter_map(|argument| argument.get_env()?.to_str())
+        .collect();
+    for variable in container["env"].as_array().unwrap() {
+        let name = variable["name"].as_str().unwrap();
+        assert!(twins.contains(&name), "{name} is no setting");
+    }
 }

@@ -1,0 +1,32 @@
+//! `new-incarnation`: after an etcd restore resourceVersions run backwards, and the fences would refuse every object.
+
+use clap::Args;
+
+use super::Error;
+use crate::runtime::client;
+use crate::runtime::configuration::{DatabaseSettings, IdentitySettings};
+use crate::store::{Store, cluster};
+
+#[derive(Args, Debug)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    database: DatabaseSettings,
+    #[command(flatten)]
+    identity: IdentitySettings,
+}
+
+pub(super) async fn raise(arguments: &Arguments) -> Result<(), Error> {
+    let identity = &arguments.identity;
+    let cluster = match &identity.cluster_id {
+        Some(id) => id.clone(),
+        None => client::cluster_id(&client::connect(identity.kubeconfig.as_deref()).await?).await?,
+    };
+    let store = Store::open(arguments.database.database_url.expose(), arguments.database.mode, 1).await?;
+    let incarnation = cluster::raise_incarnation(&store, &cluster).await?;
+    tracing::info!(
+        cluster,
+        incarnation,
+        "a new incarnation has begun: restart the operator"
+    );
+    Ok(())
+}

@@ -1,0 +1,177 @@
+//! `run`: puts the parts together, and takes them apart in order.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::Client;
+use tokio::net::TcpListener;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::Error;
+use crate::runtime::client;
+use crate::runtime::configuration::{DatabaseSettings, Settings};
+use crate::runtime::health::{self, Health};
+use crate::runtime::leadership::{Campaign, Request};
+use crate::runtime::metrics::Metrics;
+use crate::runtime::shutdown;
+
+use crate::store::{Category, Leader, StartError, Store, StoreError, lead, migrate};
+
+/// Connections of the pool: two that write, the rest for looks, leadership and the sweep.
+const CONNECTIONS: u32 = 8;
+
+/// Pause between two tries to reach at the start what is not there yet.
+const START_PAUSE: Duration = Duration::from_secs(2);
+
+/// How long the last answers over HTTP and the last words to the database may take.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+pub(super) async fn run(settings: &Settings) -> Result<(), Error> {
+    let stop = CancellationToken::new();
+    shutdown::stop_on_signal(stop.clone()).map_err(Error::Process)?;
+    let metrics = Arc::new(Metrics::new());
+    // A watch is heard of at its end at the latest; two that were silent throughout are no accident.
+    let health = Health::new(settings.pace.watch_timeout * 2);
+    let listen = |source| Error::Listen {
+        address: settings.listen,
+        source,
+    };
+    let listener = TcpListener::bind(settings.listen).await.map_err(listen)?;
+    let serving_stop = CancellationToken::new();
+    let serving = tokio::spawn(health::serve(
+        listener,
+        health.clone(),
+        Arc::clone(&metrics),
+        serving_stop.clone(),
+    ));
+
+    let outcome = operate(settings, &health, &metrics, &stop).await;
+
+    // The server is the last to go, so that a probe sees the truth until the end.
+    serving_stop.cancel();
+    let _slow_reader = timeout(FAREWELL, serving).await;
+    outcome
+}
+
+/// Everything between the first connection and the last.
+async fn operate(
+    settings: &Settings,
+    health: &Health,
+    metrics: &Arc<Metrics>,
+    stop: &CancellationToken,
+) -> Result<(), Error> {
+    let client = client::connect(settings.identity.kubeconfig.as_deref()).await?;
+    let Some(cluster) = reach_cluster(settings, &client, stop).await else {
+        return Ok(());
+    };
+    let Some(store) = reach_store(&settings.database, health, stop).await? else {
+        return Ok(());
+    };
+    tracing::info!(cluster, installation = settings.identity.installation, database = %settings.database.database_url, "started");
+
+    let expiry = Duration::from_secs(lead::TERM_SECONDS.into());
+    let (campaign, _leadership) = Campaign::new(expiry, health.clone(), Arc::clone(metrics));
+    let row = LeadershipRow {
+        store: store.clone(),
+        cluster,
+        installation: settings.identity.installation.clone(),
+        holder: holder(),
+    };
+    let campaign_stop = CancellationToken::new();
+    let campaigning = tokio::spawn(campaign.run(move |request| row.clone().ask(request), campaign_stop.clone()));
+
+    stop.cancelled().await;
+
+    // Leadership outlives the work, for what the work flushes must still be proven.
+    campaign_stop.cancel();
+    if let Err(error) = campaigning.await {
+        tracing::error!(%error, "leadership ended badly");
+    }
+    let _open_connections = timeout(FAREWELL, store.pool().close()).await;
+    Ok(())
+}
+
+/// The cluster's name: waits for an API server that does not answer yet. `None`: stopped meanwhile.
+async fn reach_cluster(settings: &Settings, client: &Client, stop: &CancellationToken) -> Option<String> {
+    if let Some(id) = &settings.identity.cluster_id {
+        return Some(id.clone());
+    }
+    loop {
+        match client::cluster_id(client).await {
+            Ok(id) => return Some(id),
+            Err(error) => tracing::warn!(%error, "waiting for the API server"),
+        }
+        pause(stop).await?;
+    }
+}
+
+/// The database, migrated: waits for one that is not there yet, but not for one that is refused. `None`: stopped meanwhile.
+async fn reach_store(
+    settings: &DatabaseSettings,
+    health: &Health,
+    stop: &CancellationToken,
+) -> Result<Option<Store>, StartError> {
+    loop {
+        match open_store(settings).await {
+            Ok(store) => {
+                health.set_database(Ok(()));
+                return Ok(Some(store));
+            }
+            Err(StartError::Store(error)) if matches!(error.category(), Category::Unavailable | Category::Conflict) => {
+                tracing::warn!(%error, "waiting for the database");
+                health.set_database(Err(error.to_string()));
+            }
+            Err(error) => return Err(error),
+        }
+        if pause(stop).await.is_none() {
+            return Ok(None);
+        }
+    }
+}
+
+async fn open_store(settings: &DatabaseSettings) -> Result<Store, StartError> {
+    let url = settings.database_url.expose();
+    migrate::migrate(url, settings.mode).await?;
+    Store::open(url, settings.mode, CONNECTIONS).await
+}
+
+/// Waits a little. `None`: the process is to stop.
+async fn pause(stop: &CancellationToken) -> Option<()> {
+    tokio::select! {
+        () = stop.cancelled() => None,
+        () = sleep(START_PAUSE) => Some(()),
+    }
+}
+
+/// The leadership's row, as the campaign asks for it.
+#[derive(Clone)]
+struct LeadershipRow {
+    store: Store,
+    cluster: String,
+    installation: String,
+    holder: String,
+}
+
+impl LeadershipRow {
+    async fn ask(self, request: Request) -> Result<Option<Leader>, StoreError> {
+        match request {
+            Request::Acquire => lead::acquire(&self.store, &self.cluster, &self.installation, &self.holder).await,
+            Request::Renew(leader) => {
+                let held = lead::renew(&self.store, &leader, &self.holder).await?;
+                Ok(held.then_some(leader))
+            }
+            Request::Release(leader) => {
+                lead::release(&self.store, &leader, &self.holder).await?;
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// A name of this process that no other has had; the host's name, in a cluster the Pod's, is for people.
+fn holder() -> String {
+    let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "unknown-host".into());
+    format!("{host}/{}", Uuid::new_v4())
+}
