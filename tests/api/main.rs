@@ -2,6 +2,7 @@
 
 mod admitted;
 mod definitions;
+mod examples;
 mod generated;
 mod manifests;
 mod necessity;
