@@ -1,0 +1,25 @@
+//! What the tests of this layer are written with.
+//!
+//! A test begins with a [`World`]: a namespace, an empty database and a way to start operators that look after just these.
+//! Its claims are built by [`lease`], the origin's server is played by plain SQL ([`origin`]), Jobs by their Pods' status
+//! ([`job`]), and what has to be seen of an ending everywhere at once is one assertion ([`Expected`]).
+
+mod database;
+mod ending;
+pub mod job;
+mod lease;
+pub mod origin;
+mod world;
+
+pub use database::moment;
+pub use ending::Expected;
+pub use lease::{Claim, lease};
+pub use world::World;
+
+use std::time::Duration;
+
+/// How long a test waits for what it expects. Most comes within a second; a busy machine may need more.
+pub const LIMIT: Duration = Duration::from_secs(30);
+
+/// How long an operator may take to end in good order.
+pub const GRACE: Duration = Duration::from_secs(15);

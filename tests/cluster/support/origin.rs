@@ -1,0 +1,92 @@
+//! The origin's server, played by plain SQL: companies, agents, runs, and the statements that it ends them with.
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::World;
+
+impl World<'_> {
+    /// Makes a company, if the operator has not made it, and an agent in it.
+    pub async fn insert_agent(&self, company: Uuid) -> Uuid {
+        sqlx::query("INSERT INTO companies (id, name, issue_prefix) VALUES ($1, 'Acme', $2) ON CONFLICT DO NOTHING")
+            .bind(company)
+            .bind(company.to_string())
+            .execute(&self.pool)
+            .await
+            .unwrap();
+        sqlx::query_scalar("INSERT INTO agents (company_id, name) VALUES ($1, 'Ada') RETURNING id")
+            .bind(company)
+            .fetch_one(&self.pool)
+            .await
+            .unwrap()
+    }
+
+    /// A running heartbeat run of a new agent, in the company of the world's namespace.
+    pub async fn insert_run(&self) -> Uuid {
+        let company = self.company();
+        let agent = self.insert_agent(company).await;
+        self.insert_run_of(
+            company,
+            agent,
+            "running",
+            json!({ "issueId": "kept", "nested": { "also": ["kept"] } }),
+        )
+        .await
+    }
+
+    /// A heartbeat run with all that a test may want to choose.
+    pub async fn insert_run_of(&self, company: Uuid, agent: Uuid, status: &str, context: Value) -> Uuid {
+        let statement = "INSERT INTO heartbeat_runs (company_id, agent_id, status, started_at, context_snapshot)
+                         VALUES ($1, $2, $3, now(), $4) RETURNING id";
+        sqlx::query_scalar(statement)
+            .bind(company)
+            .bind(agent)
+            .bind(status)
+            .bind(context)
+            .fetch_one(&self.pool)
+            .await
+            .unwrap()
+    }
+
+    /// Sets the status of runs in one statement.
+    pub async fn set_run_status(&self, runs: &[Uuid], status: &str) {
+        let statement =
+            "UPDATE heartbeat_runs SET status = $2, finished_at = now(), updated_at = now() WHERE id = ANY ($1)";
+        let done = sqlx::query(statement)
+            .bind(runs)
+            .bind(status)
+            .execute(&self.pool)
+            .await
+            .unwrap();
+        assert_eq!(done.rows_affected(), runs.len() as u64);
+    }
+
+    /// Deletes a run as the origin does: its activity first, in one transaction.
+    pub async fn delete_run(&self, run: Uuid) {
+        let mut transaction = self.pool.begin().await.unwrap();
+        for statement in [
+            "DELETE FROM activity_log WHERE run_id = $1",
+            "DELETE FROM heartbeat_runs WHERE id = $1",
+        ] {
+            sqlx::query(statement)
+                .bind(run)
+                .execute(&mut *transaction)
+                .await
+                .unwrap();
+        }
+        transaction.commit().await.unwrap();
+    }
+
+    /// Ends a lease's row as the origin's release does: without looking at what it was.
+    pub async fn set_lease_status(&self, lease: Uuid, status: &str) {
+        let statement = "UPDATE environment_leases
+                         SET status = $2, released_at = now(), last_used_at = now(), updated_at = now() WHERE id = $1";
+        let done = sqlx::query(statement)
+            .bind(lease)
+            .bind(status)
+            .execute(&self.pool)
+            .await
+            .unwrap();
+        assert_eq!(done.rows_affected(), 1);
+    }
+}

@@ -1,0 +1,331 @@
+//! A namespace, a database, and operators that look after just these.
+
+use std::collections::HashSet;
+use std::panic::Location;
+use std::path::PathBuf;
+
+use environment_operator::api::{self, Environment, EnvironmentLease, EnvironmentPhase, LeasePhase, Reason};
+use harness::control_plane::ControlPlane;
+use harness::control_plane::audit::{AuditEvent, Mark};
+use harness::namespace::Namespace;
+use harness::objects;
+use harness::operator::{Operator, Options};
+use harness::postgres::{Database, Postgres};
+use harness::wait::{eventually, until};
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::{Client, ResourceExt};
+use serde_json::{Value, json};
+use sqlx::PgPool;
+use sqlx::postgres::PgPoolOptions;
+use tokio::sync::Mutex;
+use uuid::Uuid;
+
+use super::{Claim, LIMIT};
+
+/// The binary under test.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_environment-operator");
+
+/// What one test has to itself. Operators are started from it, and killed when their values are dropped.
+pub struct World<'p> {
+    /// The administrator's client.
+    pub client: Client,
+    /// Where the objects are.
+    pub namespace: Namespace,
+    /// Empty until the first operator has started.
+    pub database: Database,
+    /// A way into the database.
+    pub pool: PgPool,
+    control_plane: &'p ControlPlane,
+    /// The operators' own user, so that their requests can be told from others'.
+    user: String,
+    kubeconfig: PathBuf,
+}
+
+impl World<'static> {
+    /// A world on the shared parts; `prefix` begins its namespace's name.
+    pub async fn new(prefix: &str) -> Self {
+        Self::with_labels(prefix, []).await
+    }
+
+    /// A world on the shared parts whose namespace has labels.
+    pub async fn with_labels<const N: usize>(prefix: &str, labels: [(&str, &str); N]) -> Self {
+        Self::on(ControlPlane::shared().await, Postgres::shared().await, prefix, labels).await
+    }
+}
+
+impl<'p> World<'p> {
+    /// A world on parts of the test's own, for tests that harm them.
+    pub async fn on<const N: usize>(
+        control_plane: &'p ControlPlane,
+        postgres: &Postgres,
+        prefix: &str,
+        labels: [(&str, &str); N],
+    ) -> Self {
+        let client = control_plane.client().await.unwrap();
+        ensure_definitions(control_plane, &client).await;
+        let namespace = Namespace::create_with_labels(&client, prefix, labels).await.unwrap();
+        let database = postgres.database().await.unwrap();
+        let options = database.options().unwrap();
+        let pool = PgPoolOptions::new().max_connections(4).connect_lazy_with(options);
+        let user = format!("operator-{}", namespace.name());
+        let kubeconfig = control_plane.kubeconfig(&user, &["system:masters"]).unwrap();
+        Self {
+            client,
+            namespace,
+            database,
+            pool,
+            control_plane,
+            user,
+            kubeconfig,
+        }
+    }
+
+    /// An operator to start, with this world's identity. The sweep rests for an hour and objects are not looked at again
+    /// without cause, so that a test sees what it is about; arguments go over these settings.
+    pub fn operator(&self) -> Options {
+        Operator::of(PROGRAM.as_ref())
+            .kubeconfig(&self.kubeconfig)
+            .database_url(self.database.url())
+            .env("ENVIRONMENT_OPERATOR_CLUSTER_ID", self.namespace.name())
+            .env("ENVIRONMENT_OPERATOR_NAMESPACES", self.namespace.name())
+            .env("ENVIRONMENT_OPERATOR_SWEEP_INTERVAL", "1h")
+            .env("ENVIRONMENT_OPERATOR_RESYNC_INTERVAL", "1h")
+            .env("ENVIRONMENT_OPERATOR_LOG", "info,environment_operator=debug")
+    }
+
+    /// A started operator that is ready.
+    pub async fn start(&self) -> Operator {
+        self.start_with(&[]).await
+    }
+
+    /// A started operator with more arguments, ready.
+    pub async fn start_with(&self, arguments: &[&str]) -> Operator {
+        let options = arguments
+            .iter()
+            .fold(self.operator(), |options, argument| options.arg(*argument));
+        let operator = options.start().unwrap();
+        operator.wait_ready().await;
+        operator
+    }
+
+    /// The company of the world's namespace, where no label names another.
+    pub fn company(&self) -> Uuid {
+        self.namespace.uid().parse().unwrap()
+    }
+
+    /// The control plane that the world is on.
+    pub fn control_plane(&self) -> &'p ControlPlane {
+        self.control_plane
+    }
+
+    /// The leases of the namespace.
+    pub fn leases(&self) -> Api<EnvironmentLease> {
+        Api::namespaced(self.client.clone(), self.namespace.name())
+    }
+
+    /// The environments of the namespace.
+    pub fn environments(&self) -> Api<Environment> {
+        Api::namespaced(self.client.clone(), self.namespace.name())
+    }
+
+    /// Applies YAML, as a user would.
+    pub async fn apply(&self, yaml: &str) {
+        objects::apply(&self.client, self.namespace.name(), yaml).await.unwrap();
+    }
+
+    /// Makes a lease object.
+    pub async fn claim(&self, claim: Claim) -> EnvironmentLease {
+        self.leases()
+            .create(&PostParams::default(), &claim.object())
+            .await
+            .unwrap()
+    }
+
+    /// Makes a lease object and waits until it is Active.
+    pub async fn granted(&self, claim: Claim) -> EnvironmentLease {
+        let made = self.claim(claim).await;
+        self.lease_in(&made.name_any(), LeasePhase::Active).await
+    }
+
+    /// Makes an Environment from its spec, as JSON.
+    pub async fn environment(&self, name: &str, spec: Value) -> Environment {
+        let object = Environment::new(name, serde_json::from_value(spec).unwrap());
+        self.environments()
+            .create(&PostParams::default(), &object)
+            .await
+            .unwrap()
+    }
+
+    /// Makes an SSH Environment and waits until it is Active.
+    pub async fn ssh_environment(&self, name: &str) -> Environment {
+        let ssh = json!({ "host": "build.example", "username": "ci", "remoteWorkspacePath": "/srv/work" });
+        self.environment(name, json!({ "driver": "SSH", "ssh": ssh })).await;
+        self.environment_in(name, EnvironmentPhase::Active).await
+    }
+
+    /// Waits until the lease has this phase.
+    #[track_caller]
+    pub fn lease_in(&self, name: &str, phase: LeasePhase) -> impl Future<Output = EnvironmentLease> {
+        object_that(self.leases(), name, phase.as_str().to_owned(), move |lease| {
+            let status = lease.status.clone().unwrap_or_default();
+            if status.phase == Some(phase) {
+                Ok(())
+            } else {
+                Err(json!(status))
+            }
+        })
+    }
+
+    /// Waits until the lease has this phase for this reason.
+    #[track_caller]
+    pub fn lease_because(
+        &self,
+        name: &str,
+        phase: LeasePhase,
+        reason: Reason,
+    ) -> impl Future<Output = EnvironmentLease> {
+        let what = format!("{} because of {}", phase.as_str(), reason.as_str());
+        object_that(self.leases(), name, what, move |lease| {
+            let status = lease.status.clone().unwrap_or_default();
+            let so = status.phase == Some(phase) && status.reason == Some(reason);
+            if so { Ok(()) } else { Err(json!(status)) }
+        })
+    }
+
+    /// Waits until the environment has this phase.
+    #[track_caller]
+    pub fn environment_in(&self, name: &str, phase: EnvironmentPhase) -> impl Future<Output = Environment> {
+        object_that(
+            self.environments(),
+            name,
+            phase.as_str().to_owned(),
+            move |environment| {
+                let status = environment.status.clone().unwrap_or_default();
+                if status.phase == Some(phase) {
+                    Ok(())
+                } else {
+                    Err(json!(status))
+                }
+            },
+        )
+    }
+
+    /// Deletes a lease object and waits until it is gone.
+    pub async fn delete_lease(&self, name: &str) {
+        delete(&self.leases(), name).await;
+    }
+
+    /// Deletes an Environment and waits until it is gone.
+    pub async fn delete_environment(&self, name: &str) {
+        delete(&self.environments(), name).await;
+    }
+
+    /// Sets `spec.release`.
+    pub async fn release(&self, name: &str) {
+        let patch = json!({ "spec": { "release": true } });
+        self.leases()
+            .patch(name, &PatchParams::default(), &Patch::Merge(patch))
+            .await
+            .unwrap();
+    }
+
+    /// The Events about an object of this name, with a reason.
+    pub async fn events(&self, name: &str, reason: Reason) -> Vec<Event> {
+        let events: Api<Event> = Api::namespaced(self.client.clone(), self.namespace.name());
+        let mut list = events.list(&ListParams::default()).await.unwrap().items;
+        list.retain(|event| {
+            let regarding = event.regarding.as_ref().and_then(|object| object.name.as_deref());
+            regarding == Some(name) && event.reason.as_deref() == Some(reason.as_str())
+        });
+        list
+    }
+
+    /// A place in the audit log.
+    pub fn mark(&self) -> Mark {
+        self.control_plane.audit().mark().unwrap()
+    }
+
+    /// What the operators of this world have asked the API server to change since then.
+    pub fn writes_since(&self, mark: Mark) -> Vec<AuditEvent> {
+        self.control_plane
+            .audit()
+            .writes(mark, |event| event.user() == self.user)
+            .unwrap()
+    }
+}
+
+/// Waits until the object is what `see` looks for; where it never is, the test fails in its own line.
+#[track_caller]
+fn object_that<K>(
+    api: Api<K>,
+    name: &str,
+    what: String,
+    see: impl Fn(&K) -> Result<(), Value>,
+) -> impl Future<Output = K>
+where
+    K: kube::Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+{
+    let (caller, name) = (Location::caller(), name.to_owned());
+    async move {
+        let found = until(LIMIT, async || {
+            let object = api.get(&name).await.map_err(|error| error.to_string())?;
+            see(&object).map_err(|seen| seen.to_string())?;
+            Ok::<_, String>(object)
+        });
+        found
+            .await
+            .unwrap_or_else(|seen| panic!("{caller}: {name} is not {what} within {LIMIT:?}; last seen: {seen}"))
+    }
+}
+
+async fn delete<K>(api: &Api<K>, name: &str)
+where
+    K: kube::Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+{
+    api.delete(name, &DeleteParams::default()).await.unwrap();
+    eventually(&format!("{name} is gone"), LIMIT, async || {
+        match api.get_opt(name).await {
+            Ok(None) => Ok(()),
+            Ok(Some(_)) => Err("it is there".to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
+    })
+    .await;
+}
+
+/// Installs both kinds once per control plane.
+async fn ensure_definitions(control_plane: &ControlPlane, client: &Client) {
+    static INSTALLED: Mutex<Option<HashSet<u16>>> = Mutex::const_new(None);
+    // Held while they are installed, so that no other test goes on before they are.
+    let mut installed = INSTALLED.lock().await;
+    if installed.get_or_insert_default().insert(control_plane.port()) {
+        install_definitions(client).await;
+    }
+}
+
+/// Installs both kinds and waits until they are served.
+pub async fn install_definitions(client: &Client) {
+    let applied = objects::apply(client, "default", &api::crds_yaml()).await.unwrap();
+    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
+    for definition in applied {
+        let name = definition.name_any();
+        eventually(&format!("{name} is established"), LIMIT, async || {
+            let definition = definitions.get(&name).await.map_err(|error| error.to_string())?;
+            let conditions = definition
+                .status
+                .and_then(|status| status.conditions)
+                .unwrap_or_default();
+            let established = conditions
+                .iter()
+                .any(|one| one.type_ == "Established" && one.status == "True");
+            if established {
+                Ok(())
+            } else {
+                Err(format!("{conditions:?}"))
+            }
+        })
+        .await;
+    }
+}
