@@ -5,6 +5,8 @@
 
 pub mod api;
 pub mod cli;
+pub mod controller;
+pub mod driver;
 pub mod lifecycle;
 pub mod mirror;
 pub mod runtime;

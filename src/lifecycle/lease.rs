@@ -296,6 +296,16 @@ fn decide_claim(facts: &Facts) -> Decision {
     }
 }
 
+/// The decision after the database has refused a grant: under its locks it may have seen more than the facts.
+pub fn refused_by_database(facts: &Facts, reason: Reason, message: String) -> Decision {
+    match reason {
+        Reason::RunAlreadyFinished | Reason::AgentMismatch | Reason::EnvironmentArchived | Reason::InvalidSpec => {
+            Decision::Refuse(reason, message)
+        }
+        _ => wait(facts, reason, message),
+    }
+}
+
 fn wait(facts: &Facts, reason: Reason, message: String) -> Decision {
     if facts.acquire_timed_out {
         let message = format!("not granted within spec.acquireTimeoutSeconds; last: {message}");
@@ -303,3 +313,6 @@ fn wait(facts: &Facts, reason: Reason, message: String) -> Decision {
     }
     Decision::Wait(reason, message)
 }
+
+#[cfg(test)]
+mod tests;

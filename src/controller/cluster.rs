@@ -1,0 +1,268 @@
+//! The seam to the cluster: the few reads and writes that reconcilers make, and their implementation by a Kubernetes client.
+//!
+//! Every request has a timeout. A read answers "not there" only to a 404 whose body names the object: the 404 of a missing
+//! CRD is an error (I5).
+
+use std::time::Duration;
+
+use kube::Client;
+use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
+use serde_json::{Value, json};
+
+use super::index::{LOCAL_NAME, RunKey};
+use super::object::{DecodeError, EnvironmentObject, LeaseObject, Meta, NamespaceObject, RunObject, Watched};
+use crate::api::{Environment, EnvironmentLease, GROUP, VERSION};
+
+/// How long one request may take.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Name under which the operator writes: field manager, and the component of its Events.
+pub const FIELD_MANAGER: &str = "environment-operator";
+
+/// Why a request failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ClusterError {
+    /// The object has changed since it was decided upon: look again.
+    #[error("the object has changed meanwhile")]
+    Conflict,
+    /// The object is not there any more.
+    #[error("the object is gone")]
+    NotFound,
+    /// The operator may not do this.
+    #[error("{0}")]
+    Forbidden(String),
+    /// The API server did not answer in time.
+    #[error("the API server did not answer within {REQUEST_TIMEOUT:?}")]
+    Timeout,
+    /// Anything else that the API server or the way to it says.
+    #[error("{0}")]
+    Api(kube::Error),
+    /// The answer can't be read.
+    #[error("the answer can't be read: {0}")]
+    Decode(#[from] DecodeError),
+}
+
+impl From<kube::Error> for ClusterError {
+    fn from(error: kube::Error) -> Self {
+        match error {
+            kube::Error::Api(status) if status.code == 409 && status.reason == "Conflict" => Self::Conflict,
+            kube::Error::Api(status) if names_an_object(&status) => Self::NotFound,
+            kube::Error::Api(status) if status.code == 403 => Self::Forbidden(status.message),
+            error => Self::Api(error),
+        }
+    }
+}
+
+/// Whether a 404 speaks of the object and not of its whole kind.
+fn names_an_object(status: &kube::core::Status) -> bool {
+    let name = status.details.as_ref().map_or("", |details| &details.name);
+    status.code == 404 && status.reason == "NotFound" && !name.is_empty()
+}
+
+/// A notice for people, attached to an object.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Notice {
+    /// Kind of the object that it regards.
+    pub kind: &'static str,
+    /// The object that it regards.
+    pub regarding: Meta,
+    /// Something that a person should look at.
+    pub warning: bool,
+    /// The closed reason.
+    pub reason: &'static str,
+    /// A sentence.
+    pub message: String,
+}
+
+/// What reconcilers ask of the cluster. Nothing else of it is known to them.
+pub trait Cluster: Send + Sync + 'static {
+    /// Merges `status` into a lease's status if the object still has the version that was decided upon.
+    fn patch_lease_status(
+        &self,
+        of: &Meta,
+        status: Value,
+    ) -> impl Future<Output = Result<LeaseObject, ClusterError>> + Send;
+
+    /// Merges `status` into an environment's status if the object still has the version that was decided upon.
+    fn patch_environment_status(
+        &self,
+        of: &Meta,
+        status: Value,
+    ) -> impl Future<Output = Result<EnvironmentObject, ClusterError>> + Send;
+
+    /// Makes the Environment `local` in a namespace; the one that is there already is as good.
+    fn create_local(&self, namespace: &str) -> impl Future<Output = Result<EnvironmentObject, ClusterError>> + Send;
+
+    /// Reads a lease afresh; `None` where it certainly does not exist.
+    fn read_lease(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> impl Future<Output = Result<Option<LeaseObject>, ClusterError>> + Send;
+
+    /// Reads an environment afresh; `None` where it certainly does not exist.
+    fn read_environment(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> impl Future<Output = Result<Option<EnvironmentObject>, ClusterError>> + Send;
+
+    /// Reads a Namespace afresh; `None` where it certainly does not exist.
+    fn read_namespace(&self, name: &str) -> impl Future<Output = Result<Option<NamespaceObject>, ClusterError>> + Send;
+
+    /// Reads a run object afresh; `None` where it certainly does not exist.
+    fn read_run(
+        &self,
+        version: &str,
+        key: &RunKey,
+    ) -> impl Future<Output = Result<Option<RunObject>, ClusterError>> + Send;
+
+    /// Publishes an Event. Best effort: an Event that can't be written is counted, never retried.
+    fn notify(&self, notice: Notice) -> impl Future<Output = ()> + Send;
+}
+
+/// The cluster behind a Kubernetes client.
+#[derive(Clone)]
+pub struct KubeCluster {
+    client: Client,
+    events: super::event::Emitter,
+}
+
+impl KubeCluster {
+    /// A cluster that is reached through `client`.
+    pub fn new(client: Client, events: super::event::Emitter) -> Self {
+        Self { client, events }
+    }
+
+    async fn patch_status<T: Watched>(
+        &self,
+        resource: &ApiResource,
+        of: &Meta,
+        status: Value,
+    ) -> Result<T, ClusterError> {
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &of.namespace, resource);
+        // The version is the only guard there is: a uid in the patch of a status is ignored by the API server.
+        let patch = json!({ "metadata": { "resourceVersion": of.resource_version.as_str() }, "status": status });
+        let parameters = PatchParams {
+            field_manager: Some(FIELD_MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        let patched = within(api.patch_status(&of.name, &parameters, &Patch::Merge(&patch))).await?;
+        decode(resource, patched)
+    }
+
+    async fn read<T: Watched>(
+        &self,
+        resource: &ApiResource,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<T>, ClusterError> {
+        let api: Api<DynamicObject> = if namespace.is_empty() {
+            Api::all_with(self.client.clone(), resource)
+        } else {
+            Api::namespaced_with(self.client.clone(), namespace, resource)
+        };
+        match within(api.get(name)).await {
+            Ok(object) => decode(resource, object).map(Some),
+            Err(ClusterError::NotFound) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Cluster for KubeCluster {
+    async fn patch_lease_status(&self, of: &Meta, status: Value) -> Result<LeaseObject, ClusterError> {
+        self.patch_status(&ApiResource::erase::<EnvironmentLease>(&()), of, status)
+            .await
+    }
+
+    async fn patch_environment_status(&self, of: &Meta, status: Value) -> Result<EnvironmentObject, ClusterError> {
+        self.patch_status(&ApiResource::erase::<Environment>(&()), of, status)
+            .await
+    }
+
+    async fn create_local(&self, namespace: &str) -> Result<EnvironmentObject, ClusterError> {
+        let resource = ApiResource::erase::<Environment>(&());
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &resource);
+        let local = DynamicObject::new(LOCAL_NAME, &resource).data(json!({ "spec": { "driver": "Local" } }));
+        let parameters = PostParams {
+            field_manager: Some(FIELD_MANAGER.to_owned()),
+            ..PostParams::default()
+        };
+        match within(api.create(&parameters, &local)).await {
+            Ok(created) => decode(&resource, created),
+            Err(ClusterError::Api(kube::Error::Api(status))) if status.reason == "AlreadyExists" => self
+                .read(&resource, namespace, LOCAL_NAME)
+                .await?
+                .ok_or(ClusterError::Conflict),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn read_lease(&self, namespace: &str, name: &str) -> Result<Option<LeaseObject>, ClusterError> {
+        self.read(&ApiResource::erase::<EnvironmentLease>(&()), namespace, name)
+            .await
+    }
+
+    async fn read_environment(&self, namespace: &str, name: &str) -> Result<Option<EnvironmentObject>, ClusterError> {
+        self.read(&ApiResource::erase::<Environment>(&()), namespace, name)
+            .await
+    }
+
+    async fn read_namespace(&self, name: &str) -> Result<Option<NamespaceObject>, ClusterError> {
+        self.read(
+            &ApiResource::erase::<k8s_openapi::api::core::v1::Namespace>(&()),
+            "",
+            name,
+        )
+        .await
+    }
+
+    async fn read_run(&self, version: &str, key: &RunKey) -> Result<Option<RunObject>, ClusterError> {
+        let kind = GroupVersionKind::gvk(&key.group, version, &key.kind);
+        let (resource, _) = within(kube::discovery::pinned_kind(&self.client, &kind)).await?;
+        self.read(&resource, &key.namespace, &key.name).await
+    }
+
+    async fn notify(&self, notice: Notice) {
+        self.events.emit(notice).await;
+    }
+}
+
+fn decode<T: Watched>(resource: &ApiResource, object: DynamicObject) -> Result<T, ClusterError> {
+    let value = serde_json::to_value(object).map_err(DecodeError::Field)?;
+    Ok(T::decode(&resource.group, &resource.kind, value)?)
+}
+
+async fn within<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, ClusterError> {
+    match tokio::time::timeout(REQUEST_TIMEOUT, request).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(ClusterError::Timeout),
+    }
+}
+
+/// The merge patch that turns one status into the other: what is not there any more becomes null.
+pub fn complete_patch(before: &Value, after: &Value) -> Value {
+    match (before, after) {
+        (Value::Object(before), Value::Object(after)) => {
+            let kept = after.iter().map(|(key, value)| {
+                let patched = before
+                    .get(key)
+                    .map_or_else(|| value.clone(), |old| complete_patch(old, value));
+                (key.clone(), patched)
+            });
+            let dropped = before
+                .keys()
+                .filter(|key| !after.contains_key(*key))
+                .map(|key| (key.clone(), Value::Null));
+            Value::Object(kept.chain(dropped).collect())
+        }
+        _ => after.clone(),
+    }
+}
+
+/// `apiVersion` of both kinds.
+pub fn api_version() -> String {
+    format!("{GROUP}/{VERSION}")
+}

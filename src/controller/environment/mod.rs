@@ -1,0 +1,207 @@
+//! The reconciler of environments: dereference, decide, commit, report.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use uuid::Uuid;
+
+use super::cluster::{Cluster, ClusterError, Notice, complete_patch};
+use super::company;
+use super::database::Database;
+use super::index::Key;
+use super::object::{EnvironmentObject, NamespaceObject};
+use super::reconcile::{ReconcileError, Reconciler};
+use crate::api::{ConditionStatus, EnvironmentStatus, Timestamp};
+use crate::lifecycle::environment_status::{MirroredEnvironment, Verdict, environment_status};
+use crate::store::environment_object::{EnvironmentLook, EnvironmentView};
+use crate::store::environments::{ArchiveOutcome, EnvironmentOutcome};
+
+mod plan;
+
+use plan::{Plan, plan};
+
+/// Pause before a row that another transaction holds is tried again.
+const BUSY_PAUSE: Duration = Duration::from_millis(50);
+
+/// Pause before a company that could not be told is looked for again.
+const FAULT_PAUSE: Duration = Duration::from_secs(15);
+
+impl<D: Database, C: Cluster> Reconciler<D, C> {
+    /// Brings one environment to where it should be.
+    ///
+    /// # Errors
+    /// When the database or the API server does not answer: nothing is lost, the same reconcile is run again.
+    pub async fn reconcile_environment(&self, id: Uuid) -> Result<(), ReconcileError> {
+        let (present, gone) = {
+            let index = self.index();
+            (
+                index.environments.get(id).cloned(),
+                index.environments.gone(id).is_some() || index.is_tombstone(id),
+            )
+        };
+        match present {
+            Some(environment) => self.mirror_environment(&environment).await,
+            None if gone => self.archive_environment(id).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The object is gone: its row is archived, and its leases are looked at.
+    async fn archive_environment(&self, id: Uuid) -> Result<(), ReconcileError> {
+        let row = self
+            .index()
+            .environments
+            .gone(id)
+            .and_then(|gone| gone.status.as_ref()?.environment_id);
+        match self.database.archive_environment(id).await? {
+            ArchiveOutcome::Busy => {
+                self.later(Key::Environment(id), BUSY_PAUSE);
+                return Ok(());
+            }
+            ArchiveOutcome::Archived | ArchiveOutcome::Unknown => {}
+        }
+        let mut index = self.index();
+        // An adopted Local's row has another id than the object.
+        let leases = index.leases_of_row(row.unwrap_or(id));
+        index.forget_environment(id);
+        drop(index);
+        self.queue.extend(leases);
+        Ok(())
+    }
+
+    async fn mirror_environment(&self, environment: &Arc<EnvironmentObject>) -> Result<(), ReconcileError> {
+        let (view, namespace) = self.look_at_environment(environment).await?; // the database; a live read of the Namespace
+        let plan = plan(
+            environment,
+            &view,
+            namespace.as_ref(),
+            self.index().has_made(environment.meta.uid),
+        ); // pure
+        let (row, fault) = match plan {
+            Plan::Fault(reason, message) => (view.row.clone(), Some((reason, message))),
+            Plan::InStep => (view.row.clone(), None),
+            Plan::Sync(sync) => match self.database.sync_environment(*sync).await? {
+                // the database
+                EnvironmentOutcome::Inserted(row)
+                | EnvironmentOutcome::Adopted(row)
+                | EnvironmentOutcome::Updated(row) => {
+                    let waiting = self.index().waiting_for(environment);
+                    self.queue.extend(waiting);
+                    (Some(row), None)
+                }
+                EnvironmentOutcome::AlreadySo(row) => (Some(row), None),
+                EnvironmentOutcome::Refused(refusal) => (view.row.clone(), Some((refusal.reason, refusal.message))),
+                EnvironmentOutcome::Older | EnvironmentOutcome::Busy => {
+                    self.later(Key::Environment(environment.meta.uid), BUSY_PAUSE);
+                    return Ok(());
+                }
+            },
+        };
+        if row.is_some() {
+            self.index().recorded_local(environment.meta.uid);
+        }
+        if fault.is_some() {
+            self.later(Key::Environment(environment.meta.uid), FAULT_PAUSE);
+        }
+        let row = row.map(|row| MirroredEnvironment {
+            environment_id: row.id,
+            company_id: row.company_id,
+            name: row.name,
+            state: row.status,
+            active_leases: i32::try_from(view.active_leases).unwrap_or(i32::MAX),
+        });
+        let verdict = Verdict { row, fault };
+        let now = Timestamp::cut(view.now);
+        let status = environment_status(environment.status.as_ref(), environment.meta.generation, &verdict, now);
+        self.write_environment_status(environment, status).await // the API server
+    }
+
+    /// Looks into the database; while no company is recorded, the Namespace is read live, for that is what decides it.
+    async fn look_at_environment(
+        &self,
+        environment: &EnvironmentObject,
+    ) -> Result<(EnvironmentView, Option<NamespaceObject>), ReconcileError> {
+        let question = |namespace: Option<&NamespaceObject>| EnvironmentLook {
+            id: environment.meta.uid,
+            namespace_uid: namespace.map(|namespace| namespace.meta.uid),
+            company_id: namespace.and_then(|namespace| company::named(namespace).ok()),
+            driver: environment.spec.driver,
+        };
+        let cached = self.namespace(&environment.meta.namespace).await?;
+        let view = self.database.look_environment(question(cached.as_ref())).await?;
+        if !view.leading {
+            return Err(ReconcileError::NotLeading);
+        }
+        if view.recorded_company.is_some() || view.object.is_some() {
+            return Ok((view, cached));
+        }
+        let live = self.cluster.read_namespace(&environment.meta.namespace).await?;
+        let view = self.database.look_environment(question(live.as_ref())).await?;
+        Ok((view, live))
+    }
+
+    /// Writes a complete status with the version that was decided upon; equal to what is shown: no request.
+    pub(super) async fn write_environment_status(
+        &self,
+        environment: &EnvironmentObject,
+        status: EnvironmentStatus,
+    ) -> Result<(), ReconcileError> {
+        if environment.status.as_ref() == Some(&status) {
+            return Ok(());
+        }
+        let patch = complete_patch(&json!(environment.status), &json!(status));
+        match self.cluster.patch_environment_status(&environment.meta, patch).await {
+            Ok(written) => {
+                self.index().apply_environment(written);
+            }
+            Err(ClusterError::NotFound) => return Ok(()), // its deletion is on its way through the feed
+            Err(ClusterError::Conflict) => {
+                let (namespace, name) = (&environment.meta.namespace, &environment.meta.name);
+                if let Some(read) = self.cluster.read_environment(namespace, name).await? {
+                    self.index().apply_environment(read);
+                }
+                self.queue.push(Key::Environment(environment.meta.uid));
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        }
+        self.explain_environment(environment, &status).await;
+        Ok(())
+    }
+
+    /// An Event and a log line for each transition.
+    async fn explain_environment(&self, environment: &EnvironmentObject, status: &EnvironmentStatus) {
+        let said = |status: &EnvironmentStatus| {
+            let ready = status.conditions.first().map(|ready| (ready.status, ready.reason));
+            (status.phase, ready)
+        };
+        if environment.status.as_ref().map(said) == Some(said(status)) {
+            return;
+        }
+        let (Some(phase), Some(ready)) = (status.phase, status.conditions.first()) else {
+            return;
+        };
+        let (namespace, name) = (&environment.meta.namespace, &environment.meta.name);
+        let (reason, message) = (ready.reason, ready.message.clone());
+        tracing::info!(
+            namespace,
+            name,
+            phase = phase.as_str(),
+            reason = reason.as_str(),
+            message,
+            "environment changed"
+        );
+        let warning = ready.status != ConditionStatus::True;
+        let regarding = environment.meta.clone();
+        self.cluster
+            .notify(Notice {
+                kind: "Environment",
+                regarding,
+                warning,
+                reason: reason.as_str(),
+                message,
+            })
+            .await;
+    }
+}

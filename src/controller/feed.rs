@@ -1,0 +1,268 @@
+//! A feed: everything that happens to the objects of one kind, in one Namespace or in all.
+//!
+//! It is our own because `kube::runtime::Controller` never calls a reconciler for a deleted object, and because its watcher
+//! hides bookmarks and the list's resourceVersion: without those nobody can tell a deletion from a listing that is
+//! incomplete, nor a quiet watch from a dead one.
+//!
+//! A feed lists in pages at one consistent resourceVersion, then watches from there with bookmarks, and lists again every
+//! resync interval. Each object is decoded at once into a small struct; no whole object is kept.
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
+use kube::api::{ListParams, WatchEvent, WatchParams};
+use kube::core::request::Request;
+use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
+use kube::{Client, Resource};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::backoff::Backoff;
+use super::object::{DecodeError, Watched};
+use crate::lifecycle::ResourceVersion;
+
+/// How many objects one page of a list holds.
+const PAGE: u32 = 500;
+
+/// How much longer than its own timeout a watch may be silent before it counts as dead.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// How long one page of a list may take.
+const LIST_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What a feed watches.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// Group, version and kind.
+    pub kind: GroupVersionKind,
+    /// The resource where it is known beforehand; else it is asked of the API server before every list, so that a kind
+    /// whose CRD comes later, goes and comes back is found.
+    pub resource: Option<ApiResource>,
+    /// One Namespace, or all.
+    pub namespace: Option<String>,
+    /// One object of that name only (a Namespace, where the operator may not list them all).
+    pub name: Option<String>,
+}
+
+/// What a feed hands on.
+#[derive(Debug)]
+pub enum FeedEvent<T> {
+    /// An object was made or has changed.
+    Applied(T),
+    /// An object was deleted; this is its last state.
+    Deleted(T),
+    /// The complete set of objects at one resourceVersion: what is not in it did not exist then.
+    Listed {
+        /// All objects.
+        objects: Vec<T>,
+        /// The version of the list.
+        resource_version: ResourceVersion,
+    },
+    /// A sign of life: a bookmark, or a watch that was opened.
+    Heard,
+    /// The list or the watch broke off, and is tried again.
+    Broken(FeedError),
+}
+
+/// Intervals of a feed.
+#[derive(Clone, Copy, Debug)]
+pub struct FeedSettings {
+    /// How long one watch lasts before it is opened anew (at most a minute, so that a dead connection is noticed).
+    pub watch_timeout: Duration,
+    /// How long until everything is listed again.
+    pub resync_interval: Duration,
+}
+
+/// Why a list or a watch broke off. It is tried again, with a longer and longer pause.
+#[derive(Debug, thiserror::Error)]
+pub enum FeedError {
+    /// The API server refused or did not answer.
+    #[error("{0}")]
+    Api(#[from] kube::Error),
+    /// The API server answered too late.
+    #[error("no answer within {0:?}")]
+    Timeout(Duration),
+    /// An object can't be read, so the list would not be complete.
+    #[error("an object can't be read: {0}")]
+    Decode(#[from] DecodeError),
+    /// Pages of one list speak of different moments.
+    #[error("the pages of the list are of different resourceVersions")]
+    BrokenPages,
+    /// The version to watch from is too old: a new list is needed.
+    #[error("the resourceVersion has expired")]
+    Expired,
+}
+
+/// Follows the source for ever; every event goes to `sink`, in order.
+pub async fn follow<T: Watched>(
+    client: &Client,
+    source: &Source,
+    settings: FeedSettings,
+    mut sink: impl FnMut(FeedEvent<T>),
+) {
+    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
+    loop {
+        if let Err(error) = list_and_watch(client, source, settings, &mut backoff, &mut sink).await {
+            tracing::warn!(kind = %source.kind.kind, namespace = source.namespace, %error, "feed broke off, listing again");
+            let pause = if matches!(error, FeedError::Expired) {
+                Duration::ZERO
+            } else {
+                backoff.next()
+            };
+            sink(FeedEvent::Broken(error));
+            tokio::time::sleep(pause).await;
+        }
+    }
+}
+
+/// One list, and watches from it until the next list is due.
+async fn list_and_watch<T: Watched>(
+    client: &Client,
+    source: &Source,
+    settings: FeedSettings,
+    backoff: &mut Backoff,
+    sink: &mut impl FnMut(FeedEvent<T>),
+) -> Result<(), FeedError> {
+    let request = Request::new(url_path(client, source).await?);
+    let (objects, mut version) = list(client, source, &request).await?;
+    sink(FeedEvent::Listed {
+        objects,
+        resource_version: version.clone(),
+    });
+    let next_list = Instant::now() + settings.resync_interval;
+    loop {
+        let left = next_list.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(());
+        }
+        match watch(
+            client,
+            source,
+            &request,
+            settings.watch_timeout.min(left),
+            &mut version,
+            sink,
+        )
+        .await
+        {
+            Ok(()) => backoff.reset(),
+            Err(error @ FeedError::Expired) => return Err(error),
+            Err(error) => {
+                tracing::debug!(kind = %source.kind.kind, %error, "watch broke off");
+                sink(FeedEvent::Broken(error));
+                tokio::time::sleep(backoff.next()).await;
+            }
+        }
+    }
+}
+
+async fn url_path(client: &Client, source: &Source) -> Result<String, FeedError> {
+    let resource = match &source.resource {
+        Some(resource) => resource.clone(),
+        None => kube::discovery::pinned_kind(client, &source.kind).await?.0,
+    };
+    Ok(DynamicObject::url_path(&resource, source.namespace.as_deref()))
+}
+
+/// Reads all pages. The first is read at the newest version (unset: a quorum read), the others at the same one.
+async fn list<T: Watched>(
+    client: &Client,
+    source: &Source,
+    request: &Request,
+) -> Result<(Vec<T>, ResourceVersion), FeedError> {
+    #[derive(serde::Deserialize)]
+    struct Page {
+        metadata: ListMeta,
+        items: Vec<Value>,
+    }
+
+    let mut objects = Vec::new();
+    let mut parameters = ListParams {
+        field_selector: field_selector(source),
+        ..ListParams::default()
+    }
+    .limit(PAGE);
+    let mut version: Option<ResourceVersion> = None;
+    loop {
+        let request = request.list(&parameters).map_err(kube::Error::BuildRequest)?;
+        let page: Page = within(LIST_TIMEOUT, client.request(request)).await??;
+        for item in page.items {
+            objects.push(T::decode(&source.kind.group, &source.kind.kind, item)?);
+        }
+        let page_version = page.metadata.resource_version.unwrap_or_default();
+        let page_version = ResourceVersion::parse(&page_version).ok_or(DecodeError::ResourceVersion(page_version))?;
+        if version.get_or_insert_with(|| page_version.clone()) != &page_version {
+            return Err(FeedError::BrokenPages);
+        }
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => parameters = parameters.continue_token(&token),
+            None => return Ok((objects, page_version)),
+        }
+    }
+}
+
+/// One watch, from `version` on, which moves along with what is heard.
+async fn watch<T: Watched>(
+    client: &Client,
+    source: &Source,
+    request: &Request,
+    timeout: Duration,
+    version: &mut ResourceVersion,
+    sink: &mut impl FnMut(FeedEvent<T>),
+) -> Result<(), FeedError> {
+    let seconds = u32::try_from(timeout.as_secs()).unwrap_or(u32::MAX).clamp(1, 60);
+    let parameters = WatchParams {
+        field_selector: field_selector(source),
+        ..WatchParams::default()
+    }
+    .timeout(seconds);
+    let request = request
+        .watch(&parameters, version.as_str())
+        .map_err(kube::Error::BuildRequest)?;
+    let silence = timeout + SILENCE;
+    let opened = within(silence, client.request_events::<Value>(request)).await?;
+    let mut events = std::pin::pin!(opened.map_err(expired)?);
+    sink(FeedEvent::Heard);
+    while let Some(event) = within(silence, events.next()).await? {
+        let decode = |object| T::decode(&source.kind.group, &source.kind.kind, object);
+        match event.map_err(expired)? {
+            WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+                let object = decode(object)?;
+                *version = object.meta().resource_version.clone();
+                sink(FeedEvent::Applied(object));
+            }
+            WatchEvent::Deleted(object) => {
+                let object = decode(object)?;
+                *version = object.meta().resource_version.clone();
+                sink(FeedEvent::Deleted(object));
+            }
+            WatchEvent::Bookmark(bookmark) => {
+                if let Some(heard) = ResourceVersion::parse(&bookmark.metadata.resource_version) {
+                    *version = heard;
+                }
+                sink(FeedEvent::Heard);
+            }
+            WatchEvent::Error(status) => return Err(expired(kube::Error::Api(status))),
+        }
+    }
+    Ok(())
+}
+
+fn field_selector(source: &Source) -> Option<String> {
+    source.name.as_ref().map(|name| format!("metadata.name={name}"))
+}
+
+/// Tells the answer that asks for a new list from those that ask for another try.
+fn expired(error: kube::Error) -> FeedError {
+    match error {
+        kube::Error::Api(status) if status.code == 410 => FeedError::Expired,
+        error => FeedError::Api(error),
+    }
+}
+
+async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Result<T, FeedError> {
+    tokio::time::timeout(limit, future)
+        .await
+        .map_err(|_| FeedError::Timeout(limit))
+}

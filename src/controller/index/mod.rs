@@ -1,0 +1,486 @@
+//! What the feeds have shown: a synchronous index of small structs, and which keys an event concerns.
+//!
+//! Absence here is never proof of a deletion: only a Deleted event, a relist or a live read is (I5).
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::object::{EnvironmentObject, LeaseObject, NamespaceObject, RunObject};
+use crate::api::LeasePhase;
+use crate::lifecycle::lease_status::shown_ending;
+use crate::lifecycle::{ResourceVersion, RunOutcome};
+
+mod objects;
+mod runs;
+
+pub use objects::Objects;
+pub use runs::{KnownRun, RunKey};
+
+/// Something to be reconciled, by uid: another object under the same name is another key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Key {
+    /// An Environment.
+    Environment(Uuid),
+    /// An EnvironmentLease.
+    Lease(Uuid),
+}
+
+/// Everything that the feeds have shown.
+#[derive(Debug, Default)]
+pub struct Index {
+    /// Namespaces by name.
+    pub namespaces: HashMap<String, NamespaceObject>,
+    /// Environments.
+    pub environments: Objects<EnvironmentObject>,
+    /// Leases.
+    pub leases: Objects<LeaseObject>,
+    runs: HashMap<RunKey, RunObject>,
+    /// Run objects that vanished while a lease named them, with the last outcome seen.
+    vanished_runs: HashMap<RunKey, HashMap<Uuid, Option<RunOutcome>>>,
+    listed_runs: HashSet<(String, String, Option<String>)>,
+    leases_by: HashMap<Reference, HashSet<Uuid>>,
+    environments_by_row: HashMap<Uuid, HashSet<Uuid>>,
+    waiting: HashSet<Uuid>,
+    /// Objects of which nothing is known but that a complete list did not hold them.
+    tombstones: HashSet<Uuid>,
+    /// Locals that this process has made and that have no row yet.
+    made_locals: HashSet<Uuid>,
+    lease_lists: Lists,
+    environment_lists: Lists,
+}
+
+/// The version of the last complete list, by the Namespace that was listed (none: all).
+pub type Lists = HashMap<Option<String>, ResourceVersion>;
+
+/// What a lease refers to, for finding it from there.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Reference {
+    Namespace(String),
+    HeartbeatRun(Uuid),
+    RunObject(RunKey),
+}
+
+fn references(lease: &LeaseObject) -> Vec<Reference> {
+    let mut references = vec![Reference::Namespace(lease.meta.namespace.clone())];
+    if let Some(run) = &lease.spec.run {
+        references.extend(run.heartbeat_run_id.map(Reference::HeartbeatRun));
+        let object = run
+            .object_ref
+            .as_ref()
+            .map(|object| RunKey::of(&lease.meta.namespace, object));
+        references.extend(object.map(Reference::RunObject));
+    }
+    references
+}
+
+impl Index {
+    /// Takes a lease in; the keys that this concerns.
+    pub fn apply_lease(&mut self, lease: LeaseObject) -> Vec<Key> {
+        let (uid, references) = (lease.meta.uid, references(&lease));
+        let changed = self.leases.apply(lease);
+        if !changed.is_empty() {
+            for reference in references {
+                self.leases_by.entry(reference).or_default().insert(uid);
+            }
+        }
+        changed.into_iter().map(Key::Lease).collect()
+    }
+
+    /// Marks a lease as deleted; the keys that this concerns.
+    pub fn delete_lease(&mut self, lease: LeaseObject) -> Vec<Key> {
+        let uid = lease.meta.uid;
+        self.waiting.remove(&uid);
+        self.leases.delete(lease);
+        vec![Key::Lease(uid)]
+    }
+
+    /// Takes a complete list of leases in; the keys that this concerns: all of them, and those that are gone.
+    pub fn reset_leases(
+        &mut self,
+        namespace: Option<&str>,
+        leases: Vec<LeaseObject>,
+        version: &ResourceVersion,
+    ) -> Vec<Key> {
+        self.lease_lists.insert(namespace.map(str::to_owned), version.clone());
+        let listed: HashSet<Uuid> = leases.iter().map(|lease| lease.meta.uid).collect();
+        let mut keys: Vec<Key> = listed.iter().copied().map(Key::Lease).collect();
+        for gone in self.leases.missing(namespace, &listed, version) {
+            keys.extend(self.delete_lease(LeaseObject::clone(&gone)));
+        }
+        for lease in leases {
+            self.apply_lease(lease);
+        }
+        keys
+    }
+
+    /// Forgets a deleted lease for which nothing is left to do.
+    pub fn forget_lease(&mut self, uid: Uuid) {
+        self.waiting.remove(&uid);
+        self.tombstones.remove(&uid);
+        let Some(lease) = self.leases.forget(uid) else { return };
+        for reference in references(&lease) {
+            if let Some(leases) = self.leases_by.get_mut(&reference) {
+                leases.remove(&uid);
+                if leases.is_empty() {
+                    self.leases_by.remove(&reference);
+                    if let Reference::RunObject(key) = &reference {
+                        self.vanished_runs.remove(key);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes an environment in; the keys that this concerns.
+    pub fn apply_environment(&mut self, environment: EnvironmentObject) -> Vec<Key> {
+        if let Some(row) = environment.status.as_ref().and_then(|status| status.environment_id) {
+            self.environments_by_row
+                .entry(row)
+                .or_default()
+                .insert(environment.meta.uid);
+        }
+        self.environments
+            .apply(environment)
+            .into_iter()
+            .map(Key::Environment)
+            .collect()
+    }
+
+    /// Marks an environment as deleted; the keys that this concerns.
+    pub fn delete_environment(&mut self, environment: EnvironmentObject) -> Vec<Key> {
+        let uid = environment.meta.uid;
+        self.environments.delete(environment);
+        vec![Key::Environment(uid)]
+    }
+
+    /// Takes a complete list of environments in; the keys that this concerns.
+    pub fn reset_environments(
+        &mut self,
+        namespace: Option<&str>,
+        environments: Vec<EnvironmentObject>,
+        version: &ResourceVersion,
+    ) -> Vec<Key> {
+        self.environment_lists
+            .insert(namespace.map(str::to_owned), version.clone());
+        let listed: HashSet<Uuid> = environments.iter().map(|environment| environment.meta.uid).collect();
+        let mut keys: Vec<Key> = listed.iter().copied().map(Key::Environment).collect();
+        for gone in self.environments.missing(namespace, &listed, version) {
+            keys.extend(self.delete_environment(EnvironmentObject::clone(&gone)));
+        }
+        for environment in environments {
+            self.apply_environment(environment);
+        }
+        keys
+    }
+
+    /// Forgets a deleted environment for which nothing is left to do.
+    pub fn forget_environment(&mut self, uid: Uuid) {
+        self.tombstones.remove(&uid);
+        let Some(gone) = self.environments.forget(uid) else {
+            return;
+        };
+        if let Some(row) = gone.status.as_ref().and_then(|status| status.environment_id)
+            && let Some(objects) = self.environments_by_row.get_mut(&row)
+        {
+            objects.remove(&uid);
+            if objects.is_empty() {
+                self.environments_by_row.remove(&row);
+            }
+        }
+    }
+
+    /// The Environment objects that show this row.
+    pub fn environments_of_row(&self, row: Uuid) -> Vec<Uuid> {
+        self.environments_by_row
+            .get(&row)
+            .into_iter()
+            .flatten()
+            .copied()
+            .collect()
+    }
+
+    /// The leases that show this environment's row and no end.
+    pub fn leases_of_row(&self, row: Uuid) -> Vec<Key> {
+        let holds = |lease: &&Arc<LeaseObject>| {
+            let status = lease.status.as_ref();
+            let shown = status.and_then(|status| status.environment.as_ref());
+            shown.is_some_and(|shown| shown.id == row) && status.and_then(shown_ending).is_none()
+        };
+        self.leases
+            .iter()
+            .filter(holds)
+            .map(|lease| Key::Lease(lease.meta.uid))
+            .collect()
+    }
+
+    /// The last complete lists of leases, and every lease that is known: what is older than a list and not known is gone.
+    pub fn known_leases(&self) -> (Lists, Vec<Uuid>) {
+        (self.lease_lists.clone(), self.leases.known())
+    }
+
+    /// The same for environments.
+    pub fn known_environments(&self) -> (Lists, Vec<Uuid>) {
+        (self.environment_lists.clone(), self.environments.known())
+    }
+
+    /// Everything that may have to be reconciled.
+    pub fn keys(&self) -> Vec<Key> {
+        let leases = self.leases.known().into_iter().map(Key::Lease);
+        leases
+            .chain(self.environments.known().into_iter().map(Key::Environment))
+            .collect()
+    }
+
+    /// Whether this lease shows that it is held.
+    pub fn is_held(&self, key: &Key) -> bool {
+        let Key::Lease(uid) = key else { return false };
+        let lease = self.leases.get(*uid).or(self.leases.gone(*uid));
+        let phase = lease.and_then(|lease| lease.status.as_ref()?.phase);
+        matches!(phase, Some(LeasePhase::Active | LeasePhase::Retained))
+    }
+
+    /// A complete list did not hold this object, of which a row tells.
+    pub fn bury(&mut self, uid: Uuid) {
+        let known = self.leases.get(uid).is_some() || self.environments.get(uid).is_some();
+        if !known {
+            self.tombstones.insert(uid);
+        }
+    }
+
+    /// Whether a complete list has shown that this object is gone.
+    pub fn is_tombstone(&self, uid: Uuid) -> bool {
+        self.tombstones.contains(&uid)
+    }
+
+    /// This process has made the Local with this uid.
+    pub fn made_local(&mut self, uid: Uuid) {
+        self.made_locals.insert(uid);
+    }
+
+    /// Whether this process has made the Local with this uid.
+    pub fn has_made(&self, uid: Uuid) -> bool {
+        self.made_locals.contains(&uid)
+    }
+
+    /// The database knows now who has made the Local with this uid.
+    pub fn recorded_local(&mut self, uid: Uuid) {
+        self.made_locals.remove(&uid);
+    }
+
+    /// Whether the run objects of this kind have been listed once.
+    pub fn runs_are_listed(&self, key: &RunKey) -> bool {
+        let listed = |namespace| {
+            self.listed_runs
+                .contains(&(key.group.clone(), key.kind.clone(), namespace))
+        };
+        listed(None) || listed(Some(key.namespace.clone()))
+    }
+
+    /// Takes a Namespace in; the keys that this concerns: everything in it when its label or its end has come.
+    pub fn apply_namespace(&mut self, namespace: NamespaceObject) -> Vec<Key> {
+        let known = self.namespaces.get(&namespace.meta.name);
+        let same_uid = known.filter(|known| known.meta.uid == namespace.meta.uid);
+        if same_uid.is_some_and(|known| known.meta.resource_version >= namespace.meta.resource_version) {
+            return Vec::new();
+        }
+        let said = |object: &NamespaceObject| (object.meta.uid, object.meta.deleting, object.company_label.clone());
+        let changed = known.map(said) != Some(said(&namespace));
+        let name = namespace.meta.name.clone();
+        self.namespaces.insert(name.clone(), namespace);
+        if changed { self.keys_in(&name) } else { Vec::new() }
+    }
+
+    /// Marks a Namespace as deleted.
+    pub fn delete_namespace(&mut self, namespace: &NamespaceObject) -> Vec<Key> {
+        let same = |known: &NamespaceObject| known.meta.uid == namespace.meta.uid;
+        if self.namespaces.get(&namespace.meta.name).is_some_and(same) {
+            self.namespaces.remove(&namespace.meta.name);
+        }
+        self.keys_in(&namespace.meta.name)
+    }
+
+    /// Takes a complete list of Namespaces in (of all, or of one name).
+    pub fn reset_namespaces(&mut self, name: Option<&str>, namespaces: Vec<NamespaceObject>) -> Vec<Key> {
+        let listed: HashSet<&str> = namespaces
+            .iter()
+            .map(|namespace| namespace.meta.name.as_str())
+            .collect();
+        self.namespaces
+            .retain(|known, _| name.is_some_and(|name| name != known) || listed.contains(known.as_str()));
+        namespaces
+            .into_iter()
+            .flat_map(|namespace| self.apply_namespace(namespace))
+            .collect()
+    }
+
+    /// Takes a run object in; the leases that it concerns.
+    pub fn apply_run(&mut self, key: RunKey, run: RunObject) -> Vec<Key> {
+        if let Some(known) = self.runs.get(&key) {
+            if known.meta.uid == run.meta.uid && known.meta.resource_version >= run.meta.resource_version {
+                return Vec::new();
+            }
+            if known.meta.uid != run.meta.uid {
+                let known = known.clone();
+                self.vanish(&key, &known);
+            }
+        }
+        let leases = self.leases_of(&Reference::RunObject(key.clone()));
+        self.runs.insert(key, run);
+        leases
+    }
+
+    /// Marks a run object as deleted; the leases that it concerns.
+    pub fn delete_run(&mut self, key: &RunKey, run: &RunObject) -> Vec<Key> {
+        if self.runs.get(key).is_some_and(|known| known.meta.uid == run.meta.uid) {
+            self.runs.remove(key);
+        }
+        self.vanish(key, run);
+        self.leases_of(&Reference::RunObject(key.clone()))
+    }
+
+    /// Takes a complete list of the run objects of one kind in; the leases that it concerns.
+    pub fn reset_runs(
+        &mut self,
+        group: &str,
+        kind: &str,
+        namespace: Option<&str>,
+        runs: Vec<RunObject>,
+        version: &ResourceVersion,
+    ) -> Vec<Key> {
+        let key = |run: &RunObject| RunKey {
+            group: group.to_owned(),
+            kind: kind.to_owned(),
+            namespace: run.meta.namespace.clone(),
+            name: run.meta.name.clone(),
+        };
+        self.listed_runs
+            .insert((group.to_owned(), kind.to_owned(), namespace.map(str::to_owned)));
+        let listed: HashSet<Uuid> = runs.iter().map(|run| run.meta.uid).collect();
+        let missing = |(known, run): &(&RunKey, &RunObject)| {
+            known.group == group
+                && known.kind == kind
+                && namespace.is_none_or(|namespace| known.namespace == namespace)
+                && !listed.contains(&run.meta.uid)
+                && run.meta.resource_version <= *version
+        };
+        let gone: Vec<_> = self
+            .runs
+            .iter()
+            .filter(missing)
+            .map(|(key, run)| (key.clone(), run.clone()))
+            .collect();
+        let mut keys: Vec<Key> = gone.iter().flat_map(|(key, run)| self.delete_run(key, run)).collect();
+        for run in runs {
+            let key = key(&run);
+            // Also where nothing is new: a lease may have missed it.
+            keys.extend(self.leases_of(&Reference::RunObject(key.clone())));
+            self.apply_run(key, run);
+        }
+        keys
+    }
+
+    /// What is known of the run object at `key`; with `pinned`, of the one with that uid alone.
+    pub fn run(&self, key: &RunKey, pinned: Option<Uuid>) -> KnownRun {
+        let present = self
+            .runs
+            .get(key)
+            .filter(|run| pinned.is_none_or(|pinned| run.meta.uid == pinned));
+        if let Some(run) = present {
+            return KnownRun::Present {
+                uid: run.meta.uid,
+                outcome: run.outcome,
+            };
+        }
+        let vanished = pinned.and_then(|pinned| self.vanished_runs.get(key)?.get(&pinned));
+        vanished.map_or(KnownRun::Unknown, |outcome| KnownRun::Vanished(*outcome))
+    }
+
+    /// The leases of a heartbeat run.
+    pub fn leases_of_heartbeat_run(&self, run: Uuid) -> Vec<Key> {
+        self.leases_of(&Reference::HeartbeatRun(run))
+    }
+
+    /// The leases of heartbeat runs that show no end.
+    pub fn unfinished_of_heartbeat_runs(&self) -> Vec<Key> {
+        let of_run = |lease: &&Arc<LeaseObject>| {
+            lease
+                .spec
+                .run
+                .as_ref()
+                .is_some_and(|run| run.heartbeat_run_id.is_some())
+        };
+        let unfinished = |lease: &&Arc<LeaseObject>| lease.status.as_ref().and_then(shown_ending).is_none();
+        self.leases
+            .iter()
+            .filter(of_run)
+            .filter(unfinished)
+            .map(|lease| Key::Lease(lease.meta.uid))
+            .collect()
+    }
+
+    /// Notes whether a claim waits.
+    pub fn set_waiting(&mut self, uid: Uuid, waiting: bool) {
+        if waiting {
+            self.waiting.insert(uid);
+        } else {
+            self.waiting.remove(&uid);
+        }
+    }
+
+    /// Claims that wait and may be helped by a change of this environment: those that name it, and for a Local all that
+    /// name none or a `local` of their own.
+    pub fn waiting_for(&self, environment: &EnvironmentObject) -> Vec<Key> {
+        let local = environment.spec.driver == crate::api::Driver::Local;
+        let helped = |lease: &Arc<LeaseObject>| match &lease.spec.environment_ref {
+            Some(reference) => {
+                let named =
+                    lease.meta.namespace == environment.meta.namespace && reference.name == environment.meta.name;
+                named || (local && reference.name == LOCAL_NAME)
+            }
+            None => true, // an agent's default environment may be any
+        };
+        let waiting = self.waiting.iter().filter_map(|uid| self.leases.get(*uid));
+        waiting
+            .filter(|lease| helped(lease))
+            .map(|lease| Key::Lease(lease.meta.uid))
+            .collect()
+    }
+
+    fn keys_in(&self, namespace: &str) -> Vec<Key> {
+        let mut keys = self.leases_of(&Reference::Namespace(namespace.to_owned()));
+        let here = self
+            .environments
+            .iter()
+            .filter(|environment| environment.meta.namespace == namespace);
+        keys.extend(here.map(|environment| Key::Environment(environment.meta.uid)));
+        keys
+    }
+
+    fn leases_of(&self, reference: &Reference) -> Vec<Key> {
+        self.leases_by
+            .get(reference)
+            .into_iter()
+            .flatten()
+            .copied()
+            .map(Key::Lease)
+            .collect()
+    }
+
+    fn vanish(&mut self, key: &RunKey, run: &RunObject) {
+        // Kept only as long as a lease asks for it.
+        if self.leases_by.contains_key(&Reference::RunObject(key.clone())) {
+            self.vanished_runs
+                .entry(key.clone())
+                .or_default()
+                .insert(run.meta.uid, run.outcome);
+        }
+    }
+}
+
+/// The name under which the operator makes a company's Local, and under which a lease may ask for it.
+pub const LOCAL_NAME: &str = "local";
+
+#[cfg(test)]
+mod tests;

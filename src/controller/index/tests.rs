@@ -1,0 +1,145 @@
+//! The index is synchronous: events in, keys out.
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::controller::object::Watched;
+
+fn metadata(namespace: &str, name: &str, uid: u128, version: u64) -> Value {
+    json!({
+        "namespace": namespace, "name": name, "uid": Uuid::from_u128(uid), "resourceVersion": version.to_string(),
+        "creationTimestamp": "2026-01-01T00:00:00Z",
+    })
+}
+
+fn lease(namespace: &str, name: &str, uid: u128, version: u64) -> LeaseObject {
+    let reference = json!({ "apiVersion": "batch/v1", "kind": "Job", "name": "job" });
+    let object =
+        json!({ "metadata": metadata(namespace, name, uid, version), "spec": { "run": { "objectRef": reference } } });
+    LeaseObject::decode("", "", object).unwrap()
+}
+
+fn job(uid: u128, version: u64, status: Value) -> RunObject {
+    let object = json!({ "metadata": metadata("a", "job", uid, version), "status": status });
+    RunObject::decode("batch", "Job", object).unwrap()
+}
+
+fn job_key() -> RunKey {
+    RunKey {
+        group: "batch".into(),
+        kind: "Job".into(),
+        namespace: "a".into(),
+        name: "job".into(),
+    }
+}
+
+fn version(number: u64) -> ResourceVersion {
+    ResourceVersion::parse(&number.to_string()).unwrap()
+}
+
+fn key(uid: u128) -> Key {
+    Key::Lease(Uuid::from_u128(uid))
+}
+
+#[test]
+fn an_older_version_of_an_object_changes_nothing() {
+    let mut index = Index::default();
+    assert_eq!(index.apply_lease(lease("a", "x", 1, 10)), [key(1)]);
+    assert_eq!(index.apply_lease(lease("a", "x", 1, 10)), []);
+    assert_eq!(index.apply_lease(lease("a", "x", 1, 9)), []);
+    assert_eq!(index.apply_lease(lease("a", "x", 1, 11)), [key(1)]);
+}
+
+#[test]
+fn another_uid_under_the_same_name_is_another_object_and_the_older_one_is_gone() {
+    let mut index = Index::default();
+    index.apply_lease(lease("a", "x", 1, 10));
+    index.apply_lease(lease("a", "x", 2, 20));
+    assert!(index.leases.get(Uuid::from_u128(1)).is_none() && index.leases.gone(Uuid::from_u128(1)).is_some());
+    assert_eq!(index.leases.named("a", "x").unwrap().meta.uid, Uuid::from_u128(2));
+    // The late news of the first one's end does not touch the second.
+    index.delete_lease(lease("a", "x", 1, 15));
+    assert!(index.leases.named("a", "x").is_some());
+}
+
+#[test]
+fn a_replaced_object_is_reconciled_too() {
+    let mut index = Index::default();
+    index.apply_lease(lease("a", "x", 1, 10));
+    let mut keys = index.apply_lease(lease("a", "x", 2, 20));
+    keys.sort();
+    assert_eq!(keys, [key(1), key(2)]);
+}
+
+#[test]
+fn a_complete_list_shows_what_is_gone_in_its_scope_and_not_beyond() {
+    let mut index = Index::default();
+    index.apply_lease(lease("a", "x", 1, 10));
+    index.apply_lease(lease("b", "x", 2, 10));
+    index.apply_lease(lease("a", "newer", 3, 40));
+    let mut keys = index.reset_leases(Some("a"), vec![lease("a", "y", 4, 20)], &version(30));
+    keys.sort();
+    assert_eq!(keys, [key(1), key(4)]);
+    assert!(index.leases.gone(Uuid::from_u128(1)).is_some());
+    assert!(index.leases.get(Uuid::from_u128(2)).is_some(), "another namespace");
+    assert!(index.leases.get(Uuid::from_u128(3)).is_some(), "newer than the list");
+}
+
+#[test]
+fn the_outcome_of_a_run_that_vanished_is_kept_while_a_lease_names_it() {
+    let mut index = Index::default();
+    let failed = json!({ "conditions": [{ "type": "Failed", "status": "True", "reason": "BackoffLimitExceeded" }] });
+    index.apply_lease(lease("a", "x", 1, 10));
+    assert_eq!(index.apply_run(job_key(), job(7, 11, json!({}))), [key(1)]);
+    assert_eq!(index.delete_run(&job_key(), &job(7, 12, failed)), [key(1)]);
+    let pinned = Some(Uuid::from_u128(7));
+    assert_eq!(
+        index.run(&job_key(), pinned),
+        KnownRun::Vanished(Some(RunOutcome::Failed))
+    );
+    assert_eq!(index.run(&job_key(), None), KnownRun::Unknown);
+    // Another Job under the same name is another run.
+    index.apply_run(job_key(), job(8, 13, json!({})));
+    assert_eq!(
+        index.run(&job_key(), pinned),
+        KnownRun::Vanished(Some(RunOutcome::Failed))
+    );
+    // With the last lease goes the memory.
+    index.delete_lease(lease("a", "x", 1, 14));
+    index.forget_lease(Uuid::from_u128(1));
+    assert_eq!(index.run(&job_key(), pinned), KnownRun::Unknown);
+}
+
+#[test]
+fn a_run_that_vanished_unseen_is_found_by_the_next_list() {
+    let mut index = Index::default();
+    index.apply_lease(lease("a", "x", 1, 10));
+    index.apply_run(job_key(), job(7, 11, json!({})));
+    assert!(!index.runs_are_listed(&job_key()));
+    assert_eq!(
+        index.reset_runs("batch", "Job", None, Vec::new(), &version(20)),
+        [key(1)]
+    );
+    assert_eq!(
+        index.run(&job_key(), Some(Uuid::from_u128(7))),
+        KnownRun::Vanished(None)
+    );
+    assert!(index.runs_are_listed(&job_key()));
+}
+
+#[test]
+fn a_namespace_concerns_what_is_in_it_only_when_its_label_or_its_end_comes() {
+    let mut index = Index::default();
+    index.apply_lease(lease("a", "x", 1, 10));
+    let namespace = |version, labels: Value| {
+        let mut metadata = metadata("", "a", 5, version);
+        metadata["labels"] = labels;
+        NamespaceObject::decode("", "Namespace", json!({ "metadata": metadata })).unwrap()
+    };
+    assert_eq!(index.apply_namespace(namespace(1, json!({}))), [key(1)]);
+    assert_eq!(index.apply_namespace(namespace(2, json!({ "other": "label" }))), []);
+    assert_eq!(
+        index.apply_namespace(namespace(3, json!({ "paperclip.ing/company-id": "c" }))),
+        [key(1)]
+    );
+}

@@ -1,0 +1,338 @@
+//! The reconciler of leases: dereference ([`scene`]), decide, commit, report ([`report`]).
+
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::cluster::Cluster;
+use super::database::Database;
+use super::index::Key;
+use super::object::LeaseObject;
+use super::reconcile::{ReconcileError, Reconciler};
+use crate::api::{Reason, Timestamp};
+use crate::driver;
+use crate::lifecycle::lease::{Decision, Row, decide, refused_by_database};
+use crate::lifecycle::lease_status::{Verdict, shown_ending};
+use crate::lifecycle::{Ending, LeaseState};
+use crate::runtime::configuration::NoticeSource;
+use crate::store::ObjectVersion;
+use crate::store::environment_leases::{End, EndOutcome, ForeignEnd, Grant, GrantOutcome, LeaseSync, SyncOutcome};
+
+mod report;
+mod scene;
+
+use report::granted;
+use scene::{Scene, Subject, acquire_deadline};
+
+/// How many decisions one reconcile may carry out before others get their turn.
+const ROUNDS: usize = 5;
+
+/// Pause before a row that another transaction holds is tried again.
+const BUSY_PAUSE: Duration = Duration::from_millis(50);
+
+/// Pause before a run that could not be read is tried again.
+const UNKNOWN_PAUSE: Duration = Duration::from_secs(2);
+
+/// What follows from carrying out a decision.
+enum Step {
+    /// The world has changed: look and decide again.
+    Again,
+    /// Show this, and look again after the pause.
+    Report(Verdict, Option<Duration>),
+    /// Nothing to show; look again after the pause.
+    Done(Option<Duration>),
+}
+
+impl<D: Database, C: Cluster> Reconciler<D, C> {
+    /// Brings one lease to where it should be.
+    ///
+    /// # Errors
+    /// When the database or the API server does not answer: nothing is lost, the same reconcile is run again.
+    pub async fn reconcile_lease(&self, id: Uuid) -> Result<(), ReconcileError> {
+        let key = Key::Lease(id);
+        for _ in 0..ROUNDS {
+            let subject = self.find_lease(id); // the index
+            let scene = self.lease_scene(&subject).await?; // the database; the API server where only a live read is proof
+            let decision = decide(&scene.facts); // pure
+            let step = self.commit_lease(&subject, &scene, decision).await?; // the database
+            let pause = match step {
+                Step::Again => continue,
+                Step::Report(verdict, pause) => {
+                    self.report_lease(&subject, &scene, &verdict).await?; // the API server
+                    pause
+                }
+                Step::Done(pause) => pause,
+            };
+            if let Some(pause) = pause {
+                self.later(key, pause);
+            }
+            return Ok(());
+        }
+        self.later(key, BUSY_PAUSE);
+        Ok(())
+    }
+
+    /// Carries a decision out.
+    async fn commit_lease(&self, subject: &Subject, scene: &Scene, decision: Decision) -> Result<Step, ReconcileError> {
+        self.index()
+            .set_waiting(subject.id, matches!(decision, Decision::Wait(..) | Decision::MakeLocal));
+        match decision {
+            Decision::Nothing => Ok(Step::Done(
+                subject.present().and_then(|lease| not_finished(lease, UNKNOWN_PAUSE)),
+            )),
+            Decision::Forget => self.forget(subject, scene).await,
+            Decision::Wait(reason, message) => Ok(Step::Report(
+                Verdict::Pending(reason, message),
+                subject.present().map(|lease| patience(lease, scene)),
+            )),
+            Decision::Refuse(reason, message) => Ok(Step::Report(Verdict::Refused(reason, message), None)),
+            Decision::MakeLocal => self.make_local(subject).await,
+            Decision::Grant => self.grant(subject, scene).await,
+            Decision::Hold => self.hold(subject, scene).await,
+            Decision::End(ending) => self.end(subject, scene, ending).await,
+            Decision::Follow { ending, record } => self.follow(subject, scene, ending, record).await,
+        }
+    }
+
+    async fn forget(&self, subject: &Subject, scene: &Scene) -> Result<Step, ReconcileError> {
+        if scene
+            .view
+            .object
+            .as_ref()
+            .is_some_and(|object| object.deleted_at.is_none())
+            && subject.deleted
+        {
+            self.database.mark_gone(subject.id).await?;
+        }
+        self.index().forget_lease(subject.id);
+        self.rewritten
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&subject.id);
+        Ok(Step::Done(None))
+    }
+
+    /// Makes the object `local`; its own reconcile makes the row and wakes the claims that wait for it.
+    async fn make_local(&self, subject: &Subject) -> Result<Step, ReconcileError> {
+        let Some(lease) = subject.present() else {
+            return Ok(Step::Done(None));
+        };
+        let local = self.cluster.create_local(&lease.meta.namespace).await?;
+        let key = Key::Environment(local.meta.uid);
+        {
+            let mut index = self.index();
+            index.made_local(local.meta.uid);
+            index.apply_environment(local);
+        }
+        self.queue.push(key);
+        Ok(Step::Done(Some(UNKNOWN_PAUSE)))
+    }
+
+    async fn grant(&self, subject: &Subject, scene: &Scene) -> Result<Step, ReconcileError> {
+        let (Some(lease), Some((company_id, settle)), Some(environment)) =
+            (subject.present(), &scene.company, &scene.view.environment)
+        else {
+            return Ok(Step::Done(Some(UNKNOWN_PAUSE))); // the facts said otherwise: they will again when they are whole
+        };
+        if environment.driver == crate::api::Driver::Local && self.local_object_of(subject, &scene.view).is_none() {
+            // The row is there, made by the origin or left by a deleted object: it gets an object, and the lease its row.
+            self.make_local(subject).await?;
+        }
+        let provision = driver::provision(environment.driver, &environment.config);
+        let grant = Grant {
+            id: subject.id,
+            version: version(lease),
+            company_id: *company_id,
+            settle: settle.clone(),
+            environment_id: environment.id,
+            run_id: lease.spec.run.as_ref().and_then(|run| run.heartbeat_run_id),
+            run_object: scene.run_object.clone(),
+            agent_id: lease.spec.agent_id,
+            issue_id: lease.spec.issue_id,
+            execution_workspace_id: lease.spec.execution_workspace_id,
+            policy: lease.spec.policy,
+            provider: provision.provider,
+            provider_lease_id: provision.provider_lease_id,
+            ttl_seconds: lease.spec.ttl_seconds,
+            metadata: lease.spec.metadata.clone().unwrap_or_default(),
+            context: provision.context,
+            ttl_seconds_after_finished: lease.spec.ttl_seconds_after_finished,
+        };
+        match self.database.grant(grant).await? {
+            GrantOutcome::Granted { row, .. } => {
+                self.metrics.lease_granted();
+                self.count_again(row.environment_id);
+                Ok(Step::Again)
+            }
+            GrantOutcome::AlreadySo | GrantOutcome::EndedMeanwhile => Ok(Step::Again),
+            GrantOutcome::Busy => Ok(Step::Done(Some(BUSY_PAUSE))),
+            GrantOutcome::Refused(refusal) => Ok(
+                match refused_by_database(&scene.facts, refusal.reason, refusal.message) {
+                    Decision::Wait(reason, message) => {
+                        self.index().set_waiting(subject.id, true);
+                        Step::Report(Verdict::Pending(reason, message), Some(patience(lease, scene)))
+                    }
+                    Decision::Refuse(reason, message) => Step::Report(Verdict::Refused(reason, message), None),
+                    _ => Step::Again,
+                },
+            ),
+        }
+    }
+
+    /// Keeps the row of a held lease in step with its object, and the object with its row.
+    async fn hold(&self, subject: &Subject, scene: &Scene) -> Result<Step, ReconcileError> {
+        if let Some(lease) = subject.present().filter(|lease| !in_step(lease, scene)) {
+            let sync = LeaseSync {
+                id: subject.id,
+                version: version(lease),
+                ttl_seconds: lease.spec.ttl_seconds,
+                metadata: lease.spec.metadata.clone().unwrap_or_default(),
+                ttl_seconds_after_finished: lease.spec.ttl_seconds_after_finished,
+            };
+            match self.database.sync_lease(sync).await? {
+                SyncOutcome::Updated(_) | SyncOutcome::NotHeld => return Ok(Step::Again),
+                SyncOutcome::Busy => return Ok(Step::Done(Some(BUSY_PAUSE))),
+                SyncOutcome::AlreadySo | SyncOutcome::Older => {}
+            }
+        }
+        let pause = self.until_expiry(scene);
+        Ok(match (&scene.facts.row, granted(subject, scene)) {
+            (
+                Row::Present {
+                    state: LeaseState::Retained,
+                    recorded: Some(ending),
+                },
+                grant,
+            ) => {
+                let ending = ending.clone();
+                Step::Report(
+                    Verdict::Ended {
+                        grant,
+                        ending,
+                        released_at: None,
+                        cleanup_status: None,
+                    },
+                    pause,
+                )
+            }
+            (_, Some(grant)) => Step::Report(Verdict::Held(grant), pause),
+            (_, None) => Step::Done(pause),
+        })
+    }
+
+    async fn end(&self, subject: &Subject, scene: &Scene, ending: Ending) -> Result<Step, ReconcileError> {
+        let (reason, only_if_expired) = (ending.reason, ending.reason == Reason::TtlExpired);
+        match self
+            .database
+            .end(End {
+                id: subject.id,
+                ending,
+                only_if_expired,
+            })
+            .await?
+        {
+            EndOutcome::Ended(row) => {
+                self.metrics.lease_ended(reason.as_str());
+                tracing::info!(lease = %subject.id, reason = reason.as_str(), status = row.status.as_str(), "lease ended");
+                self.count_again(row.environment_id);
+                Ok(Step::Again)
+            }
+            EndOutcome::AlreadyEnded(_) | EndOutcome::RowMissing => Ok(Step::Again),
+            EndOutcome::NotYetExpired(_) => Ok(Step::Done(self.until_expiry(scene).or(Some(BUSY_PAUSE)))),
+            EndOutcome::Busy => Ok(Step::Done(Some(BUSY_PAUSE))),
+        }
+    }
+
+    /// The row is ended: what is known of it is recorded, and the object follows.
+    async fn follow(
+        &self,
+        subject: &Subject,
+        scene: &Scene,
+        ending: Ending,
+        record: bool,
+    ) -> Result<Step, ReconcileError> {
+        if record {
+            self.database
+                .record_foreign_end(ForeignEnd {
+                    id: subject.id,
+                    ending: ending.clone(),
+                })
+                .await?;
+            self.metrics.lease_ended(ending.reason.as_str());
+            tracing::info!(lease = %subject.id, reason = ending.reason.as_str(), "lease was ended by another writer");
+            if let Some(row) = &scene.view.environment {
+                self.count_again(row.id);
+            }
+            if subject.deleted {
+                return Ok(Step::Again);
+            }
+        }
+        self.warn_of_rewritten_end(subject, scene, &ending).await;
+        let released_at = match (&scene.view.row, &scene.view.object) {
+            (Some(row), object) => row.released_at.or(object.as_ref().and_then(|object| object.ended_at)),
+            (None, object) => object
+                .as_ref()
+                .and_then(|object| object.ended_at)
+                .or(Some(scene.view.now)),
+        };
+        let verdict = Verdict::Ended {
+            grant: granted(subject, scene),
+            ending,
+            released_at: released_at.map(Timestamp::cut),
+            cleanup_status: scene.view.row.as_ref().and_then(|row| row.cleanup_status.clone()),
+        };
+        Ok(Step::Report(verdict, None))
+    }
+
+    /// The time until the row expires, if deadlines may end leases.
+    fn until_expiry(&self, scene: &Scene) -> Option<Duration> {
+        let at = scene.view.row.as_ref()?.expires_at?;
+        self.settings
+            .notice_by
+            .contains(&NoticeSource::Deadlines)
+            .then(|| until(scene.view.now, at))
+    }
+}
+
+fn version(lease: &LeaseObject) -> ObjectVersion {
+    ObjectVersion {
+        namespace: lease.meta.namespace.clone(),
+        name: lease.meta.name.clone(),
+        resource_version: lease.meta.resource_version.clone(),
+        generation: lease.meta.generation,
+    }
+}
+
+/// The time from one moment to another; nothing where it has passed.
+fn until(now: jiff::Timestamp, at: jiff::Timestamp) -> Duration {
+    Duration::try_from(at.duration_since(now)).unwrap_or_default()
+}
+
+fn not_finished(lease: &LeaseObject, pause: Duration) -> Option<Duration> {
+    let going = lease.meta.deleting || lease.status.as_ref().and_then(shown_ending).is_some();
+    (!going).then_some(pause)
+}
+
+/// How long a claim waits before it looks again by itself: the longer it has waited, the longer, but never past its end.
+/// Whatever it waits for wakes it earlier, as far as that can be heard of.
+fn patience(lease: &LeaseObject, scene: &Scene) -> Duration {
+    let waited = until(lease.meta.created_at, scene.view.now);
+    let pause = (waited / 4).clamp(Duration::from_millis(500), Duration::from_secs(15));
+    pause.min(until(scene.view.now, acquire_deadline(lease)) + BUSY_PAUSE)
+}
+
+/// Whether the row says what the spec says, as far as it may change. Keys of others are no drift.
+fn in_step(lease: &LeaseObject, scene: &Scene) -> bool {
+    let (Some(row), Some(object)) = (&scene.view.row, &scene.view.object) else {
+        return true;
+    };
+    let ttl = jiff::SignedDuration::from_secs(lease.spec.ttl_seconds.into());
+    let expires = row.acquired_at.saturating_add(ttl).ok();
+    let metadata = lease.spec.metadata.iter().flatten();
+    object.generation >= lease.meta.generation
+        && row.expires_at == expires
+        && metadata
+            .into_iter()
+            .all(|(key, value)| row.metadata.as_ref().and_then(|metadata| metadata.get(key)) == Some(value))
+}

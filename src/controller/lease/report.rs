@@ -1,0 +1,162 @@
+//! What people see of a lease: its status, its Events, its log lines.
+
+use std::sync::PoisonError;
+
+use serde_json::json;
+
+use super::scene::{Scene, Subject};
+use crate::api::{EnvironmentLeaseStatus, LeasePhase, LeasedEnvironment, LeasedRun, Reason, Timestamp};
+use crate::controller::cluster::{Cluster, ClusterError, Notice, complete_patch};
+use crate::controller::database::Database;
+use crate::controller::index::Key;
+use crate::controller::object::LeaseObject;
+use crate::controller::reconcile::{ReconcileError, Reconciler};
+use crate::lifecycle::Ending;
+use crate::lifecycle::lease_status::{Grant, Verdict, lease_status, shown_ending};
+
+impl<D: Database, C: Cluster> Reconciler<D, C> {
+    /// Shows a verdict in the object's status, if it does not show it already.
+    pub(super) async fn report_lease(
+        &self,
+        subject: &Subject,
+        scene: &Scene,
+        verdict: &Verdict,
+    ) -> Result<(), ReconcileError> {
+        let Some(lease) = subject.present() else { return Ok(()) };
+        let now = Timestamp::cut(scene.view.now);
+        let status = lease_status(lease.status.as_ref(), lease.meta.generation, verdict, now);
+        self.write_lease_status(lease, status).await
+    }
+
+    /// Writes a complete status with the version that was decided upon; equal to what is shown: no request.
+    pub(in crate::controller) async fn write_lease_status(
+        &self,
+        lease: &LeaseObject,
+        status: EnvironmentLeaseStatus,
+    ) -> Result<(), ReconcileError> {
+        if lease.status.as_ref() == Some(&status) {
+            return Ok(());
+        }
+        let patch = complete_patch(&json!(lease.status), &json!(status));
+        match self.cluster.patch_lease_status(&lease.meta, patch).await {
+            Ok(written) => {
+                self.index().apply_lease(written);
+            }
+            Err(ClusterError::NotFound) => return Ok(()), // its deletion is on its way through the feed
+            Err(ClusterError::Conflict) => {
+                if let Some(read) = self.cluster.read_lease(&lease.meta.namespace, &lease.meta.name).await? {
+                    self.index().apply_lease(read);
+                }
+                self.queue.push(Key::Lease(lease.meta.uid));
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        }
+        self.explain(lease, &status).await;
+        Ok(())
+    }
+
+    /// An Event and a log line for each transition.
+    async fn explain(&self, lease: &LeaseObject, status: &EnvironmentLeaseStatus) {
+        let before = lease.status.as_ref().map(|status| (status.phase, status.reason));
+        let (Some(phase), Some(reason)) = (status.phase, status.reason) else {
+            return;
+        };
+        if before == Some((Some(phase), Some(reason))) {
+            return;
+        }
+        let message = status.message.clone().unwrap_or_default();
+        let (namespace, name) = (&lease.meta.namespace, &lease.meta.name);
+        tracing::info!(
+            namespace,
+            name,
+            phase = phase.as_str(),
+            reason = reason.as_str(),
+            message,
+            "lease changed"
+        );
+        if phase == LeasePhase::Failed && status.lease_id.is_none() {
+            self.metrics.lease_refused(reason.as_str());
+        }
+        let good = [
+            Reason::Granted,
+            Reason::RunFinished,
+            Reason::ReleaseRequested,
+            Reason::LeaseDeleted,
+            Reason::RunCancelled,
+        ];
+        self.cluster
+            .notify(notice(lease, !good.contains(&reason), reason, message))
+            .await;
+    }
+
+    /// A row that another writer rewrites after its end is left as written; somebody should know.
+    pub(super) async fn warn_of_rewritten_end(&self, subject: &Subject, scene: &Scene, ending: &Ending) {
+        let (Some(lease), Some(row)) = (subject.present(), &scene.view.row) else {
+            return;
+        };
+        let rewritten = lease.status.as_ref().and_then(shown_ending).is_some() && row.status != ending.state;
+        let first = rewritten
+            && self
+                .rewritten
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(subject.id);
+        if first {
+            self.metrics.ending_rewritten();
+            let message = format!(
+                "the ended lease was rewritten in the database from {} to {}: it is left as written, and this object as it is",
+                ending.state.as_str(),
+                row.status.as_str()
+            );
+            tracing::warn!(lease = %subject.id, message);
+            self.cluster
+                .notify(notice(lease, true, Reason::EndedInDatabase, message))
+                .await;
+        }
+    }
+}
+
+fn notice(lease: &LeaseObject, warning: bool, reason: Reason, message: String) -> Notice {
+    Notice {
+        kind: "EnvironmentLease",
+        regarding: lease.meta.clone(),
+        warning,
+        reason: reason.as_str(),
+        message,
+    }
+}
+
+/// What row and record tell of the grant.
+pub(super) fn granted(subject: &Subject, scene: &Scene) -> Option<Box<Grant>> {
+    let (row, object, environment) = (
+        scene.view.row.as_ref()?,
+        scene.view.object.as_ref()?,
+        scene.view.environment.as_ref()?,
+    );
+    let run = scene.facts.run_display.clone().map(|display| LeasedRun {
+        display,
+        kind: object.run_kind.clone(),
+        name: object.run_name.clone().or(object.run_id.map(|id| id.to_string())),
+        uid: object.run_uid.clone(),
+    });
+    // The name as it was at the grant: a later renaming does not rewrite every lease.
+    let shown = subject
+        .present()
+        .and_then(|lease| lease.status.as_ref()?.environment.clone());
+    let leased = LeasedEnvironment {
+        name: environment.name.clone(),
+        id: environment.id,
+        driver: environment.driver,
+    };
+    Some(Box::new(Grant {
+        lease_id: row.id,
+        company_id: row.company_id,
+        environment: shown.filter(|shown| shown.id == environment.id).unwrap_or(leased),
+        run,
+        acquired_at: Timestamp::cut(row.acquired_at),
+        expires_at: row.expires_at.map(Timestamp::cut),
+        fencing_token: Some(object.fencing_token),
+        context: Some(object.context.clone()),
+    }))
+}

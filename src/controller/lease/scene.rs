@@ -1,0 +1,436 @@
+//! Gathers what is known about one lease: from the index, from the database, and from the API server where only a live read
+//! is proof.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::api::{self, Driver, LeasePolicy, ObjectRef, Reason};
+use crate::controller::cluster::Cluster;
+use crate::controller::company::{self, Company};
+use crate::controller::database::Database;
+use crate::controller::index::{KnownRun, LOCAL_NAME, RunKey};
+use crate::controller::object::{LeaseObject, NamespaceObject};
+use crate::controller::reconcile::{ReconcileError, Reconciler};
+use crate::lifecycle::EnvironmentState;
+use crate::lifecycle::lease::{Decision, Environment, Facts, Object, Obstacle, Row, Run, decide};
+use crate::lifecycle::lease_status::shown_ending;
+use crate::store::Settle;
+use crate::store::lease_object::{EnvironmentChoice, LeaseLook, LeaseView, RunLook};
+
+/// The lease as the feeds know it.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// uid of the object.
+    pub id: Uuid,
+    /// The object: as it is, or as it was before its deletion.
+    pub object: Option<Arc<LeaseObject>>,
+    /// It was seen to be deleted.
+    pub deleted: bool,
+}
+
+impl Subject {
+    /// The object, where it is there.
+    pub fn present(&self) -> Option<&LeaseObject> {
+        self.object.as_deref().filter(|_| !self.deleted)
+    }
+}
+
+/// Everything that a decision about the lease needs, and what carrying it out needs besides.
+#[derive(Clone, Debug)]
+pub struct Scene {
+    /// What is decided upon.
+    pub facts: Facts,
+    /// What the database knows.
+    pub view: LeaseView,
+    /// The company of a claim, and whether it has to be recorded with its row.
+    pub company: Option<(Uuid, Option<Settle>)>,
+    /// The run object, its uid pinned as far as it is known.
+    pub run_object: Option<ObjectRef>,
+}
+
+/// What a run object turned out to be.
+struct SeenRun {
+    run: Run,
+    pinned: Option<Uuid>,
+    obstacle: Option<Obstacle>,
+}
+
+impl<D: Database, C: Cluster> Reconciler<D, C> {
+    /// What the feeds know of a lease.
+    pub(super) fn find_lease(&self, id: Uuid) -> Subject {
+        let index = self.index();
+        match (index.leases.get(id), index.leases.gone(id)) {
+            (Some(object), _) => Subject {
+                id,
+                object: Some(object.clone()),
+                deleted: false,
+            },
+            (None, Some(object)) => Subject {
+                id,
+                object: Some(object.clone()),
+                deleted: true,
+            },
+            (None, None) => Subject {
+                id,
+                object: None,
+                deleted: index.is_tombstone(id),
+            },
+        }
+    }
+
+    /// Gathers the facts. Needs the database, and the API server where only a live read is proof.
+    pub(super) async fn lease_scene(&self, subject: &Subject) -> Result<Scene, ReconcileError> {
+        let namespace = match subject.present() {
+            Some(lease) => self.namespace(&lease.meta.namespace).await?,
+            None => None,
+        };
+        let (view, namespace) = self.look(subject, namespace).await?;
+        let claim = subject
+            .present()
+            .filter(|_| view.row.is_none() && view.object.is_none());
+        let run_object = run_object(subject, &view);
+        let seen = self.run(subject, &view, run_object.as_ref()).await;
+        let company = match (claim, &namespace) {
+            (Some(_), Some(namespace)) => Some(company::of_new_object(
+                namespace,
+                view.recorded_company,
+                view.company_exists,
+            )),
+            _ => None,
+        };
+        let obstacle = claim.and_then(|lease| obstacle(lease, &view, seen.obstacle, company.as_ref()));
+        let mut facts = Facts {
+            object: object(subject),
+            row: row(&view),
+            run: seen.run,
+            environment: self.environment_fact(subject, &view),
+            namespace_terminating: claim.is_some()
+                && namespace.as_ref().is_none_or(|namespace| namespace.meta.deleting),
+            obstacle,
+            policy: policy(subject, &view),
+            run_display: run_display(subject, &view, run_object.as_ref()),
+            environment_display: environment_display(subject, &view),
+            expired: view
+                .row
+                .as_ref()
+                .and_then(|row| row.expires_at)
+                .is_some_and(|at| at <= view.now),
+            acquire_timed_out: claim.is_some_and(|lease| acquire_deadline(lease) <= view.now),
+        };
+        // One deletion of a Namespace deletes what is in it in random order: what went first says nothing.
+        let doubtful = [Reason::EnvironmentDeleted, Reason::RunGone];
+        if matches!(decide(&facts), Decision::End(ending) if doubtful.contains(&ending.reason)) {
+            facts.namespace_terminating = self.namespace_is_going(subject, &view).await?;
+        }
+        let company = match company {
+            Some(Company::Known(id, settle)) => Some((id, settle)),
+            Some(Company::Doubt(..)) | None => None,
+        };
+        let run_object = run_object.map(|object| ObjectRef {
+            uid: seen.pinned.map(|uid| uid.to_string()),
+            ..object
+        });
+        Ok(Scene {
+            facts,
+            view,
+            company,
+            run_object,
+        })
+    }
+
+    /// Looks into the database. While no company is recorded, the Namespace is read live, for that is what decides it.
+    async fn look(
+        &self,
+        subject: &Subject,
+        namespace: Option<NamespaceObject>,
+    ) -> Result<(LeaseView, Option<NamespaceObject>), ReconcileError> {
+        let view = self
+            .database
+            .look_lease(self.question(subject, namespace.as_ref()))
+            .await?;
+        if !view.leading {
+            return Err(ReconcileError::NotLeading);
+        }
+        let settled = view.recorded_company.is_some() || view.object.is_some();
+        let Some(known) = namespace.as_ref().filter(|_| !settled) else {
+            return Ok((view, namespace));
+        };
+        let live = self.cluster.read_namespace(&known.meta.name).await?;
+        let said = |namespace: &NamespaceObject| (namespace.meta.uid, namespace.company_label.clone());
+        if live.as_ref().map(said) == Some(said(known)) {
+            return Ok((view, live));
+        }
+        let view = self.database.look_lease(self.question(subject, live.as_ref())).await?;
+        Ok((view, live))
+    }
+
+    fn question(&self, subject: &Subject, namespace: Option<&NamespaceObject>) -> LeaseLook {
+        let spec = subject.object.as_ref().map(|lease| &lease.spec);
+        LeaseLook {
+            id: subject.id,
+            namespace_uid: namespace.map(|namespace| namespace.meta.uid),
+            company_id: namespace.and_then(|namespace| company::named(namespace).ok()),
+            environment: self.choice(subject).unwrap_or(EnvironmentChoice::Default),
+            agent_id: spec.and_then(|spec| spec.agent_id),
+            run_id: spec.and_then(|spec| spec.run.as_ref()?.heartbeat_run_id),
+            issue_id: spec.and_then(|spec| spec.issue_id),
+            execution_workspace_id: spec.and_then(|spec| spec.execution_workspace_id),
+        }
+    }
+
+    /// Which environment a claim chooses; none where it names one that is not there.
+    fn choice(&self, subject: &Subject) -> Option<EnvironmentChoice> {
+        let lease = subject.object.as_ref()?;
+        let Some(reference) = &lease.spec.environment_ref else {
+            return Some(EnvironmentChoice::Default);
+        };
+        let index = self.index();
+        match index.environments.named(&lease.meta.namespace, &reference.name) {
+            Some(environment) => Some(EnvironmentChoice::Object(environment.meta.uid)),
+            None if reference.name == LOCAL_NAME => Some(EnvironmentChoice::Local),
+            None => None,
+        }
+    }
+
+    fn environment_fact(&self, subject: &Subject, view: &LeaseView) -> Environment {
+        if view.environment_deleted {
+            return Environment::Deleted;
+        }
+        let granted = view.object.is_some();
+        let choice = self.choice(subject);
+        match (&view.environment, choice) {
+            (_, None) if !granted => Environment::NotFound,
+            (Some(row), _) if row.status == EnvironmentState::Archived => Environment::Archived,
+            (Some(_), _) => Environment::Active,
+            (None, Some(EnvironmentChoice::Object(_))) => Environment::NotMirrored,
+            (None, _) if self.local_object_of(subject, view).is_some() => Environment::NotMirrored,
+            (None, _) => Environment::LocalMissing,
+        }
+    }
+
+    /// An object that stands for the Local of the lease's company: one that shows the company, or one in the same Namespace.
+    pub(super) fn local_object_of(&self, subject: &Subject, view: &LeaseView) -> Option<Uuid> {
+        let lease = subject.object.as_ref()?;
+        let company = view.recorded_company;
+        let index = self.index();
+        let locals = index
+            .environments
+            .iter()
+            .filter(|environment| environment.spec.driver == Driver::Local);
+        let mut of_company = locals.filter(|environment| {
+            let shown = environment.status.as_ref().and_then(|status| status.company_id);
+            environment.meta.namespace == lease.meta.namespace || (shown.is_some() && shown == company)
+        });
+        of_company.next().map(|environment| environment.meta.uid)
+    }
+
+    async fn run(&self, subject: &Subject, view: &LeaseView, object: Option<&ObjectRef>) -> SeenRun {
+        let seen = |run| SeenRun {
+            run,
+            pinned: None,
+            obstacle: None,
+        };
+        let Some(object) = object else {
+            return seen(match view.run {
+                RunLook::None => Run::None,
+                RunLook::Missing => Run::NotFound,
+                RunLook::Found { status, .. } => status.outcome().map_or(Run::Live, Run::Over),
+            });
+        };
+        let namespace = subject.object.as_ref().map(|lease| lease.meta.namespace.as_str());
+        let namespace = namespace
+            .or(view.object.as_ref().map(|row| row.namespace.as_str()))
+            .unwrap_or_default();
+        let key = RunKey::of(namespace, object);
+        if !self.settings.watches_run(&key) {
+            let message = format!(
+                "spec.run.objectRef names a {} of {}, which is none of the operator's run kinds (--run-kinds)",
+                object.kind, object.api_version
+            );
+            return SeenRun {
+                obstacle: Some(Obstacle::Refuses(Reason::InvalidSpec, message)),
+                ..seen(Run::Unknown)
+            };
+        }
+        let Ok(pinned) = object.uid.as_deref().map(Uuid::parse_str).transpose() else {
+            let message = "spec.run.objectRef.uid is no uuid: copy it from the object's metadata.uid".to_owned();
+            return SeenRun {
+                obstacle: Some(Obstacle::Refuses(Reason::InvalidSpec, message)),
+                ..seen(Run::Unknown)
+            };
+        };
+        let (known, listed) = {
+            let index = self.index();
+            (index.run(&key, pinned), index.runs_are_listed(&key))
+        };
+        match (known, pinned) {
+            (KnownRun::Present { uid, outcome }, _) => SeenRun {
+                pinned: Some(uid),
+                ..seen(outcome.map_or(Run::Live, Run::Over))
+            },
+            (KnownRun::Vanished(outcome), _) => SeenRun {
+                pinned,
+                ..seen(outcome.map_or(Run::Gone, Run::Over))
+            },
+            (KnownRun::Unknown, _) if !listed => SeenRun {
+                pinned,
+                ..seen(Run::Unknown)
+            },
+            (KnownRun::Unknown, None) => seen(Run::NotFound),
+            (KnownRun::Unknown, Some(uid)) => SeenRun {
+                pinned,
+                ..seen(self.run_by_live_read(object, &key, uid).await)
+            },
+        }
+    }
+
+    /// Absence in the index proves nothing: a read does, by a 404 that names the object or by another uid.
+    async fn run_by_live_read(&self, object: &ObjectRef, key: &RunKey, uid: Uuid) -> Run {
+        let version = object.api_version.rsplit('/').next().unwrap_or_default();
+        match self.cluster.read_run(version, key).await {
+            Ok(Some(run)) if run.meta.uid == uid => run.outcome.map_or(Run::Live, Run::Over),
+            Ok(_) => Run::Gone,
+            Err(error) => {
+                tracing::warn!(kind = key.kind, namespace = key.namespace, name = key.name, %error, "run can't be read");
+                Run::Unknown
+            }
+        }
+    }
+
+    /// A Namespace from the index, or read where the index has not heard of it yet.
+    pub(in crate::controller) async fn namespace(&self, name: &str) -> Result<Option<NamespaceObject>, ReconcileError> {
+        let known = self.index().namespaces.get(name).cloned();
+        match known {
+            Some(known) => Ok(Some(known)),
+            None => Ok(self.cluster.read_namespace(name).await?),
+        }
+    }
+
+    async fn namespace_is_going(&self, subject: &Subject, view: &LeaseView) -> Result<bool, ReconcileError> {
+        let of_object = subject.object.as_ref().map(|lease| &lease.meta.namespace);
+        let Some(name) = of_object.or(view.object.as_ref().map(|row| &row.namespace)) else {
+            return Ok(false);
+        };
+        Ok(self
+            .cluster
+            .read_namespace(name)
+            .await?
+            .is_none_or(|namespace| namespace.meta.deleting))
+    }
+}
+
+fn object(subject: &Subject) -> Object {
+    match &subject.object {
+        Some(lease) if !subject.deleted => Object::Present {
+            release: lease.spec.release,
+            deleting: lease.meta.deleting,
+            shown: lease.status.as_ref().and_then(shown_ending),
+        },
+        _ if subject.deleted => Object::Deleted,
+        _ => Object::Unseen,
+    }
+}
+
+fn row(view: &LeaseView) -> Row {
+    let recorded = view.object.as_ref().and_then(|object| object.ending());
+    match (&view.row, &view.object) {
+        (Some(row), _) => Row::Present {
+            state: row.status,
+            recorded,
+        },
+        (None, Some(_)) => Row::Deleted { recorded },
+        (None, None) => Row::Never,
+    }
+}
+
+fn policy(subject: &Subject, view: &LeaseView) -> LeasePolicy {
+    let of_row = view.row.as_ref().map(|row| row.lease_policy);
+    of_row
+        .or(subject.object.as_ref().map(|lease| lease.spec.policy))
+        .unwrap_or_default()
+}
+
+/// The run object: of a granted lease the one that was pinned, of a claim the one that it names.
+fn run_object(subject: &Subject, view: &LeaseView) -> Option<ObjectRef> {
+    if let Some(row) = &view.object {
+        return Some(ObjectRef {
+            api_version: row.run_api_version.clone()?,
+            kind: row.run_kind.clone()?,
+            name: row.run_name.clone()?,
+            uid: row.run_uid.clone(),
+        });
+    }
+    subject.object.as_ref()?.spec.run.as_ref()?.object_ref.clone()
+}
+
+fn run_display(subject: &Subject, view: &LeaseView, object: Option<&ObjectRef>) -> Option<String> {
+    if let Some(object) = object {
+        return Some(format!("{}/{}", object.kind.to_lowercase(), object.name));
+    }
+    let claimed = || subject.object.as_ref()?.spec.run.as_ref()?.heartbeat_run_id;
+    let id = view.object.as_ref().and_then(|row| row.run_id).or_else(claimed)?;
+    Some(format!("run/{}", &id.to_string()[..8])) // a uuid's text has 36 characters, all of them ASCII
+}
+
+fn environment_display(subject: &Subject, view: &LeaseView) -> String {
+    let named = || {
+        subject
+            .object
+            .as_ref()?
+            .spec
+            .environment_ref
+            .as_ref()
+            .map(|reference| reference.name.clone())
+    };
+    view.environment
+        .as_ref()
+        .map(|row| row.name.clone())
+        .or_else(named)
+        .unwrap_or_else(|| "Local".to_owned())
+}
+
+/// When a claim stops waiting.
+pub(super) fn acquire_deadline(lease: &LeaseObject) -> jiff::Timestamp {
+    let timeout = jiff::SignedDuration::from_secs(lease.spec.acquire_timeout_seconds.into());
+    lease
+        .meta
+        .created_at
+        .saturating_add(timeout)
+        .unwrap_or(jiff::Timestamp::MAX)
+}
+
+/// What stands between a claim and a grant besides run and environment: what never goes away before what may.
+fn obstacle(
+    lease: &LeaseObject,
+    view: &LeaseView,
+    of_run: Option<Obstacle>,
+    company: Option<&Company>,
+) -> Option<Obstacle> {
+    if let Err(message) = api::validate_lease(&lease.spec) {
+        return Some(Obstacle::Refuses(Reason::InvalidSpec, message));
+    }
+    if of_run.is_some() {
+        return of_run;
+    }
+    if let Some(Company::Doubt(reason, message)) = company {
+        return Some(Obstacle::Waits(*reason, message.clone()));
+    }
+    if let (Some(asked), RunLook::Found { agent_id, .. }) = (lease.spec.agent_id, view.run)
+        && asked != agent_id
+        && !view.agent_missing
+    {
+        let message = "spec.agentId is not the agent of the run: leave it out or name the run's".to_owned();
+        return Some(Obstacle::Refuses(Reason::AgentMismatch, message));
+    }
+    let missing = [
+        (view.agent_missing, "spec.agentId"),
+        (view.issue_missing, "spec.issueId"),
+        (view.execution_workspace_missing, "spec.executionWorkspaceId"),
+    ];
+    let (_, field) = missing.into_iter().find(|(missing, _)| *missing)?;
+    Some(Obstacle::Waits(
+        Reason::ReferenceNotFound,
+        format!("{field} names nothing that exists (yet) in this company"),
+    ))
+}

@@ -1,0 +1,29 @@
+//! The shell around the decisions: feed -> dereference -> decide -> commit -> report.
+//!
+//! - [`feed`], [`object`], [`index`]: what the cluster shows, as small structs
+//! - [`queue`], [`backoff`]: what has to be looked at, and when
+//! - [`cluster`], [`database`]: the two seams to the outside
+//! - [`reconcile`], [`lease`], [`environment`], [`company`]: the reconcilers
+//! - [`sweep`], [`tombstone`], [`run_end`]: what the feeds can't tell
+//! - [`event`], [`unavailable`]: what is told to people, and what is told them without the database
+//! - [`shell`], [`sources`], [`workers`]: puts it all together and runs it
+
+pub mod backoff;
+pub mod cluster;
+pub mod company;
+pub mod database;
+pub mod environment;
+pub mod event;
+pub mod feed;
+pub mod index;
+pub mod lease;
+pub mod object;
+pub mod queue;
+pub mod reconcile;
+pub mod run_end;
+pub mod shell;
+pub mod sources;
+pub mod sweep;
+pub mod tombstone;
+pub mod unavailable;
+pub mod workers;

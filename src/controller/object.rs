@@ -1,0 +1,207 @@
+//! The small structs that watched objects are decoded into at once: what decisions need, and nothing else.
+
+use serde::Deserialize;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::api::{COMPANY_LABEL, EnvironmentLeaseSpec, EnvironmentLeaseStatus, EnvironmentSpec, EnvironmentStatus};
+use crate::lifecycle::run::{RunObjectStatus, outcome_of_object};
+use crate::lifecycle::{ResourceVersion, RunOutcome};
+
+/// What every object has, and the operator looks at.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Meta {
+    /// Its Namespace; empty for a Namespace itself.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its uid: another one under the same name is another object.
+    pub uid: Uuid,
+    /// Its version.
+    pub resource_version: ResourceVersion,
+    /// Rises with every change of the spec.
+    pub generation: i64,
+    /// When it was made, in whole seconds.
+    pub created_at: jiff::Timestamp,
+    /// It carries a deletion timestamp.
+    pub deleting: bool,
+}
+
+/// An object that a feed can carry.
+pub trait Watched: Sized + Send + 'static {
+    /// Decodes the object as the API server sends it. Group and kind are the feed's: items of a list of a built-in kind
+    /// do not name theirs.
+    fn decode(group: &str, kind: &str, object: Value) -> Result<Self, DecodeError>;
+
+    /// Its identity and version.
+    fn meta(&self) -> &Meta;
+}
+
+/// An object that the API server admitted and the operator can't read.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// A field has another type than its schema says.
+    #[error("{0}")]
+    Field(#[from] serde_json::Error),
+    /// The resourceVersion is no positive number, so versions can't be compared (KEP-5504).
+    #[error("resourceVersion {0:?} is not a positive decimal number")]
+    ResourceVersion(String),
+}
+
+/// A Namespace.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NamespaceObject {
+    /// Identity and version.
+    pub meta: Meta,
+    /// The label that names the company, as it is written there.
+    pub company_label: Option<String>,
+}
+
+/// An Environment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EnvironmentObject {
+    /// Identity and version.
+    pub meta: Meta,
+    /// What is asked for.
+    pub spec: EnvironmentSpec,
+    /// What is shown.
+    pub status: Option<EnvironmentStatus>,
+}
+
+/// An EnvironmentLease.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LeaseObject {
+    /// Identity and version.
+    pub meta: Meta,
+    /// What is asked for.
+    pub spec: EnvironmentLeaseSpec,
+    /// What is shown.
+    pub status: Option<EnvironmentLeaseStatus>,
+}
+
+/// An object that is a run: a Job, a Pod, or one of a configured kind.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunObject {
+    /// Identity and version.
+    pub meta: Meta,
+    /// How it ended, once it has.
+    pub outcome: Option<RunOutcome>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WireMeta {
+    #[serde(default)]
+    namespace: String,
+    name: String,
+    uid: Uuid,
+    resource_version: String,
+    #[serde(default)]
+    generation: i64,
+    creation_timestamp: jiff::Timestamp,
+    #[serde(default)]
+    deletion_timestamp: Option<jiff::Timestamp>,
+    #[serde(default)]
+    labels: std::collections::BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+struct Wire<Spec, Status> {
+    metadata: WireMeta,
+    spec: Spec,
+    #[serde(default = "Option::default")]
+    status: Option<Status>,
+}
+
+#[derive(Deserialize)]
+struct WireRun {
+    metadata: WireMeta,
+    #[serde(default)]
+    status: Value,
+}
+
+#[derive(Deserialize)]
+struct WireNamespace {
+    metadata: WireMeta,
+}
+
+impl TryFrom<WireMeta> for Meta {
+    type Error = DecodeError;
+
+    fn try_from(wire: WireMeta) -> Result<Self, DecodeError> {
+        let Some(resource_version) = ResourceVersion::parse(&wire.resource_version) else {
+            return Err(DecodeError::ResourceVersion(wire.resource_version));
+        };
+        Ok(Self {
+            namespace: wire.namespace,
+            name: wire.name,
+            uid: wire.uid,
+            resource_version,
+            generation: wire.generation,
+            created_at: wire.creation_timestamp,
+            deleting: wire.deletion_timestamp.is_some(),
+        })
+    }
+}
+
+impl Watched for NamespaceObject {
+    fn decode(_: &str, _: &str, object: Value) -> Result<Self, DecodeError> {
+        let mut wire: WireNamespace = serde_json::from_value(object)?;
+        let company_label = wire.metadata.labels.remove(COMPANY_LABEL);
+        Ok(Self {
+            meta: wire.metadata.try_into()?,
+            company_label,
+        })
+    }
+
+    fn meta(&self) -> &Meta {
+        &self.meta
+    }
+}
+
+impl Watched for EnvironmentObject {
+    fn decode(_: &str, _: &str, object: Value) -> Result<Self, DecodeError> {
+        let wire: Wire<_, _> = serde_json::from_value(object)?;
+        Ok(Self {
+            meta: wire.metadata.try_into()?,
+            spec: wire.spec,
+            status: wire.status,
+        })
+    }
+
+    fn meta(&self) -> &Meta {
+        &self.meta
+    }
+}
+
+impl Watched for LeaseObject {
+    fn decode(_: &str, _: &str, object: Value) -> Result<Self, DecodeError> {
+        let wire: Wire<_, _> = serde_json::from_value(object)?;
+        Ok(Self {
+            meta: wire.metadata.try_into()?,
+            spec: wire.spec,
+            status: wire.status,
+        })
+    }
+
+    fn meta(&self) -> &Meta {
+        &self.meta
+    }
+}
+
+impl Watched for RunObject {
+    fn decode(group: &str, kind: &str, object: Value) -> Result<Self, DecodeError> {
+        let wire: WireRun = serde_json::from_value(object)?;
+        // A status of another shape than workflow engines share tells nothing: such a run is not over.
+        let status: RunObjectStatus = serde_json::from_value(wire.status).unwrap_or_default();
+        let outcome = outcome_of_object(group, kind, &status);
+        Ok(Self {
+            meta: wire.metadata.try_into()?,
+            outcome,
+        })
+    }
+
+    fn meta(&self) -> &Meta {
+        &self.meta
+    }
+}

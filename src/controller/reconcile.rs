@@ -1,0 +1,111 @@
+//! What both reconcilers share: the seams, the index, the queue, and how a reconcile can fail.
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::cluster::ClusterError;
+use super::index::{Index, Key, RunKey};
+use super::queue::Queue;
+use crate::runtime::configuration::{NoticeSource, RunKind};
+use crate::runtime::metrics::Metrics;
+use crate::store::StoreError;
+
+/// How often `activeLeases` of one Environment is written at most.
+const ACTIVE_LEASES_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What reconcilers are told.
+#[derive(Clone, Debug)]
+pub struct ReconcileSettings {
+    /// The kinds of run objects that are watched.
+    pub run_kinds: Vec<RunKind>,
+    /// Which sources may end leases.
+    pub notice_by: BTreeSet<NoticeSource>,
+}
+
+impl ReconcileSettings {
+    /// Whether run objects of this group and kind are watched.
+    pub fn watches_run(&self, key: &RunKey) -> bool {
+        self.run_kinds
+            .iter()
+            .any(|kind| kind.group == key.group && kind.kind == key.kind)
+    }
+}
+
+/// Reconciles leases and environments: data comes in by key, and never goes back.
+pub struct Reconciler<D, C> {
+    /// The seam to the database.
+    pub database: D,
+    /// The seam to the cluster.
+    pub cluster: C,
+    /// What the feeds have shown.
+    pub index: Arc<Mutex<Index>>,
+    /// What has to be reconciled, and when.
+    pub queue: Arc<Queue>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// What reconcilers are told.
+    pub settings: ReconcileSettings,
+    /// Leases whose ended row was found rewritten: said once.
+    pub rewritten: Mutex<HashSet<Uuid>>,
+}
+
+/// Why a reconcile broke off. The key is tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconcileError {
+    /// The database refused or did not answer.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    /// The API server refused or did not answer.
+    #[error("{0}")]
+    Cluster(#[from] ClusterError),
+    /// Another replica leads, or nobody knows who does.
+    #[error("this replica is not the leader")]
+    NotLeading,
+}
+
+impl ReconcileError {
+    /// The label of the metric.
+    pub const fn category(&self) -> &'static str {
+        match self {
+            Self::Store(error) => error.category().as_str(),
+            Self::Cluster(ClusterError::Conflict) => "conflict",
+            Self::Cluster(_) => "cluster",
+            Self::NotLeading => "deposed",
+        }
+    }
+
+    /// Whether leadership is lost.
+    pub const fn is_deposed(&self) -> bool {
+        matches!(self, Self::NotLeading | Self::Store(StoreError::Deposed))
+    }
+
+    /// Whether the database can't be reached.
+    pub const fn is_store_unavailable(&self) -> bool {
+        matches!(self, Self::Store(StoreError::Unavailable(_)))
+    }
+}
+
+impl<D, C> Reconciler<D, C> {
+    /// The index. Never held across an await.
+    pub fn index(&self) -> MutexGuard<'_, Index> {
+        // Its methods leave it consistent, whatever a thread that held it did afterwards.
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks at a key again after a pause.
+    pub(super) fn later(&self, key: Key, pause: Duration) {
+        self.queue.push_at(key, Instant::now() + pause);
+    }
+
+    /// The number of active leases of an environment's row has changed: its objects will show it, once a second at most.
+    pub(super) fn count_again(&self, environment_id: Uuid) {
+        let objects = self.index().environments_of_row(environment_id);
+        for object in objects {
+            self.later(Key::Environment(object), ACTIVE_LEASES_INTERVAL);
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Puts the parts together and runs them until the process stops.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use kube::Client;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::cluster::KubeCluster;
+use super::event::Emitter;
+use super::feed::{self, FeedSettings, Source};
+use super::object::{EnvironmentObject, LeaseObject, NamespaceObject, RunObject};
+use super::queue::Queue;
+use super::reconcile::{ReconcileSettings, Reconciler};
+use super::sources::{self, Fed, Sink};
+use super::{run_end, sweep, tombstone, workers};
+use crate::mirror::Mirror;
+use crate::runtime::configuration::Settings;
+use crate::runtime::health::Health;
+use crate::runtime::leadership::Leadership;
+use crate::runtime::metrics::Metrics;
+
+/// What the controller is given by the process.
+pub struct Context {
+    /// The way to the API server. Its requests have no timeout of their own, for watches are long.
+    pub client: Client,
+    /// The way to the database.
+    pub mirror: Mirror,
+    /// Who leads.
+    pub leadership: Leadership,
+    /// Where readiness is reported.
+    pub health: Health,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// The settings.
+    pub settings: Settings,
+    /// The name of this replica, for Events.
+    pub instance: String,
+}
+
+/// How often the depth of the queue is measured.
+const MEASURE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Runs the controller until `stop`, then finishes what it has begun.
+pub async fn run(context: Context, stop: CancellationToken) {
+    let Context {
+        client,
+        mirror,
+        leadership,
+        health,
+        metrics,
+        settings,
+        instance,
+    } = context;
+    let emitter = Emitter::new(client.clone(), instance, metrics.clone());
+    let reconciler = Arc::new(Reconciler {
+        database: mirror,
+        cluster: KubeCluster::new(client.clone(), emitter),
+        index: Arc::default(),
+        queue: Arc::new(Queue::default()),
+        metrics: metrics.clone(),
+        settings: ReconcileSettings {
+            run_kinds: settings.endings.run_kinds.clone(),
+            notice_by: settings.endings.sources(),
+        },
+        rewritten: Mutex::default(),
+    });
+    let mut feeds = Feeds {
+        tasks: JoinSet::new(),
+        client,
+        reconciler: reconciler.clone(),
+        health,
+        settings: FeedSettings {
+            watch_timeout: settings.pace.watch_timeout,
+            resync_interval: settings.pace.resync_interval,
+        },
+        listed: watch::Sender::new(0),
+        tombstones: Arc::default(),
+    };
+    let expected = feeds.start(&settings);
+    let listed = feeds.listed.subscribe();
+    let (tombstones, leader) = (feeds.tombstones.clone(), leadership.leader());
+    let mut tasks = std::mem::take(&mut feeds.tasks);
+    tasks.spawn(measure(reconciler.queue.clone(), metrics));
+    tasks.spawn(run_end::listen(reconciler.clone(), stop.clone()));
+    if workers::listed(listed, expected, &stop).await {
+        tasks.spawn(tombstone::watch(reconciler.clone(), leader, tombstones, stop.clone()));
+        tasks.spawn(sweep::watch(
+            reconciler.clone(),
+            settings.pace.sweep_interval,
+            stop.clone(),
+        ));
+        workers::work(reconciler, leadership, stop).await;
+    }
+    tasks.shutdown().await;
+}
+
+async fn measure(queue: Arc<Queue>, metrics: Arc<Metrics>) {
+    loop {
+        let (environments, leases) = queue.depth();
+        metrics.set_queue_depth("Environment", environments);
+        metrics.set_queue_depth("EnvironmentLease", leases);
+        tokio::time::sleep(MEASURE_INTERVAL).await;
+    }
+}
+
+/// The feeds that are to be followed.
+struct Feeds {
+    tasks: JoinSet<()>,
+    client: Client,
+    reconciler: Arc<Reconciler<Mirror, KubeCluster>>,
+    health: Health,
+    settings: FeedSettings,
+    listed: watch::Sender<usize>,
+    tombstones: Arc<Notify>,
+}
+
+impl Feeds {
+    /// Starts all feeds; how many of them must be listed before anything is decided.
+    ///
+    /// The run kinds are not among these: without them leases still end by every other cause.
+    fn start(&mut self, settings: &Settings) -> usize {
+        let namespaces: Vec<Option<&str>> = match settings.identity.namespaces.as_slice() {
+            [] => vec![None],
+            named => named.iter().map(|namespace| Some(namespace.as_str())).collect(),
+        };
+        for namespace in &namespaces {
+            self.follow::<NamespaceObject>(sources::namespaces(*namespace), *namespace, true);
+            self.follow::<EnvironmentObject>(sources::environments(*namespace), *namespace, true);
+            self.follow::<LeaseObject>(sources::leases(*namespace), *namespace, true);
+            for kind in &settings.endings.run_kinds {
+                self.follow::<RunObject>(sources::runs(kind, *namespace), *namespace, false);
+            }
+        }
+        namespaces.len() * 3
+    }
+
+    fn follow<T: Fed>(&mut self, source: Source, scope: Option<&str>, needed: bool) {
+        let name = match scope {
+            Some(scope) => format!("{}/{scope}", source.kind.kind),
+            None => source.kind.kind.clone(),
+        };
+        self.health.expect_feed(&name);
+        let sink = Sink {
+            reconciler: self.reconciler.clone(),
+            health: self.health.clone(),
+            listed: self.listed.clone(),
+            tombstones: self.tombstones.clone(),
+            name,
+            scope: scope.map(str::to_owned),
+        };
+        let (client, settings) = (self.client.clone(), self.settings);
+        let mut counted = !needed;
+        self.tasks.spawn(async move {
+            let kind = source.kind.clone();
+            feed::follow(&client, &source, settings, |event: feed::FeedEvent<T>| {
+                sink.take(&mut counted, &kind, event)
+            })
+            .await;
+        });
+    }
+}

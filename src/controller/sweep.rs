@@ -1,0 +1,49 @@
+//! The sweep: at an interval, SQL selects what run rows, deadlines and other writers have made due, whoever missed it.
+//!
+//! It ends nothing itself: what it selects is reconciled like everything else.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::index::Key;
+use super::reconcile::Reconciler;
+use crate::mirror::Mirror;
+use crate::runtime::configuration::NoticeSource;
+use crate::runtime::metrics::LeaseOwner;
+use crate::store::{StoreError, sweep};
+
+/// Sweeps at the interval, while this replica leads.
+pub async fn watch<C>(reconciler: Arc<Reconciler<Mirror, C>>, interval: Duration, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(interval) => {}
+        }
+        if let Err(error) = run(&reconciler).await {
+            reconciler.metrics.store_failed(error.category().as_str());
+            tracing::warn!(%error, "sweep failed, trying again at the next interval");
+        }
+    }
+}
+
+async fn run<C>(reconciler: &Reconciler<Mirror, C>) -> Result<(), StoreError> {
+    let Some(leader) = reconciler.database.leader() else {
+        return Ok(());
+    };
+    let store = reconciler.database.store();
+    if reconciler.settings.notice_by.contains(&NoticeSource::Sweep) {
+        let candidates = sweep::candidates(store, &leader).await?;
+        reconciler.metrics.swept(candidates.len());
+        reconciler.queue.extend(candidates.into_iter().map(Key::Lease));
+    }
+    let leaked = sweep::leaked(store).await?;
+    reconciler
+        .metrics
+        .set_leaked_leases(LeaseOwner::Operator, leaked.operator);
+    reconciler
+        .metrics
+        .set_leaked_leases(LeaseOwner::Foreign, leaked.foreign);
+    Ok(())
+}

@@ -1,0 +1,71 @@
+//! What was deleted while nobody looked: rows whose objects a complete list does not hold (I5).
+//!
+//! A list that failed, or that was broken off, never comes here: only a complete one at one resourceVersion does. A row is
+//! taken only if it is of this cluster, incarnation and scope, and not newer than the list.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::index::Key;
+use super::reconcile::Reconciler;
+use crate::mirror::Mirror;
+use crate::runtime::configuration::NoticeSource;
+use crate::store::{Leader, StoreError, environment_object, lease_object};
+
+/// Pause before another try after the database did not answer.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// Looks after each complete list, and when this replica begins to lead.
+pub async fn watch<C>(
+    reconciler: Arc<Reconciler<Mirror, C>>,
+    leader: tokio::sync::watch::Receiver<Option<Leader>>,
+    listed: Arc<Notify>,
+    stop: CancellationToken,
+) {
+    let mut leader = leader;
+    loop {
+        let now = leader.borrow_and_update().clone();
+        let mut again = None;
+        if let Some(now) = now {
+            if let Err(error) = look(&reconciler, &now).await {
+                tracing::warn!(%error, "deleted objects could not be looked for, trying again");
+                again = Some(PAUSE);
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = leader.changed() => if changed.is_err() { return },
+            () = listed.notified() => {}
+            () = tokio::time::sleep(again.unwrap_or_default()), if again.is_some() => {}
+        }
+    }
+}
+
+async fn look<C>(reconciler: &Reconciler<Mirror, C>, leader: &Leader) -> Result<(), StoreError> {
+    let store = reconciler.database.store();
+    // The environments first: their leases then end with the reason that the environment gives.
+    let (lists, known) = reconciler.index().known_environments();
+    for (namespace, version) in lists {
+        let missing = environment_object::missing(store, leader, namespace.as_deref(), &version, &known).await?;
+        bury(reconciler, missing.iter().map(|missing| Key::Environment(missing.id)));
+    }
+    let (lists, known) = reconciler.index().known_leases();
+    for (namespace, version) in lists {
+        let missing = lease_object::missing(store, leader, namespace.as_deref(), &version, &known).await?;
+        bury(reconciler, missing.iter().map(|missing| Key::Lease(missing.id)));
+    }
+    Ok(())
+}
+
+fn bury<C>(reconciler: &Reconciler<Mirror, C>, keys: impl Iterator<Item = Key>) {
+    let keys: Vec<Key> = keys.collect();
+    for key in &keys {
+        let (Key::Environment(id) | Key::Lease(id)) = key;
+        tracing::info!(?key, "deleted while nobody looked");
+        reconciler.index().bury(*id);
+    }
+    reconciler.admit(NoticeSource::Feeds, keys);
+}

@@ -1,0 +1,66 @@
+//! What may be said while the database can't be reached: that it can't (I7's one exception). Nothing is granted or ended.
+
+use super::cluster::Cluster;
+use super::database::Database;
+use super::index::Key;
+use super::reconcile::{ReconcileError, Reconciler};
+use crate::api::{EnvironmentPhase, EnvironmentStatus, LeasePhase, Reason, Timestamp};
+use crate::lifecycle::EnvironmentState;
+use crate::lifecycle::environment_status::{self, MirroredEnvironment, environment_status};
+use crate::lifecycle::lease_status::{self, lease_status};
+
+const MESSAGE: &str = "the database can't be reached: nothing is granted until it is back";
+
+impl<D: Database, C: Cluster> Reconciler<D, C> {
+    /// Says so on a claim that waits, and on an environment whose latest spec has not been mirrored; once each.
+    pub(super) async fn report_store_unavailable(&self, key: Key) -> Result<(), ReconcileError> {
+        // The database's clock can't be asked; this one only dates the conditions.
+        let now = Timestamp::cut(jiff::Timestamp::now());
+        match key {
+            Key::Lease(id) => {
+                let Some(lease) = self.index().leases.get(id).cloned() else {
+                    return Ok(());
+                };
+                let phase = lease.status.as_ref().and_then(|status| status.phase);
+                let said = lease.status.as_ref().and_then(|status| status.reason) == Some(Reason::StoreUnavailable);
+                if said || !matches!(phase, None | Some(LeasePhase::Pending)) || lease.meta.deleting {
+                    return Ok(());
+                }
+                let verdict = lease_status::Verdict::Pending(Reason::StoreUnavailable, MESSAGE.to_owned());
+                let status = lease_status(lease.status.as_ref(), lease.meta.generation, &verdict, now);
+                self.write_lease_status(&lease, status).await
+            }
+            Key::Environment(id) => {
+                let Some(environment) = self.index().environments.get(id).cloned() else {
+                    return Ok(());
+                };
+                let status = environment.status.as_ref();
+                if status.and_then(|status| status.observed_generation) == Some(environment.meta.generation) {
+                    return Ok(());
+                }
+                let verdict = environment_status::Verdict {
+                    row: status.and_then(last_row),
+                    fault: Some((Reason::StoreUnavailable, MESSAGE.to_owned())),
+                };
+                let status = environment_status(status, environment.meta.generation, &verdict, now);
+                self.write_environment_status(&environment, status).await
+            }
+        }
+    }
+}
+
+/// The row as it was last shown.
+fn last_row(status: &EnvironmentStatus) -> Option<MirroredEnvironment> {
+    Some(MirroredEnvironment {
+        environment_id: status.environment_id?,
+        company_id: status.company_id?,
+        name: status.name.clone()?,
+        state: match status.phase? {
+            EnvironmentPhase::Archived => EnvironmentState::Archived,
+            EnvironmentPhase::Pending | EnvironmentPhase::Active | EnvironmentPhase::Duplicate => {
+                EnvironmentState::Active
+            }
+        },
+        active_leases: status.active_leases?,
+    })
+}

@@ -1,0 +1,105 @@
+//! The workers: take keys from the queue while this replica leads, and reconcile them side by side, one run per key at a time.
+
+use std::sync::Arc;
+
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::cluster::Cluster;
+use super::database::Database;
+use super::index::Key;
+use super::reconcile::{ReconcileError, Reconciler};
+use crate::runtime::leadership::{Leadership, LeadershipState};
+
+/// How many reconciles may run at once. More than a batch has rows, so that a full one can gather.
+const CONCURRENCY: usize = 256;
+
+/// Works until `stop`, then finishes what it has begun.
+pub async fn work<D: Database, C: Cluster>(
+    reconciler: Arc<Reconciler<D, C>>,
+    leadership: Leadership,
+    stop: CancellationToken,
+) {
+    let mut state = leadership.state();
+    let hands = Arc::new(Semaphore::new(CONCURRENCY));
+    let mut running = JoinSet::new();
+    let mut led = false;
+    loop {
+        let now = *state.borrow_and_update();
+        let leads = matches!(now, LeadershipState::Leading { .. });
+        if leads && !led {
+            // What happened while another led, or nobody, may have passed this queue by.
+            let keys = reconciler.index().keys();
+            reconciler.queue.extend(keys);
+        }
+        led = leads;
+        let works = matches!(now, LeadershipState::Leading { .. } | LeadershipState::Lapsed { .. });
+        tokio::select! {
+            () = stop.cancelled() => break,
+            changed = state.changed() => if changed.is_err() { break },
+            Some(_) = running.join_next() => {}
+            key = next(&reconciler, &hands), if works => {
+                let (key, hand) = key;
+                let (reconciler, leadership) = (reconciler.clone(), leadership.clone());
+                running.spawn(async move {
+                    let _hand = hand;
+                    run(&reconciler, &leadership, key, now).await;
+                });
+            }
+        }
+    }
+    while running.join_next().await.is_some() {}
+}
+
+/// A free hand, then the next key. Dropped between the two, nothing is lost: the key is taken last.
+async fn next<D, C>(
+    reconciler: &Reconciler<D, C>,
+    hands: &Arc<Semaphore>,
+) -> (Key, Option<tokio::sync::OwnedSemaphorePermit>) {
+    let hand = hands.clone().acquire_owned().await.ok(); // never closed
+    (reconciler.queue.next().await, hand)
+}
+
+async fn run<D: Database, C: Cluster>(
+    reconciler: &Reconciler<D, C>,
+    leadership: &Leadership,
+    key: Key,
+    state: LeadershipState,
+) {
+    let begun = Instant::now();
+    let (kind, outcome) = match (state, key) {
+        (LeadershipState::Lapsed { .. }, _) => ("", Err(ReconcileError::NotLeading)),
+        (_, Key::Environment(id)) => ("Environment", reconciler.reconcile_environment(id).await),
+        (_, Key::Lease(id)) => ("EnvironmentLease", reconciler.reconcile_lease(id).await),
+    };
+    let Err(error) = outcome else {
+        reconciler.metrics.reconciled(kind, "ok", begun.elapsed());
+        reconciler.queue.done(key);
+        return;
+    };
+    let lapsed = matches!(state, LeadershipState::Lapsed { .. });
+    if lapsed || error.is_store_unavailable() {
+        // The one thing that may be said without the database: that it can't be reached.
+        if let Err(error) = reconciler.report_store_unavailable(key).await {
+            tracing::debug!(?key, %error, "the database's absence could not be reported");
+        }
+    } else if let (true, LeadershipState::Leading { epoch }) = (error.is_deposed(), state) {
+        leadership.deposed(epoch);
+    } else {
+        tracing::warn!(?key, %error, "reconcile failed, trying again");
+    }
+    if !lapsed {
+        reconciler.metrics.reconciled(kind, error.category(), begun.elapsed());
+    }
+    reconciler.queue.failed(key);
+}
+
+/// Waits until `expected` feeds have been listed; false when the process stops before.
+pub async fn listed(mut listed: watch::Receiver<usize>, expected: usize, stop: &CancellationToken) -> bool {
+    tokio::select! {
+        () = stop.cancelled() => false,
+        listed = listed.wait_for(|listed| *listed >= expected) => listed.is_ok(),
+    }
+}
