@@ -10,6 +10,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::Error;
+use crate::controller::shell::{self, Context};
+use crate::mirror::Mirror;
 use crate::runtime::client;
 use crate::runtime::configuration::{DatabaseSettings, Settings};
 use crate::runtime::health::{self, Health};
@@ -72,7 +74,7 @@ async fn operate(
     tracing::info!(cluster, installation = settings.identity.installation, database = %settings.database.database_url, "started");
 
     let expiry = Duration::from_secs(lead::TERM_SECONDS.into());
-    let (campaign, _leadership) = Campaign::new(expiry, health.clone(), Arc::clone(metrics));
+    let (campaign, leadership) = Campaign::new(expiry, health.clone(), Arc::clone(metrics));
     let row = LeadershipRow {
         store: store.clone(),
         cluster,
@@ -82,7 +84,20 @@ async fn operate(
     let campaign_stop = CancellationToken::new();
     let campaigning = tokio::spawn(campaign.run(move |request| row.clone().ask(request), campaign_stop.clone()));
 
-    stop.cancelled().await;
+    let mirror = Mirror::start(store.clone(), leadership.leader());
+    let context = Context {
+        client,
+        mirror,
+        leadership,
+        health: health.clone(),
+        metrics: Arc::clone(metrics),
+        settings: settings.clone(),
+        instance: host(),
+    };
+    let work = shell::run(context, stop.clone());
+    if shutdown::drain(work, stop, settings.pace.drain_timeout).await.is_none() {
+        tracing::warn!("what was begun did not end in time: the next leader decides it again");
+    }
 
     // Leadership outlives the work, for what the work flushes must still be proven.
     campaign_stop.cancel();
@@ -172,6 +187,10 @@ impl LeadershipRow {
 
 /// A name of this process that no other has had; the host's name, in a cluster the Pod's, is for people.
 fn holder() -> String {
-    let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "unknown-host".into());
-    format!("{host}/{}", Uuid::new_v4())
+    format!("{}/{}", host(), Uuid::new_v4())
+}
+
+/// The host's name; in a cluster the Pod's.
+fn host() -> String {
+    std::env::var("HOSTNAME").unwrap_or_else(|_| "unknown-host".into())
 }

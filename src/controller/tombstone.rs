@@ -13,7 +13,8 @@ use super::index::Key;
 use super::reconcile::Reconciler;
 use crate::mirror::Mirror;
 use crate::runtime::configuration::NoticeSource;
-use crate::store::{Leader, StoreError, environment_object, lease_object};
+use crate::store::tombstone::{List, missing_environments, missing_leases};
+use crate::store::{Leader, StoreError};
 
 /// Pause before another try after the database did not answer.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -48,14 +49,22 @@ async fn look<C>(reconciler: &Reconciler<Mirror, C>, leader: &Leader) -> Result<
     let store = reconciler.database.store();
     // The environments first: their leases then end with the reason that the environment gives.
     let (lists, known) = reconciler.index().known_environments();
-    for (namespace, version) in lists {
-        let missing = environment_object::missing(store, leader, namespace.as_deref(), &version, &known).await?;
-        bury(reconciler, missing.iter().map(|missing| Key::Environment(missing.id)));
+    for (namespace, version) in &lists {
+        let list = List {
+            namespace: namespace.as_deref(),
+            version,
+        };
+        let missing = missing_environments(store, leader, &list, &known).await?;
+        bury(reconciler, missing.into_iter().map(Key::Environment));
     }
     let (lists, known) = reconciler.index().known_leases();
-    for (namespace, version) in lists {
-        let missing = lease_object::missing(store, leader, namespace.as_deref(), &version, &known).await?;
-        bury(reconciler, missing.iter().map(|missing| Key::Lease(missing.id)));
+    for (namespace, version) in &lists {
+        let list = List {
+            namespace: namespace.as_deref(),
+            version,
+        };
+        let missing = missing_leases(store, leader, &list, &known).await?;
+        bury(reconciler, missing.into_iter().map(Key::Lease));
     }
     Ok(())
 }

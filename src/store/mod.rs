@@ -2,8 +2,9 @@
 //!
 //! - [`connect`], [`migrate`]: session connections that are safe to lead from, and the two owners' migrations
 //! - [`lead`], [`cluster`]: who may write, and in which incarnation of the cluster
-//! - [`namespace`], [`environment_object`], [`lease_object`], `sweep`: what the operator remembers in its own schema
-//! - `companies`, [`environments`], [`environment_leases`], `heartbeat_runs`, `activity_log`: the origin's tables
+//! - [`namespace`], [`environment_object`], [`lease_object`]: what the operator remembers in its own schema
+//! - [`sweep`], [`tombstone`]: what is due, and what is gone, selected by SQL alone
+//! - `companies`, [`environments`], [`environment_leases`], [`heartbeat_runs`], `activity_log`: the origin's tables
 //! - [`spelling`]: how the tables spell what the API spells otherwise
 //!
 //! Rows leave the database as `to_jsonb(row)` and are read by `serde`: one way for a row that stands alone, that is one of
@@ -16,12 +17,15 @@ pub mod environment_leases;
 pub mod environment_object;
 pub mod environments;
 pub mod error;
+pub mod heartbeat_runs;
 pub mod lead;
 pub mod lease_object;
 pub mod migrate;
 pub mod namespace;
 mod references;
 pub mod spelling;
+pub mod sweep;
+pub mod tombstone;
 
 pub use connect::{Mode, StartError, Store};
 pub use error::{Category, StoreError};

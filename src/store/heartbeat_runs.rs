@@ -1,0 +1,43 @@
+//! `heartbeat_runs`: the origin's runs. The operator never makes one; it hears when one ends.
+
+use sqlx::postgres::PgListener;
+use uuid::Uuid;
+
+use super::{Store, StoreError};
+
+/// Channel on which the trigger on `heartbeat_runs` tells the ids of runs that have ended or were deleted.
+const RUN_END_CHANNEL: &str = "environment_operator_run_end";
+
+/// An ear for the ends of runs.
+#[derive(Debug)]
+pub struct RunEnds(PgListener);
+
+/// Begins to listen, on a connection that is never in a transaction. What ended before has to be looked at afterwards.
+///
+/// # Errors
+/// When the database cannot be reached.
+pub async fn listen(store: &Store) -> Result<RunEnds, StoreError> {
+    let mut listener = PgListener::connect_with(&store.pool).await?;
+    // Reconnecting in silence would lose what was said meanwhile.
+    listener.eager_reconnect(false);
+    listener.listen(RUN_END_CHANNEL).await?;
+    Ok(RunEnds(listener))
+}
+
+impl RunEnds {
+    /// The next run that has ended or was deleted.
+    ///
+    /// # Errors
+    /// When the connection is lost: listen anew, and look at all live runs after that.
+    pub async fn next(&mut self) -> Result<Uuid, StoreError> {
+        loop {
+            let Some(notification) = self.0.try_recv().await? else {
+                return Err(sqlx::Error::WorkerCrashed.into()); // the connection was lost: of category Unavailable
+            };
+            // Anybody may notify on a channel; what is no id is not for us.
+            if let Ok(run) = notification.payload().parse() {
+                return Ok(run);
+            }
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! What is due by run rows, deadlines and other writers' doing, selected by SQL alone: for the sweep and the leak gauge.
+
+use sqlx::FromRow;
+use uuid::Uuid;
+
+use super::{Leader, Store, StoreError};
+
+/// The leases of this installation's objects that have to be looked at: held ones whose run is over or gone or whose time has
+/// passed, those that another writer has ended or deleted unrecorded, and ended ones that another writer has set back.
+///
+/// # Errors
+/// Any category but `Deposed`: nothing is written.
+pub async fn candidates(store: &Store, leader: &Leader) -> Result<Vec<Uuid>, StoreError> {
+    let candidates = sqlx::query_scalar(
+        "SELECT o.id
+         FROM environment_operator.lease_object AS o
+         LEFT JOIN public.environment_leases AS l ON l.id = o.id
+         LEFT JOIN public.heartbeat_runs AS r ON r.id = o.run_id
+         WHERE o.cluster = $1 AND o.installation = $2 AND (o.ended_status IS NULL OR o.ended_status = 'retained')
+           AND (
+             l.id IS NULL
+             OR l.status NOT IN ('active', 'retained')
+             OR l.expires_at <= clock_timestamp()
+             OR (
+               l.status = 'active' AND o.run_id IS NOT NULL
+               AND coalesce(r.status, 'gone') NOT IN ('queued', 'scheduled_retry', 'running')
+             )
+           )
+         UNION
+         SELECT o.id
+         FROM public.environment_leases AS l
+         JOIN environment_operator.lease_object AS o ON o.id = l.id
+         WHERE l.status IN ('active', 'retained') AND o.ended_status <> 'retained'
+           AND o.cluster = $1 AND o.installation = $2",
+    )
+    .bind(&leader.cluster)
+    .bind(&leader.installation)
+    .fetch_all(&store.pool)
+    .await?;
+    Ok(candidates)
+}
+
+/// Active leases whose run is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromRow)]
+pub struct Leaked {
+    /// Leases of objects, whichever installation's.
+    pub operator: i64,
+    /// Leases that never had an object.
+    pub foreign: i64,
+}
+
+/// Counts active leases whose run's row is terminal, or gone where the operator has recorded that there was one.
+///
+/// # Errors
+/// Any category but `Deposed`: nothing is written.
+pub async fn leaked(store: &Store) -> Result<Leaked, StoreError> {
+    let leaked = sqlx::query_as(
+        "SELECT count(*) FILTER (WHERE o.id IS NOT NULL) AS operator, count(*) FILTER (WHERE o.id IS NULL) AS \"foreign\"
+         FROM public.environment_leases AS l
+         LEFT JOIN environment_operator.lease_object AS o ON o.id = l.id
+         LEFT JOIN public.heartbeat_runs AS r ON r.id = coalesce(l.heartbeat_run_id, o.run_id)
+         WHERE l.status = 'active' AND coalesce(l.heartbeat_run_id, o.run_id) IS NOT NULL
+           AND coalesce(r.status, 'gone') NOT IN ('queued', 'scheduled_retry', 'running')",
+    )
+    .fetch_one(&store.pool)
+    .await?;
+    Ok(leaked)
+}
