@@ -1,13 +1,28 @@
 //! The mirror: the group-commit writer. Requests of many reconciles become one transaction; each caller gets its own answer.
+//!
+//! Of all transactions that write, one runs at a time: then two batches of ours never wait for each other's rows, and no
+//! sharding is needed. One connection carries more grants a second than a cluster's API server.
 
-use tokio::sync::watch;
+mod batcher;
+mod soundness;
+
+use std::sync::Arc;
+
+use futures::FutureExt;
+use tokio::sync::{Semaphore, watch};
 use uuid::Uuid;
 
-use crate::store::environment_leases::{End, EndOutcome, ForeignEnd, Grant, GrantOutcome, LeaseSync, SyncOutcome};
-use crate::store::environment_object::{EnvironmentLook, EnvironmentView};
-use crate::store::environments::{ArchiveOutcome, EnvironmentOutcome, EnvironmentSync};
-use crate::store::lease_object::{LeaseLook, LeaseView};
-use crate::store::{Leader, Store, StoreError};
+use crate::api::Reason;
+use crate::store::environment_leases::{
+    self, End, EndOutcome, ForeignEnd, Grant, GrantOutcome, LeaseSync, SyncOutcome,
+};
+use crate::store::environment_object::{self, EnvironmentLook, EnvironmentView};
+use crate::store::environments::{self, ArchiveOutcome, EnvironmentOutcome, EnvironmentSync};
+use crate::store::lease_object::{self, LeaseLook, LeaseView};
+use crate::store::{Leader, Refusal, Store, StoreError};
+
+pub use batcher::Observe;
+use batcher::{Batcher, Work};
 
 /// Handle of the mirror; cheap to clone. Every method waits while the mirror is full (back pressure).
 ///
@@ -17,12 +32,84 @@ use crate::store::{Leader, Store, StoreError};
 pub struct Mirror {
     leader: watch::Receiver<Option<Leader>>,
     store: Store,
+    lease_looks: Batcher<LeaseLook, LeaseView>,
+    environment_looks: Batcher<EnvironmentLook, EnvironmentView>,
+    grants: Batcher<Grant, GrantOutcome>,
+    lease_syncs: Batcher<LeaseSync, SyncOutcome>,
+    ends: Batcher<End, EndOutcome>,
+    foreign_ends: Batcher<ForeignEnd, ()>,
+    environment_syncs: Batcher<EnvironmentSync, EnvironmentOutcome>,
+    archives: Batcher<Uuid, ArchiveOutcome>,
+    marks: Batcher<Uuid, ()>,
 }
 
 impl Mirror {
     /// Starts the mirror's tasks; they end when the last handle is dropped and all that was taken in is written.
-    pub fn start(store: Store, leader: watch::Receiver<Option<Leader>>) -> Self {
-        Self { leader, store }
+    /// `observe` hears of each transaction.
+    pub fn start(store: Store, leader: watch::Receiver<Option<Leader>>, observe: Observe) -> Self {
+        let (read, write) = (Arc::new(Semaphore::new(2)), Arc::new(Semaphore::new(1)));
+        /// One batcher: its name, whose turn it shares, the key of a request, the store's function.
+        macro_rules! batcher {
+            ($name:literal, $turn:ident, $key:expr, $function:path $(, $answers:expr)?) => {{
+                let store = store.clone();
+                let work = Work {
+                    name: $name,
+                    key: $key,
+                    turn: Arc::clone(&$turn),
+                    observe: Arc::clone(&observe),
+                    flush: Box::new(move |leader, requests: Vec<_>| {
+                        let store = store.clone();
+                        async move {
+                            let answers = $function(&store, &leader, &requests).await;
+                            $(let answers = answers.map(|()| $answers(requests.len()));)?
+                            answers
+                        }
+                        .boxed()
+                    }),
+                };
+                Batcher::start(work, leader.clone())
+            }};
+        }
+        let nothings = |count| vec![(); count];
+        Self {
+            lease_looks: batcher!("look_lease", read, |look: &LeaseLook| look.id, lease_object::look),
+            environment_looks: batcher!(
+                "look_environment",
+                read,
+                |look: &EnvironmentLook| look.id,
+                environment_object::look
+            ),
+            grants: batcher!("grant", write, |grant: &Grant| grant.id, environment_leases::grant),
+            lease_syncs: batcher!(
+                "sync_lease",
+                write,
+                |sync: &LeaseSync| sync.id,
+                environment_leases::sync
+            ),
+            ends: batcher!("end", write, |end: &End| end.id, environment_leases::end),
+            foreign_ends: batcher!(
+                "record_foreign_end",
+                write,
+                |end: &ForeignEnd| end.id,
+                environment_leases::record_foreign_end,
+                nothings
+            ),
+            environment_syncs: batcher!(
+                "sync_environment",
+                write,
+                |sync: &EnvironmentSync| sync.id,
+                environments::sync
+            ),
+            archives: batcher!(
+                "archive_environment",
+                write,
+                |id: &Uuid| *id,
+                environments::archive_deleted
+            ),
+            marks: batcher!("mark_gone", write, |id: &Uuid| *id, lease_object::mark_gone, nothings),
+            leader,
+            store,
+        }
     }
 
     /// The store behind it, for reads.
@@ -38,28 +125,29 @@ impl Mirror {
     /// See [`crate::store::lease_object::look`].
     ///
     /// # Errors
-    /// Any category.
+    /// Any category; `Data` if a row holds a value outside its closed set.
     pub async fn look_lease(&self, look: LeaseLook) -> Result<LeaseView, StoreError> {
-        let _ = look;
-        unimplemented!("follows with the batcher")
+        self.lease_looks.ask(look).await
     }
 
     /// See [`crate::store::environment_object::look`].
     ///
     /// # Errors
-    /// Any category.
+    /// Any category; `Data` if a row holds a value outside its closed set.
     pub async fn look_environment(&self, look: EnvironmentLook) -> Result<EnvironmentView, StoreError> {
-        let _ = look;
-        unimplemented!("follows with the batcher")
+        self.environment_looks.ask(look).await
     }
 
-    /// See [`crate::store::environment_leases::grant`].
+    /// See [`crate::store::environment_leases::grant`]. What cannot be stored is refused as `InvalidSpec`.
     ///
     /// # Errors
-    /// Any category but `Data`, which is a refusal.
+    /// Any category but `Data`.
     pub async fn grant(&self, grant: Grant) -> Result<GrantOutcome, StoreError> {
-        let _ = grant;
-        unimplemented!("follows with the batcher")
+        let outcome = match check_grant(&grant) {
+            Ok(()) => self.grants.ask(grant).await,
+            Err(error) => Err(error),
+        };
+        or_refused(outcome, GrantOutcome::Refused)
     }
 
     /// See [`crate::store::environment_leases::sync`].
@@ -67,8 +155,8 @@ impl Mirror {
     /// # Errors
     /// Any category; `Data` says what the object's author should change.
     pub async fn sync_lease(&self, sync: LeaseSync) -> Result<SyncOutcome, StoreError> {
-        let _ = sync;
-        unimplemented!("follows with the batcher")
+        soundness::object("spec.metadata", &sync.metadata)?;
+        self.lease_syncs.ask(sync).await
     }
 
     /// See [`crate::store::environment_leases::end`].
@@ -76,8 +164,7 @@ impl Mirror {
     /// # Errors
     /// Any category.
     pub async fn end(&self, end: End) -> Result<EndOutcome, StoreError> {
-        let _ = end;
-        unimplemented!("follows with the batcher")
+        self.ends.ask(end).await
     }
 
     /// See [`crate::store::environment_leases::record_foreign_end`].
@@ -85,17 +172,19 @@ impl Mirror {
     /// # Errors
     /// Any category.
     pub async fn record_foreign_end(&self, end: ForeignEnd) -> Result<(), StoreError> {
-        let _ = end;
-        unimplemented!("follows with the batcher")
+        self.foreign_ends.ask(end).await
     }
 
-    /// See [`crate::store::environments::sync`].
+    /// See [`crate::store::environments::sync`]. What cannot be stored is refused as `InvalidSpec`.
     ///
     /// # Errors
-    /// Any category but `Data`, which is a refusal.
+    /// Any category but `Data`.
     pub async fn sync_environment(&self, sync: EnvironmentSync) -> Result<EnvironmentOutcome, StoreError> {
-        let _ = sync;
-        unimplemented!("follows with the batcher")
+        let outcome = match check_environment(&sync) {
+            Ok(()) => self.environment_syncs.ask(sync).await,
+            Err(error) => Err(error),
+        };
+        or_refused(outcome, EnvironmentOutcome::Refused)
     }
 
     /// See [`crate::store::environments::archive_deleted`].
@@ -103,8 +192,7 @@ impl Mirror {
     /// # Errors
     /// Any category.
     pub async fn archive_environment(&self, id: Uuid) -> Result<ArchiveOutcome, StoreError> {
-        let _ = id;
-        unimplemented!("follows with the batcher")
+        self.archives.ask(id).await
     }
 
     /// See [`crate::store::lease_object::mark_gone`].
@@ -112,7 +200,32 @@ impl Mirror {
     /// # Errors
     /// Any category.
     pub async fn mark_gone(&self, id: Uuid) -> Result<(), StoreError> {
-        let _ = id;
-        unimplemented!("follows with the batcher")
+        self.marks.ask(id).await
+    }
+}
+
+fn check_grant(grant: &Grant) -> Result<(), StoreError> {
+    soundness::text("the environment's provider", grant.provider.as_deref())?;
+    soundness::indexed_text("the provider's lease id", grant.provider_lease_id.as_deref())?;
+    soundness::object("spec.metadata", &grant.metadata)?;
+    soundness::object("the run's context", &grant.context)
+}
+
+fn check_environment(sync: &EnvironmentSync) -> Result<(), StoreError> {
+    soundness::indexed_text("spec.displayName", sync.name.as_deref())?;
+    soundness::text("spec.description", sync.description.as_deref())?;
+    soundness::value("the driver's configuration", &sync.config)?;
+    sync.metadata
+        .as_ref()
+        .map_or(Ok(()), |metadata| soundness::object("spec.metadata", metadata))
+}
+
+fn or_refused<A>(outcome: Result<A, StoreError>, refused: impl FnOnce(Refusal) -> A) -> Result<A, StoreError> {
+    match outcome {
+        Err(StoreError::Data { message }) => Ok(refused(Refusal {
+            reason: Reason::InvalidSpec,
+            message,
+        })),
+        outcome => outcome,
     }
 }

@@ -77,7 +77,7 @@ pub struct EnvironmentView {
     pub active_leases: i64,
 }
 
-/// Looks without locks. The views stand in no particular order.
+/// Looks without locks. The views stand in the order of `looks`.
 ///
 /// # Errors
 /// Any category but `Deposed`: a deposed replica may look (`leading` tells).
@@ -137,10 +137,11 @@ WITH term AS MATERIALIZED (
   FROM (SELECT clock_timestamp() AS now) AS moment
 ),
 asked AS MATERIALIZED (
-  SELECT i.id, i.local, namespace.company_id AS recorded_company,
+  SELECT i.id, i.place, i.local, namespace.company_id AS recorded_company,
     coalesce(object.company_id, namespace.company_id, i.company_id) AS company_id,
     coalesce(remembered.id, local.id) AS environment_id
-  FROM unnest($4::uuid[], $5::uuid[], $6::uuid[], $7::bool[]) AS i(id, namespace_uid, company_id, local)
+  FROM unnest($4::uuid[], $5::uuid[], $6::uuid[], $7::bool[])
+    WITH ORDINALITY AS i(id, namespace_uid, company_id, local, place)
   LEFT JOIN environment_operator.namespace ON namespace.cluster = $1 AND namespace.uid = i.namespace_uid
   LEFT JOIN environment_operator.environment_object AS object ON object.id = i.id
   LEFT JOIN public.environments AS remembered ON remembered.id = coalesce(object.environment_id, i.id)
@@ -159,6 +160,7 @@ SELECT asked.id, term.now, term.leading, asked.recorded_company,
 FROM asked CROSS JOIN term
 LEFT JOIN environment_operator.environment_object AS object ON object.id = asked.id
 LEFT JOIN public.environments AS environment ON environment.id = asked.environment_id
+ORDER BY asked.place
 "#;
 
 /// What is remembered of an object that a complete list does not hold.

@@ -1,6 +1,6 @@
 //! What the database knows about leases, asked in one statement for many.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use sqlx::FromRow;
 use sqlx::types::Json;
@@ -92,7 +92,7 @@ pub struct LeaseView {
     pub execution_workspace_missing: bool,
 }
 
-/// Looks without locks: writes nothing, not even to the write-ahead log. The views stand in no particular order.
+/// Looks without locks: writes nothing, not even to the write-ahead log. The views stand in the order of `looks`.
 ///
 /// # Errors
 /// Any category but `Deposed`: a deposed replica may look (`leading` tells).
@@ -113,11 +113,7 @@ pub async fn look(store: &Store, leader: &Leader, looks: &[LeaseLook]) -> Result
         .bind(column(looks, |look| look.run_id))
         .fetch_all(&store.pool)
         .await?;
-    let asked: HashMap<Uuid, &LeaseLook> = looks.iter().map(|look| (look.id, look)).collect();
-    let pairs: Vec<(Looked, &LeaseLook)> = rows
-        .into_iter()
-        .filter_map(|row| asked.get(&row.id).map(|look| (row, *look)))
-        .collect();
+    let pairs: Vec<(Looked, &LeaseLook)> = rows.into_iter().zip(looks).collect();
     // Only a claim's own references matter: those of a granted lease were checked at its grant.
     let references = |of: fn(&LeaseLook) -> Option<Uuid>| {
         pairs
@@ -209,14 +205,14 @@ WITH term AS MATERIALIZED (
   FROM (SELECT clock_timestamp() AS now) AS moment
 ),
 asked AS MATERIALIZED (
-  SELECT i.id, i.object_id, i.use_default, i.agent_id, namespace.company_id AS recorded_company,
+  SELECT i.id, i.place, i.object_id, i.use_default, i.agent_id, namespace.company_id AS recorded_company,
     coalesce(lease.company_id, object.company_id, namespace.company_id, i.company_id) AS company_id,
     CASE WHEN object.id IS NOT NULL THEN object.run_id
          WHEN lease.id IS NOT NULL THEN lease.heartbeat_run_id
          ELSE i.run_id END AS run_id,
     coalesce(lease.environment_id, object.environment_id) AS environment_id
   FROM unnest($4::uuid[], $5::uuid[], $6::uuid[], $7::uuid[], $8::bool[], $9::uuid[], $10::uuid[])
-    AS i(id, namespace_uid, company_id, object_id, use_default, agent_id, run_id)
+    WITH ORDINALITY AS i(id, namespace_uid, company_id, object_id, use_default, agent_id, run_id, place)
   LEFT JOIN environment_operator.namespace ON namespace.cluster = $1 AND namespace.uid = i.namespace_uid
   LEFT JOIN environment_operator.lease_object AS object ON object.id = i.id
   LEFT JOIN public.environment_leases AS lease ON lease.id = i.id
@@ -255,4 +251,5 @@ LEFT JOIN public.environment_leases AS lease ON lease.id = chosen.id
 LEFT JOIN environment_operator.lease_object AS object ON object.id = chosen.id
 LEFT JOIN public.environments AS environment
   ON environment.id = chosen.chosen_id AND environment.company_id = chosen.company_id
+ORDER BY chosen.place
 "#;

@@ -1,0 +1,242 @@
+//! Group commit: requests are gathered for a moment, carried out together, and answered one by one.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use uuid::Uuid;
+
+use crate::store::{Leader, StoreError};
+
+/// How long a batch waits for company after its first request.
+const GATHER: Duration = Duration::from_millis(5);
+
+/// Requests of one batch at most: beyond, the rows of runs stay locked for longer than others should wait.
+const BATCH: usize = 200;
+
+/// Requests that wait for a batch at most; whoever comes next waits to be let in.
+const QUEUE: usize = 1000;
+
+/// Longest time for one transaction, the way to the server included: above what the server itself allows a statement.
+const LIMIT: Duration = Duration::from_secs(12);
+
+/// Tries of a batch that another transaction was in the way of.
+const TRIES: u32 = 3;
+
+/// What carries out a batch: an answer for each request, in their order.
+pub(super) type Flush<Q, A> =
+    Box<dyn Fn(Leader, Vec<Q>) -> BoxFuture<'static, Result<Vec<A>, StoreError>> + Send + Sync>;
+
+/// Hears of each transaction: what it did, for how many requests, how long it took.
+pub type Observe = Arc<dyn Fn(&'static str, usize, Duration) + Send + Sync>;
+
+/// What one kind of request is called, keyed by and carried out with.
+pub(super) struct Work<Q, A> {
+    /// The metric's label.
+    pub(super) name: &'static str,
+    /// The row that a request is about: two for one row never meet in a batch.
+    pub(super) key: fn(&Q) -> Uuid,
+    /// Held during a transaction; those that share it never run at once.
+    pub(super) turn: Arc<Semaphore>,
+    /// Hears of each transaction.
+    pub(super) observe: Observe,
+    /// Carries out a batch.
+    pub(super) flush: Flush<Q, A>,
+}
+
+/// The way in to a task that batches one kind of request.
+#[derive(Debug)]
+pub(super) struct Batcher<Q, A> {
+    requests: mpsc::Sender<Waiting<Q, A>>,
+    leader: watch::Receiver<Option<Leader>>,
+}
+
+impl<Q, A> Clone for Batcher<Q, A> {
+    fn clone(&self) -> Self {
+        Self {
+            requests: self.requests.clone(),
+            leader: self.leader.clone(),
+        }
+    }
+}
+
+/// A request and who waits for its answer.
+#[derive(Debug)]
+struct Waiting<Q, A> {
+    request: Q,
+    leader: Leader,
+    answer: oneshot::Sender<Result<A, StoreError>>,
+}
+
+impl<Q, A> Batcher<Q, A>
+where
+    Q: Clone + Send + Sync + 'static,
+    A: Send + 'static,
+{
+    /// Starts the task. It ends once every handle is dropped and all that was taken in is answered.
+    pub(super) fn start(work: Work<Q, A>, leader: watch::Receiver<Option<Leader>>) -> Self {
+        let (requests, queue) = mpsc::channel(QUEUE);
+        tokio::spawn(run(work, queue, leader.clone()));
+        Self { requests, leader }
+    }
+
+    /// Hands in a request and waits for its answer; waits before that while too many are in.
+    pub(super) async fn ask(&self, request: Q) -> Result<A, StoreError> {
+        let Some(leader) = self.leader.borrow().clone() else {
+            return Err(StoreError::Deposed);
+        };
+        let (answer, answered) = oneshot::channel();
+        let waiting = Waiting {
+            request,
+            leader,
+            answer,
+        };
+        let stopped = || StoreError::Bug("the mirror has stopped".to_owned());
+        self.requests.send(waiting).await.map_err(|_| stopped())?;
+        answered.await.map_err(|_| stopped())?
+    }
+}
+
+async fn run<Q, A>(work: Work<Q, A>, mut queue: mpsc::Receiver<Waiting<Q, A>>, leader: watch::Receiver<Option<Leader>>)
+where
+    Q: Clone + Send + Sync + 'static,
+    A: Send + 'static,
+{
+    let mut put_off = VecDeque::new();
+    loop {
+        let batch = gather(&mut queue, &mut put_off, work.key).await;
+        if batch.is_empty() {
+            return;
+        }
+        let leading = leader.borrow().clone();
+        // What was decided under another leadership is decided again under this one.
+        let (current, former): (Vec<_>, Vec<_>) = batch
+            .into_iter()
+            .partition(|waiting| Some(&waiting.leader) == leading.as_ref());
+        for waiting in former {
+            give(waiting.answer, Err(StoreError::Deposed));
+        }
+        let (requests, answers): (Vec<Q>, Vec<_>) = current
+            .into_iter()
+            .map(|waiting| (waiting.request, waiting.answer))
+            .unzip();
+        if let Some(leader) = leading
+            && !requests.is_empty()
+        {
+            let outcomes = carry_out(&work, &leader, requests).await;
+            for (answer, outcome) in answers.into_iter().zip(outcomes) {
+                give(answer, outcome);
+            }
+        }
+    }
+}
+
+fn give<A>(answer: oneshot::Sender<Result<A, StoreError>>, outcome: Result<A, StoreError>) {
+    // Who asked may have gone; what was done stands all the same, and the next look sees it.
+    drop(answer.send(outcome));
+}
+
+/// The next batch, each row at most once in it; empty when nobody can ask any more.
+async fn gather<Q, A>(
+    queue: &mut mpsc::Receiver<Waiting<Q, A>>,
+    put_off: &mut VecDeque<Waiting<Q, A>>,
+    key: fn(&Q) -> Uuid,
+) -> Vec<Waiting<Q, A>> {
+    let mut keys = HashSet::new();
+    let mut batch = Vec::new();
+    for waiting in std::mem::take(put_off) {
+        if batch.len() < BATCH && keys.insert(key(&waiting.request)) {
+            batch.push(waiting);
+        } else {
+            put_off.push_back(waiting);
+        }
+    }
+    if batch.is_empty() {
+        match queue.recv().await {
+            Some(first) => {
+                keys.insert(key(&first.request));
+                batch.push(first);
+            }
+            None => return batch,
+        }
+    }
+    let until = Instant::now() + GATHER;
+    // What is put off counts, so that many requests for one row cannot pile up here instead of in the queue.
+    while batch.len() + put_off.len() < BATCH {
+        match timeout_at(until, queue.recv()).await {
+            Ok(Some(waiting)) if keys.insert(key(&waiting.request)) => batch.push(waiting),
+            Ok(Some(waiting)) => put_off.push_back(waiting),
+            Ok(None) | Err(_) => break,
+        }
+    }
+    batch
+}
+
+/// Carries out requests together. A request that the database refuses for its own data is found by halving, each half in a
+/// transaction of its own, so that its neighbours land.
+async fn carry_out<Q, A>(work: &Work<Q, A>, leader: &Leader, requests: Vec<Q>) -> Vec<Result<A, StoreError>>
+where
+    Q: Clone + Send + Sync,
+    A: Send,
+{
+    let mut outcomes = Vec::with_capacity(requests.len());
+    let mut parts = vec![requests];
+    while let Some(mut part) = parts.pop() {
+        match transact(work, leader, &part).await {
+            Ok(answers) => outcomes.extend(answers.into_iter().map(Ok)),
+            Err(StoreError::Data { .. }) if part.len() > 1 => {
+                let second = part.split_off(part.len() / 2);
+                parts.push(second);
+                parts.push(part);
+            }
+            Err(error) => outcomes.extend(part.iter().map(|_| Err(error.clone()))),
+        }
+    }
+    outcomes
+}
+
+/// One transaction, tried again while others are in its way.
+async fn transact<Q, A>(work: &Work<Q, A>, leader: &Leader, requests: &[Q]) -> Result<Vec<A>, StoreError>
+where
+    Q: Clone + Send + Sync,
+    A: Send,
+{
+    let mut tries = 1;
+    loop {
+        let outcome = {
+            // The semaphore is never closed, so the error cannot come; it would only mean no turn to wait for.
+            let _turn = work.turn.acquire().await.ok();
+            let began = Instant::now();
+            let outcome = timeout(LIMIT, (work.flush)(leader.clone(), requests.to_vec()))
+                .await
+                .unwrap_or_else(|_| Err(timed_out()));
+            (work.observe)(work.name, requests.len(), began.elapsed());
+            outcome
+        };
+        match outcome {
+            Err(StoreError::Conflict(_)) if tries < TRIES => {
+                sleep(GATHER * tries).await;
+                tries += 1;
+            }
+            Ok(answers) if answers.len() != requests.len() => {
+                let (asked, given) = (requests.len(), answers.len());
+                return Err(StoreError::Bug(format!(
+                    "{}: {given} answers to {asked} requests",
+                    work.name
+                )));
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+fn timed_out() -> StoreError {
+    let kind = std::io::ErrorKind::TimedOut;
+    StoreError::Unavailable(Arc::new(sqlx::Error::Io(kind.into())))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,176 @@
+use std::sync::Mutex;
+
+use futures::FutureExt;
+use futures::future::join_all;
+
+use super::*;
+
+/// A request: the row, and a word that the fake store acts upon.
+type Request = (u128, &'static str);
+
+type Batches = Arc<Mutex<Vec<Vec<Request>>>>;
+
+fn leader(epoch: i64) -> Leader {
+    Leader {
+        cluster: "cluster".to_owned(),
+        installation: "default".to_owned(),
+        epoch,
+        incarnation: 1,
+    }
+}
+
+/// A batcher over a fake store that records its batches, answers with the row and the epoch, and fails as it is told.
+fn batcher() -> (Batcher<Request, (u128, i64)>, Batches, watch::Sender<Option<Leader>>) {
+    let batches = Batches::default();
+    let (lead, leading) = watch::channel(Some(leader(1)));
+    let recorded = Arc::clone(&batches);
+    let work = Work {
+        name: "fake",
+        key: |request: &Request| Uuid::from_u128(request.0),
+        turn: Arc::new(Semaphore::new(1)),
+        observe: Arc::new(|_, _, _| {}),
+        flush: Box::new(move |leader, requests: Vec<Request>| {
+            let attempt = {
+                let mut batches = recorded.lock().unwrap();
+                batches.push(requests.clone());
+                batches.len()
+            };
+            async move {
+                let has = |word| requests.iter().any(|request| request.1 == word);
+                if has("poison") {
+                    let message = "remove the poison".to_owned();
+                    return Err(StoreError::Data { message });
+                }
+                if has("deposed") {
+                    return Err(StoreError::Deposed);
+                }
+                if has("away") {
+                    return Err(timed_out());
+                }
+                if has("deadlock") && attempt < 3 {
+                    return Err(StoreError::Conflict(Arc::new(sqlx::Error::WorkerCrashed)));
+                }
+                if has("slow") {
+                    sleep(Duration::from_millis(50)).await;
+                }
+                if has("hangs") {
+                    sleep(Duration::from_secs(3600)).await;
+                }
+                Ok(requests.iter().map(|request| (request.0, leader.epoch)).collect())
+            }
+            .boxed()
+        }),
+    };
+    (Batcher::start(work, leading), batches, lead)
+}
+
+fn sizes(batches: &Batches) -> Vec<usize> {
+    batches.lock().unwrap().iter().map(Vec::len).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_of_one_moment_share_a_batch_and_each_gets_its_own_answer() {
+    let (batcher, batches, _lead) = batcher();
+    let answers = join_all((0..150).map(|row| batcher.ask((row, "")))).await;
+    for (row, answer) in (0..150).zip(answers) {
+        assert_eq!(answer.unwrap(), (row, 1));
+    }
+    assert_eq!(sizes(&batches), [150]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_holds_two_hundred_at_most() {
+    let (batcher, batches, _lead) = batcher();
+    join_all((0..450).map(|row| batcher.ask((row, "")))).await;
+    assert_eq!(sizes(&batches), [200, 200, 50]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_request_for_a_row_waits_for_the_next_batch() {
+    let (batcher, batches, _lead) = batcher();
+    join_all([(1, "first"), (2, ""), (1, "second")].map(|request| batcher.ask(request))).await;
+    assert_eq!(
+        *batches.lock().unwrap(),
+        [vec![(1, "first"), (2, "")], vec![(1, "second")]]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_neighbours_of_a_poisoned_request_land_in_the_same_flush() {
+    let (batcher, batches, _lead) = batcher();
+    let request = |row| (row, if row == 77 { "poison" } else { "" });
+    let answers = join_all((0..200).map(|row| batcher.ask(request(row)))).await;
+    for (row, answer) in (0..200).zip(answers) {
+        match answer {
+            Err(StoreError::Data { message }) => assert_eq!((row, message.as_str()), (77, "remove the poison")),
+            answer => assert_eq!(answer.unwrap().0, row),
+        }
+    }
+    assert!(batches.lock().unwrap().len() <= 17, "halved, not tried one by one");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_of_the_database_reaches_every_caller_once() {
+    for (word, expected) in [
+        ("deposed", "deposed"),
+        ("away", "unavailable"),
+        ("hangs", "unavailable"),
+    ] {
+        let (batcher, batches, _lead) = batcher();
+        let answers = join_all([(1, ""), (2, word), (3, "")].map(|request| batcher.ask(request))).await;
+        for answer in answers {
+            assert_eq!(answer.unwrap_err().category().as_str(), expected);
+        }
+        assert_eq!(sizes(&batches), [3]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadlock_is_tried_again_with_all_that_were_in_it() {
+    let (batcher, batches, _lead) = batcher();
+    let answers = join_all([(1, ""), (2, "deadlock")].map(|request| batcher.ask(request))).await;
+    assert!(answers.iter().all(Result::is_ok));
+    assert_eq!(sizes(&batches), [2, 2, 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_decided_under_another_leadership_is_not_carried_out() {
+    let (batcher, batches, lead) = batcher();
+    let slow = batcher.ask((1, "slow"));
+    let decided_before = async {
+        sleep(Duration::from_millis(20)).await; // while the slow one is in its transaction
+        let asked = batcher.ask((2, ""));
+        let change = async {
+            sleep(Duration::from_millis(1)).await;
+            lead.send_replace(Some(leader(2)));
+        };
+        tokio::join!(asked, change).0
+    };
+    let (first, second) = tokio::join!(slow, decided_before);
+    assert_eq!(first.unwrap(), (1, 1));
+    assert!(matches!(second, Err(StoreError::Deposed)));
+    assert_eq!(sizes(&batches), [1]);
+    assert_eq!(batcher.ask((3, "")).await.unwrap(), (3, 2));
+    lead.send_replace(None);
+    assert!(matches!(batcher.ask((4, "")).await, Err(StoreError::Deposed)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_queue_makes_callers_wait_and_loses_nothing() {
+    let (batcher, batches, _lead) = batcher();
+    let answers = join_all((0..5000).map(|row| batcher.ask((row, "slow")))).await;
+    assert!(answers.iter().all(Result::is_ok));
+    assert_eq!(sizes(&batches).iter().sum::<usize>(), 5000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_taken_in_is_answered_after_the_last_handle_is_dropped() {
+    let (batcher, batches, _lead) = batcher();
+    let ask = {
+        let batcher = batcher.clone();
+        tokio::spawn(async move { batcher.ask((1, "slow")).await })
+    };
+    drop(batcher);
+    assert_eq!(ask.await.unwrap().unwrap(), (1, 1));
+    assert_eq!(sizes(&batches), [1]);
+}
