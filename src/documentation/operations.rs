@@ -1,0 +1,114 @@
+//! `docs/operations.md` against the command line and the metrics.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use clap::Args as _;
+
+use super::agrees;
+use crate::runtime::configuration::{LogSettings, Settings};
+use crate::runtime::metrics::{LeaseOwner, Metrics};
+
+const DOCUMENT: &str = "docs/operations.md";
+
+#[test]
+fn the_table_of_settings_is_the_command_line_s() {
+    let command = LogSettings::augment_args(Settings::augment_args(clap::Command::new("run")));
+    let mut table = "| flag | variable | default | meaning |\n|---|---|---|---|\n".to_owned();
+    for argument in command.get_arguments() {
+        let code = |text: String| if text.is_empty() { text } else { format!("`{text}`") };
+        let flag = argument.get_long().unwrap();
+        let variable = argument.get_env().map(|name| name.to_string_lossy().into_owned());
+        let defaults: Vec<_> = argument
+            .get_default_values()
+            .iter()
+            .map(|value| value.to_string_lossy())
+            .collect();
+        let possible = argument.get_possible_values();
+        let choices: Vec<&str> = possible.iter().map(|value| value.get_name()).collect();
+        let mut meaning = argument.get_help().unwrap().to_string();
+        if !choices.is_empty() {
+            let _ = write!(meaning, " ({})", choices.join(", "));
+        }
+        let _ = writeln!(
+            table,
+            "| `--{flag}` | {} | {} | {meaning} |",
+            code(variable.unwrap_or_default()),
+            code(defaults.join(","))
+        );
+    }
+    agrees(DOCUMENT, "settings", &table);
+}
+
+#[test]
+fn the_table_of_metrics_is_the_registry_s() {
+    let metrics = Metrics::new();
+    metrics.reconciled("EnvironmentLease", "ok", Duration::ZERO);
+    metrics.lease_granted();
+    metrics.lease_refused("AcquireTimedOut");
+    metrics.lease_ended("RunFinished");
+    metrics.ending_rewritten();
+    metrics.batch("grant", 1, Duration::ZERO);
+    metrics.set_feed_freshness("EnvironmentLease", Duration::ZERO);
+    metrics.feed_listed("EnvironmentLease");
+    metrics.set_queue_depth("EnvironmentLease", 0);
+    metrics.set_leading(true);
+    metrics.event_dropped();
+    metrics.set_leaked_leases(LeaseOwner::Operator, 0);
+    metrics.store_failed("unavailable");
+    metrics.swept(1);
+    metrics.set_notification_queue_usage(0.0);
+    let text = metrics.encode().unwrap();
+
+    let labels = labels(&text);
+    let mut table = "| metric | type | labels | meaning |\n|---|---|---|---|\n".to_owned();
+    let mut rows = 0;
+    for line in text.lines().filter_map(|line| line.strip_prefix("# HELP ")) {
+        let (name, help) = line.split_once(' ').unwrap();
+        let type_line = format!("# TYPE {name} ");
+        let type_ = text.lines().find_map(|line| line.strip_prefix(&type_line)).unwrap();
+        let suffix = match type_ {
+            "counter" => "_total",
+            "info" => "_info",
+            _ => "",
+        };
+        let of_it = labels.get(name).map(String::as_str).unwrap_or_default();
+        let _ = writeln!(
+            table,
+            "| `{name}{suffix}` | {type_} | {of_it} | {} |",
+            help.trim_end_matches('.')
+        );
+        rows += 1;
+    }
+    let registered = include_str!("../runtime/metrics.rs")
+        .matches("registry.register(")
+        .count();
+    assert_eq!(
+        rows, registered,
+        "a metric is not exercised above, so it would be left out of the table"
+    );
+    agrees(DOCUMENT, "metrics", &table);
+}
+
+/// The names of the labels of each family, as the samples carry them.
+fn labels(text: &str) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    for sample in text.lines().filter(|line| !line.starts_with('#')) {
+        let Some((name, rest)) = sample.split_once('{') else {
+            continue;
+        };
+        let family = ["_total", "_info", "_bucket", "_sum", "_count"]
+            .iter()
+            .find_map(|suffix| name.strip_suffix(suffix))
+            .unwrap_or(name);
+        let (inside, _) = rest.rsplit_once('}').unwrap();
+        let names: Vec<&str> = inside
+            .split(',')
+            .filter_map(|pair| Some(pair.split_once('=')?.0))
+            .filter(|name| *name != "le")
+            .collect();
+        found.entry(family.to_owned()).or_insert_with(|| names.join(", "));
+    }
+    found
+}
