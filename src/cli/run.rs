@@ -84,7 +84,12 @@ async fn operate(
     let campaign_stop = CancellationToken::new();
     let campaigning = tokio::spawn(campaign.run(move |request| row.clone().ask(request), campaign_stop.clone()));
 
-    let mirror = Mirror::start(store.clone(), leadership.leader());
+    let observer = Arc::clone(metrics);
+    let mirror = Mirror::start(
+        store.clone(),
+        leadership.leader(),
+        Arc::new(move |statement, rows, duration| observer.batch(statement, rows, duration)),
+    );
     let context = Context {
         client,
         mirror,
