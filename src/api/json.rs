@@ -7,6 +7,7 @@
 
 use std::fmt;
 
+use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
@@ -15,16 +16,16 @@ use super::{FREE_OBJECT_DEPTH, FreeObject};
 /// Above the depth of a free object and what stands around it in a list, below the reader's own limit of 128.
 const DOCUMENT_DEPTH: usize = FREE_OBJECT_DEPTH + 36;
 
-/// Decodes a JSON document of any depth; a list or an object at the 100th level comes back empty.
+/// A JSON document of any depth; a list or an object at its 100th level comes back empty.
 ///
-/// # Errors
-///
-/// The text is not JSON, or holds a number beyond 64-bit floats.
-pub fn decode_json(document: &[u8]) -> serde_json::Result<Value> {
-    let mut deserializer = serde_json::Deserializer::from_slice(document);
-    let value = AtMost(DOCUMENT_DEPTH).deserialize(&mut deserializer)?;
-    deserializer.end()?;
-    Ok(value)
+/// Whoever reads objects that others write reads them as this, alone, as the items of a list or as the objects of a watch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Document(pub Value);
+
+impl<'de> Deserialize<'de> for Document {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        AtMost(DOCUMENT_DEPTH).deserialize(deserializer).map(Self)
+    }
 }
 
 /// Decodes a free object that may be absent, one level deeper than is allowed at most, so that the excess is seen.
@@ -111,6 +112,7 @@ impl<'de> Visitor<'de> for AtMost {
 
 #[cfg(test)]
 mod tests {
+    use kube::core::WatchEvent;
     use serde_json::json;
 
     use super::super::{EnvironmentLease, validate_lease};
@@ -126,7 +128,7 @@ mod tests {
     #[test]
     fn what_is_not_too_deep_is_kept_as_it_is() {
         let value = json!({ "a": [1, -2, 18446744073709551615u64, 1.5, "x", null, true, { "b": [[{}]] }] });
-        assert_eq!(decode_json(value.to_string().as_bytes()).unwrap(), value);
+        assert_eq!(decode(&value.to_string()), value);
         let allowed: EnvironmentLease = serde_json::from_str(&lease_nested(64)).unwrap();
         assert_eq!(
             serde_json::to_value(&allowed.spec.metadata).unwrap(),
@@ -150,29 +152,39 @@ mod tests {
 
     #[test]
     fn a_list_that_holds_a_deep_object_decodes() {
+        #[derive(Deserialize)]
+        struct Page {
+            items: Vec<Document>,
+        }
         let list = format!(
-            r#"{{"metadata":{{}},"items":[{},{}]}}"#,
+            r#"{{"apiVersion":"paperclip.ing/v1alpha1","kind":"EnvironmentLeaseList","metadata":{{}},"items":[{},{}]}}"#,
             lease_nested(9_990),
-            lease_nested(2)
+            lease_nested(2),
         );
-        assert_eq!(decode(&list)["items"][1], decode(&lease_nested(2)));
-        let list: kube::core::ObjectList<EnvironmentLease> = serde_json::from_str(&list.replacen(
-            '{',
-            r#"{"apiVersion":"paperclip.ing/v1alpha1","kind":"EnvironmentLeaseList","#,
-            1,
-        ))
-        .unwrap();
-        assert_eq!(list.items.len(), 2);
+        let page: Page = serde_json::from_str(&list).unwrap();
+        assert_eq!(page.items[1].0, decode(&lease_nested(2)));
+        let typed: kube::core::ObjectList<EnvironmentLease> = serde_json::from_str(&list).unwrap();
+        assert_eq!(typed.items.len(), 2);
+    }
+
+    #[test]
+    fn a_watch_that_shows_a_deep_object_decodes() {
+        let event = format!(r#"{{"type":"ADDED","object":{}}}"#, lease_nested(9_990));
+        let event: WatchEvent<Document> = serde_json::from_str(&event).unwrap();
+        let WatchEvent::Added(Document(object)) = event else {
+            panic!("{event:?}")
+        };
+        assert!(validate_lease(&serde_json::from_value::<EnvironmentLease>(object).unwrap().spec).is_err());
     }
 
     #[test]
     fn what_is_not_json_is_refused() {
-        assert!(decode_json(b"{} {}").is_err());
-        assert!(decode_json(b"{").is_err());
-        assert!(decode_json(b"1e400").is_err());
+        for broken in ["{} {}", "{", "1e400"] {
+            assert!(serde_json::from_str::<Document>(broken).is_err(), "{broken}");
+        }
     }
 
     fn decode(document: &str) -> Value {
-        decode_json(document.as_bytes()).unwrap()
+        serde_json::from_str::<Document>(document).unwrap().0
     }
 }

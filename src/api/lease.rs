@@ -41,6 +41,7 @@ use super::{Condition, Driver, FreeObject, Timestamp};
         json_path = ".status.reason",
         description = "Why the lease stands where it stands"
     ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     // A string: kubectl shows a future moment in a column of type `date` as `<invalid>`.
     printcolumn(
         name = "Expires",
@@ -55,8 +56,7 @@ use super::{Condition, Driver, FreeObject, Timestamp};
         json_path = ".status.fencingToken",
         description = "Rises with every grant",
         priority = 1
-    ),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    )
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(

@@ -8,6 +8,8 @@ mod named;
 mod reason;
 mod rules;
 mod schema;
+#[cfg(test)]
+mod tests;
 mod timestamp;
 mod validation;
 
@@ -16,7 +18,7 @@ pub use environment::{
     CanonicalRef, Driver, Environment, EnvironmentPhase, EnvironmentSpec, EnvironmentStatus, PluginSpec, Probe,
     SandboxSpec, SecretKeyRef, SshSpec,
 };
-pub use json::decode_json;
+pub use json::Document;
 pub use lease::{
     EnvironmentLease, EnvironmentLeaseSpec, EnvironmentLeaseStatus, EnvironmentRef, LeasePhase, LeasePolicy,
     LeasedEnvironment, LeasedRun, ObjectRef, RunRef,

@@ -23,10 +23,12 @@ pub(super) fn immutable_optional(field: &str, instead: &str) -> Rule {
 
 /// A member of an Environment's spec that is there for its driver and for no other.
 pub(super) fn member_of_driver(member: &str, driver: &str) -> Rule {
-    Rule::new(format!("has(self.{member}) == (self.driver == '{driver}')")).message(
-        format!("{member} belongs to driver {driver}: write it for driver {driver}, leave it out for any other")
-            .as_str(),
-    )
+    Rule::new(format!("has(self.{member}) == (self.driver == '{driver}')"))
+        .message(
+            format!("{member} belongs to driver {driver}: write it for driver {driver}, leave it out for any other")
+                .as_str(),
+        )
+        .field_path(format!(".{member}"))
 }
 
 /// The name of an object, as the API server admits it (DNS subdomain).

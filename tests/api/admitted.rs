@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use environment_operator::api::{self, Environment, EnvironmentLease};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{JSONSchemaProps, JSONSchemaPropsOrArray};
+use kube::api::{Api, ListParams};
 use serde_json::{Map, Value, json};
 
 use crate::manifests::{specs, statuses};
@@ -151,6 +152,49 @@ async fn whatever_may_change_can_change() {
             .await
             .unwrap();
     }
+}
+
+#[tokio::test]
+async fn one_object_of_absurd_depth_blinds_nobody_to_the_others() {
+    let namespace = Namespaced::new("deep").await;
+    create(&namespace, Kind::Lease, &json!({})).await.unwrap();
+    let deep = lease_with_metadata(&format!("{}1{}", r#"{"a":"#.repeat(9_000), "}".repeat(9_000)));
+    let url = format!(
+        "/apis/paperclip.ing/v1alpha1/namespaces/{}/environmentleases",
+        namespace.name
+    );
+    namespace
+        .kubectl(&["create", "--raw", &url, "-f", "-"], &deep)
+        .await
+        .expect("the API server admits it");
+    let leases: Api<EnvironmentLease> = Api::namespaced(namespace.client.clone(), &namespace.name);
+    let listed = leases.list(&ListParams::default()).await.unwrap();
+    let refused: Vec<_> = listed
+        .items
+        .iter()
+        .filter_map(|lease| api::validate_lease(&lease.spec).err())
+        .collect();
+    assert_eq!(listed.items.len(), 2);
+    assert_eq!(
+        refused,
+        ["spec.metadata is nested deeper than 64 levels: make it flatter"]
+    );
+
+    let large = lease_with_metadata(r#"{"a":1e400}"#);
+    let refusal = namespace
+        .kubectl(&["create", "--raw", &url, "-f", "-"], &large)
+        .await
+        .unwrap_err();
+    assert!(
+        refusal.contains("cannot unmarshal number 1e400 into Go value of type float64"),
+        "{refusal}"
+    );
+}
+
+fn lease_with_metadata(metadata: &str) -> String {
+    format!(
+        r#"{{"apiVersion":"paperclip.ing/v1alpha1","kind":"EnvironmentLease","metadata":{{"name":"deep"}},"spec":{{"metadata":{metadata}}}}}"#
+    )
 }
 
 async fn create(namespace: &Namespaced, kind: Kind, spec: &Value) -> Result<Value, String> {

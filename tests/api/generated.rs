@@ -4,6 +4,8 @@ use std::path::Path;
 
 use environment_operator::api;
 
+use crate::reference;
+
 /// Compares a file of the project with what it should be, or writes it where `UPDATE` is set.
 fn agrees(path: &str, expected: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
@@ -23,4 +25,9 @@ fn the_committed_definitions_agree_with_the_types() {
     for crd in api::crds() {
         agrees(&format!("crds/{}.yaml", crd.spec.names.plural), &api::crd_yaml(&crd));
     }
+}
+
+#[test]
+fn the_committed_reference_agrees_with_the_types() {
+    agrees("docs/api-reference.md", &reference::document());
 }

@@ -6,5 +6,6 @@ mod examples;
 mod generated;
 mod manifests;
 mod necessity;
+mod reference;
 mod refused;
 mod support;

@@ -60,31 +60,31 @@ pub fn cases() -> Vec<Case> {
         ),
         create(
             json!({ "driver": "SSH" }),
-            "spec: Invalid value: ssh belongs to driver SSH: write it for driver SSH, leave it out for any other",
+            "spec.ssh: Invalid value: ssh belongs to driver SSH: write it for driver SSH, leave it out for any other",
         ),
         create(
             json!({ "driver": "Sandbox" }),
-            "spec: Invalid value: sandbox belongs to driver Sandbox: write it for driver Sandbox, leave it out for any other",
+            "spec.sandbox: Invalid value: sandbox belongs to driver Sandbox: write it for driver Sandbox, leave it out for any other",
         ),
         create(
             json!({ "driver": "Plugin" }),
-            "spec: Invalid value: plugin belongs to driver Plugin: write it for driver Plugin, leave it out for any other",
+            "spec.plugin: Invalid value: plugin belongs to driver Plugin: write it for driver Plugin, leave it out for any other",
         ),
         create(
             json!({ "driver": "Local", "ssh": ssh(json!({}))["ssh"] }),
-            "spec: Invalid value: ssh belongs to driver SSH: write it for driver SSH, leave it out for any other",
+            "spec.ssh: Invalid value: ssh belongs to driver SSH: write it for driver SSH, leave it out for any other",
         ),
         create(
             json!({ "driver": "Local", "sandbox": { "provider": "kubernetes" } }),
-            "spec: Invalid value: sandbox belongs to driver Sandbox: write it for driver Sandbox, leave it out for any other",
+            "spec.sandbox: Invalid value: sandbox belongs to driver Sandbox: write it for driver Sandbox, leave it out for any other",
         ),
         create(
             json!({ "driver": "SSH", "sandbox": { "provider": "kubernetes" } }),
-            "[spec: Invalid value: ssh belongs to driver SSH: write it for driver SSH, leave it out for any other, spec: Invalid value: sandbox belongs to driver Sandbox: write it for driver Sandbox, leave it out for any other]",
+            "[spec.ssh: Invalid value: ssh belongs to driver SSH: write it for driver SSH, leave it out for any other, spec.sandbox: Invalid value: sandbox belongs to driver Sandbox: write it for driver Sandbox, leave it out for any other]",
         ),
         create(
             json!({ "driver": "Local", "plugin": plugin("p", "d")["plugin"] }),
-            "spec: Invalid value: plugin belongs to driver Plugin: write it for driver Plugin, leave it out for any other",
+            "spec.plugin: Invalid value: plugin belongs to driver Plugin: write it for driver Plugin, leave it out for any other",
         ),
         change(
             local.clone(),
