@@ -65,7 +65,7 @@ async fn operate(
     stop: &CancellationToken,
 ) -> Result<(), Error> {
     let client = client::connect(settings.identity.kubeconfig.as_deref()).await?;
-    let Some(cluster) = reach_cluster(settings, &client, stop).await else {
+    let Some(cluster) = reach_cluster(settings, &client, health, stop).await else {
         return Ok(());
     };
     let Some(store) = reach_store(&settings.database, health, stop).await? else {
@@ -114,14 +114,26 @@ async fn operate(
 }
 
 /// The cluster's name: waits for an API server that does not answer yet. `None`: stopped meanwhile.
-async fn reach_cluster(settings: &Settings, client: &Client, stop: &CancellationToken) -> Option<String> {
+async fn reach_cluster(
+    settings: &Settings,
+    client: &Client,
+    health: &Health,
+    stop: &CancellationToken,
+) -> Option<String> {
     if let Some(id) = &settings.identity.cluster_id {
+        health.set_api_server(Ok(()));
         return Some(id.clone());
     }
     loop {
         match client::cluster_id(client).await {
-            Ok(id) => return Some(id),
-            Err(error) => tracing::warn!(%error, "waiting for the API server"),
+            Ok(id) => {
+                health.set_api_server(Ok(()));
+                return Some(id);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "waiting for the API server");
+                health.set_api_server(Err(error.to_string()));
+            }
         }
         pause(stop).await?;
     }

@@ -23,7 +23,7 @@ pub(super) fn sql(arguments: &Arguments) -> String {
 /// The triggers on heartbeat_runs go with their function.
 const OWN_SCHEMA: &str = "\
 -- Stop the operator first. This removes what it remembers of its objects, and the triggers that tell it of runs' ends;
--- environments and leases stay as they are.
+-- environments and leases stay as they are, and only mode attached takes them up again.
 DROP SCHEMA IF EXISTS environment_operator CASCADE;
 ";
 

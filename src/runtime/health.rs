@@ -31,6 +31,7 @@ impl Health {
         let readiness = Readiness {
             stale_after,
             feeds: BTreeMap::new(),
+            api_server: Err("not reached yet".into()),
             database: Err("not connected yet".into()),
             leadership: LeadershipState::Unknown,
         };
@@ -70,6 +71,11 @@ impl Health {
         self.lock().feeds.entry(kind.into()).or_default().trouble = Some(sentence.into());
     }
 
+    /// Whether the API server answered at the start, or a sentence on why not; from then on the feeds tell.
+    pub fn set_api_server(&self, state: Result<(), String>) {
+        self.lock().api_server = state;
+    }
+
     /// The last answer of the database, or a sentence on why there was none.
     pub fn set_database(&self, state: Result<(), String>) {
         self.lock().database = state;
@@ -105,6 +111,7 @@ impl Health {
 struct Readiness {
     stale_after: Duration,
     feeds: BTreeMap<String, Feed>,
+    api_server: Result<(), String>,
     database: Result<(), String>,
     leadership: LeadershipState,
 }
@@ -126,6 +133,9 @@ impl Readiness {
             if let Some(problem) = feed.problem(now, self.stale_after) {
                 missing.push(format!("feed {kind}: {problem}"));
             }
+        }
+        if let Err(sentence) = &self.api_server {
+            missing.push(format!("API server: {sentence}"));
         }
         if let Err(sentence) = &self.database {
             missing.push(format!("database: {sentence}"));

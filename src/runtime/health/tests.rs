@@ -6,6 +6,7 @@ fn healthy() -> Health {
     let health = Health::new(STALE_AFTER);
     health.feed_listed("Environment");
     health.feed_listed("EnvironmentLease");
+    health.set_api_server(Ok(()));
     health.set_database(Ok(()));
     health.set_leadership(LeadershipState::Leading { epoch: 3 });
     health
@@ -42,7 +43,7 @@ async fn a_new_process_is_alive_but_not_ready_and_says_all_that_is_missing() {
     assert_eq!(status, "HTTP/1.1 503 Service Unavailable");
     assert_eq!(
         body,
-        "not ready\nfeeds: not started yet\ndatabase: not connected yet\nleadership: unknown\n"
+        "not ready\nfeeds: not started yet\nAPI server: not reached yet\ndatabase: not connected yet\nleadership: unknown\n"
     );
 }
 
@@ -114,4 +115,11 @@ fn a_leader_that_could_not_renew_is_not_ready() {
     let health = healthy();
     health.set_leadership(LeadershipState::Lapsed { epoch: 3 });
     assert_eq!(health.missing(), ["leadership: epoch 3 was not renewed in time"]);
+}
+
+#[test]
+fn an_api_server_that_does_not_answer_at_the_start_is_named_with_its_reason() {
+    let health = healthy();
+    health.set_api_server(Err("connection refused".into()));
+    assert_eq!(health.missing(), ["API server: connection refused"]);
 }
