@@ -53,6 +53,8 @@ enum Error {
         address: std::net::SocketAddr,
         source: io::Error,
     },
+    #[error("the controller ended without having been told to")]
+    Ended,
     #[error("standard output cannot be written: {0}")]
     Output(#[source] io::Error),
     #[error(transparent)]

@@ -18,7 +18,6 @@ use crate::runtime::health::{self, Health};
 use crate::runtime::leadership::{Campaign, Request};
 use crate::runtime::metrics::Metrics;
 use crate::runtime::shutdown;
-
 use crate::store::{Category, Leader, StartError, Store, StoreError, lead, migrate};
 
 /// Connections of the pool: two that write, the rest for looks, leadership and the sweep.
@@ -110,7 +109,7 @@ async fn operate(
         tracing::error!(%error, "leadership ended badly");
     }
     let _open_connections = timeout(FAREWELL, store.pool().close()).await;
-    Ok(())
+    if stop.is_cancelled() { Ok(()) } else { Err(Error::Ended) }
 }
 
 /// The cluster's name: waits for an API server that does not answer yet. `None`: stopped meanwhile.

@@ -33,7 +33,7 @@ pub struct Settings {
     /// What ends leases.
     #[command(flatten)]
     pub endings: EndingSettings,
-    /// How often, how long, how many.
+    /// How often, how long.
     #[command(flatten)]
     pub pace: PaceSettings,
     /// Address of /metrics, /healthz and /readyz
@@ -86,10 +86,10 @@ pub struct EndingSettings {
         default_value = "batch/v1/Job"
     )]
     pub run_kinds: Vec<RunKind>,
-    /// What to do with leases that never had an object [default: end in mode standalone, report in mode attached]
+    /// What to do with leases that never had an object; without effect in this version, which leaves them alone [default: end in mode standalone, report in mode attached]
     #[arg(long, env = "ENVIRONMENT_OPERATOR_FOREIGN_LEASES", value_enum)]
     pub foreign_leases: Option<ForeignLeases>,
-    /// How long the run of such a lease must have been over before the sweep ends it
+    /// How long the run of such a lease must have been over before the sweep ends it; without effect in this version
     #[arg(long, env = "ENVIRONMENT_OPERATOR_FOREIGN_GRACE", value_name = "DURATION", default_value = "15m", value_parser = duration::parse)]
     pub foreign_grace: Duration,
     /// Which sources may end leases, separated by commas
@@ -130,7 +130,7 @@ pub enum NoticeSource {
     Sweep,
 }
 
-/// Intervals, time limits and batch sizes. Durations are written as in 30s, 5ms or 10m.
+/// Intervals and time limits. Durations are written as in 30s, 5ms or 10m.
 #[derive(Args, Clone, Debug)]
 pub struct PaceSettings {
     /// Time between two sweeps
@@ -142,12 +142,6 @@ pub struct PaceSettings {
     /// Time after which the server ends a watch, at most 60s
     #[arg(long, env = "ENVIRONMENT_OPERATOR_WATCH_TIMEOUT", value_name = "DURATION", default_value = "55s", value_parser = duration::parse_watch_timeout)]
     pub watch_timeout: Duration,
-    /// How long requests are gathered for one transaction
-    #[arg(long, env = "ENVIRONMENT_OPERATOR_FLUSH_INTERVAL", value_name = "DURATION", default_value = "5ms", value_parser = duration::parse)]
-    pub flush_interval: Duration,
-    /// How many requests fill a transaction, 1 to 10000
-    #[arg(long, env = "ENVIRONMENT_OPERATOR_FLUSH_ROWS", value_name = "ROWS", default_value = "200", value_parser = parse_rows)]
-    pub flush_rows: usize,
     /// How long a stopping process may take to finish what it has begun
     #[arg(long, env = "ENVIRONMENT_OPERATOR_DRAIN_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = duration::parse)]
     pub drain_timeout: Duration,
@@ -214,14 +208,6 @@ fn parse_namespace(text: &str) -> Result<String, String> {
         );
     }
     Ok(text.into())
-}
-
-/// Reads the number of rows of a batch.
-fn parse_rows(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(rows @ 1..=10_000) => Ok(rows),
-        _ => Err("write a whole number from 1 to 10000".into()),
-    }
 }
 
 #[cfg(test)]

@@ -45,8 +45,6 @@ fn defaults_are_those_of_the_documentation() {
     assert_eq!(settings.pace.sweep_interval, Duration::from_secs(30));
     assert_eq!(settings.pace.resync_interval, Duration::from_secs(600));
     assert_eq!(settings.pace.watch_timeout, Duration::from_secs(55));
-    assert_eq!(settings.pace.flush_interval, Duration::from_millis(5));
-    assert_eq!(settings.pace.flush_rows, 200);
     assert_eq!(settings.pace.drain_timeout, Duration::from_secs(10));
     assert_eq!(settings.listen.to_string(), "0.0.0.0:8080");
 }
@@ -121,7 +119,7 @@ fn every_bad_value_is_refused_with_one_sentence_that_says_what_to_write() {
         ("--sweep-interval", "1.5s", "DURATION", DURATION),
         ("--resync-interval", "s", "DURATION", DURATION),
         ("--foreign-grace", "721h", "DURATION", DURATION),
-        ("--flush-interval", "99999999999999999999ms", "DURATION", DURATION),
+        ("--drain-timeout", "99999999999999999999ms", "DURATION", DURATION),
         (
             "--watch-timeout",
             "61s",
@@ -134,7 +132,6 @@ fn every_bad_value_is_refused_with_one_sentence_that_says_what_to_write() {
             "DURATION",
             "write 1s to 60s, in whole seconds",
         ),
-        ("--flush-rows", "0", "ROWS", "write a whole number from 1 to 10000"),
         ("--run-kinds", "Job", "KINDS", KIND),
         ("--run-kinds", "batch/v1/job", "KINDS", KIND),
         ("--run-kinds", "/v1/Pod", "KINDS", KIND),
