@@ -10,10 +10,10 @@ use crate::support::{Kind, Namespaced, dynamic, schema, visit_rules};
 use environment_operator::api;
 
 /// How many times over each rule fits into the API server's budgets, for one rule and for all together.
-const ROOM: usize = 4;
+const ROOM: usize = 100;
 
 #[tokio::test]
-async fn the_rules_cost_less_than_a_quarter_of_their_budget() {
+async fn the_rules_cost_less_than_a_hundredth_of_their_budget() {
     let namespace = Namespaced::new("budget").await;
     let definitions: Api<CustomResourceDefinition> = Api::all(namespace.client.clone());
     for kind in [Kind::Environment, Kind::Lease] {
