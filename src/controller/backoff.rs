@@ -23,7 +23,7 @@ impl Backoff {
     }
 
     /// The pause after one more failure.
-    pub fn next(&mut self) -> Duration {
+    pub fn pause(&mut self) -> Duration {
         let pause = pause(self.first, self.longest, self.tries);
         self.tries = self.tries.saturating_add(1);
         pause

@@ -108,7 +108,7 @@ pub async fn follow<T: Watched>(
             let pause = if matches!(error, FeedError::Expired) {
                 Duration::ZERO
             } else {
-                backoff.next()
+                backoff.pause()
             };
             sink(FeedEvent::Broken(error));
             tokio::time::sleep(pause).await;
@@ -151,7 +151,7 @@ async fn list_and_watch<T: Watched>(
             Err(error) => {
                 tracing::debug!(kind = %source.kind.kind, %error, "watch broke off");
                 sink(FeedEvent::Broken(error));
-                tokio::time::sleep(backoff.next()).await;
+                tokio::time::sleep(backoff.pause()).await;
             }
         }
     }

@@ -29,7 +29,7 @@ pub async fn listen<C>(reconciler: Arc<Reconciler<Mirror, C>>, stop: Cancellatio
         }
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(backoff.next()) => {}
+            () = tokio::time::sleep(backoff.pause()) => {}
         }
     }
 }

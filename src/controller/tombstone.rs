@@ -30,11 +30,11 @@ pub async fn watch<C>(
     loop {
         let now = leader.borrow_and_update().clone();
         let mut again = None;
-        if let Some(now) = now {
-            if let Err(error) = look(&reconciler, &now).await {
-                tracing::warn!(%error, "deleted objects could not be looked for, trying again");
-                again = Some(PAUSE);
-            }
+        if let Some(now) = now
+            && let Err(error) = look(&reconciler, &now).await
+        {
+            tracing::warn!(%error, "deleted objects could not be looked for, trying again");
+            again = Some(PAUSE);
         }
         tokio::select! {
             () = stop.cancelled() => return,
