@@ -14,15 +14,15 @@ while read -r verb group; do
   esac
 done
 # A stopped process sees no signal but KILL until it goes on.
-for one in $groups; do kill -QUIT -- "-$one"; kill -CONT -- "-$one"; done 2>/dev/null
+for one in $groups; do kill -QUIT "-$one"; kill -CONT "-$one"; done 2>/dev/null
 # Two seconds for Postgres, whose own children leave its process group and follow it only when it ends by itself.
 tries=0
 while [ "$tries" -lt 20 ]; do
   alive=
-  for one in $groups; do kill -0 -- "-$one" 2>/dev/null && alive=yes; done
+  for one in $groups; do kill -0 "-$one" 2>/dev/null && alive=yes; done
   [ -n "$alive" ] || break
   tries=$((tries + 1))
   sleep 0.1
 done
-for one in $groups; do kill -KILL -- "-$one"; done 2>/dev/null
+for one in $groups; do kill -KILL "-$one"; done 2>/dev/null
 rm -rf -- "$folder"

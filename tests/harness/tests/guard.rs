@@ -16,9 +16,9 @@ use nix::unistd::Pid;
 const PARENT: &str = "HARNESS_TEST_PARENT";
 
 #[tokio::test]
-async fn a_child_and_the_run_directory_go_when_the_parent_is_killed() {
+async fn children_and_the_run_directory_go_when_the_parent_is_killed() {
     let mut parent = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "--nocapture", "guard::parent_of_a_child_that_never_ends"])
+        .args(["--exact", "--nocapture", "guard::parent_of_two_that_never_end"])
         .env(PARENT, "1")
         .stdout(Stdio::piped())
         .process_group(0)
@@ -27,19 +27,21 @@ async fn a_child_and_the_run_directory_go_when_the_parent_is_killed() {
     let lines = std::io::BufReader::new(parent.stdout.take().unwrap()).lines();
     let told = lines
         .map_while(Result::ok)
-        .find_map(|line| Some(line.split_once("child ")?.1.to_owned()))
+        .find_map(|line| Some(line.split_once("children ")?.1.to_owned()))
         .unwrap();
-    let (child, directory) = told.split_once(' ').unwrap();
-    let child = Pid::from_raw(child.parse().unwrap());
-    assert!(is_alive(child) && Path::new(directory).exists());
+    let words: Vec<&str> = told.split(' ').collect();
+    let [stopped, running] = [words[0], words[1]].map(|id| Pid::from_raw(id.parse().unwrap()));
+    let directory = words[2];
+    assert!(is_alive(stopped) && is_alive(running) && Path::new(directory).exists());
     kill(Pid::from_raw(parent.id().cast_signed()), Signal::SIGKILL).unwrap();
     parent.wait().unwrap();
-    eventually("child and folder are gone", Duration::from_secs(10), async || {
-        let (alive, there) = (is_alive(child), Path::new(directory).exists());
-        if alive || there {
-            Err(format!("child alive: {alive}, folder there: {there}"))
-        } else {
+    eventually("children and folder are gone", Duration::from_secs(10), async || {
+        let alive = (is_alive(stopped), is_alive(running));
+        let there = Path::new(directory).exists();
+        if alive == (false, false) && !there {
             Ok(())
+        } else {
+            Err(format!("alive: {alive:?}, folder there: {there}"))
         }
     })
     .await;
@@ -55,16 +57,25 @@ fn is_alive(process: Pid) -> bool {
 
 /// Plays the parent when it is asked to, and proves nothing by itself otherwise.
 #[tokio::test]
-async fn parent_of_a_child_that_never_ends() {
+async fn parent_of_two_that_never_end() {
     if std::env::var_os(PARENT).is_none() {
         return;
     }
-    let mut command = Process::command("/bin/sh");
-    command.args(["-c", "trap '' HUP INT QUIT TERM; while :; do sleep 0.1; done"]);
-    let mut process = Process::start("stubborn child", command, &guard::run_directory().join("child.log")).unwrap();
-    process.signal(Signal::SIGSTOP).unwrap();
-    println!("child {} {}", process.id(), guard::run_directory().display());
-    process.wait(Duration::from_secs(60)).await;
+    // Neither listens to anything but SIGKILL, and the kernel itself ends only the stopped one together with its parent.
+    let stubborn = || {
+        let mut command = Process::command("/bin/sh");
+        command.args(["-c", "trap '' HUP INT QUIT TERM; while :; do sleep 0.1; done"]);
+        Process::start("stubborn child", command, &guard::run_directory().join("child.log")).unwrap()
+    };
+    let (mut stopped, mut running) = (stubborn(), stubborn());
+    stopped.signal(Signal::SIGSTOP).unwrap();
+    println!(
+        "children {} {} {}",
+        stopped.id(),
+        running.id(),
+        guard::run_directory().display()
+    );
+    running.wait(Duration::from_secs(60)).await;
 }
 
 #[tokio::test]

@@ -1,0 +1,41 @@
+# The commands of the project. Each does its own set-up and can be repeated; `make demo` and `make test` need Debian 12
+# with Rust and Go and nothing else.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+target := $(or $(CARGO_TARGET_DIR),target)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format lint imports generated dependencies advisories
+
+help: ## Say what there is
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1 - \2/p' Makefile
+
+setup: ## Install and build what is missing, once
+	@scripts/setup.sh
+
+demo: setup ## Watch leases live and end, on a real control plane and a real Postgres (ARGS=--keep to play on)
+	@cargo build --quiet --bin environment-operator
+	@cargo run --quiet --package harness --bin demo -- --operator $(target)/debug/environment-operator $(ARGS)
+
+test: setup ## Run every test
+	@scripts/test.sh
+
+check: format lint imports generated dependencies ## Hold the code to the rules of the house
+
+format: ## Formatting
+	@cargo fmt --all --check
+
+lint: ## Clippy, warnings are errors
+	@cargo clippy --workspace --all-targets --quiet -- --deny warnings
+
+imports: ## Imports run one way
+	@cargo test --quiet --workspace --test house
+
+generated: ## Generated files are what the code generates
+	@cargo test --quiet --workspace --test api generated
+
+dependencies: ## Licences, sources and bans of the dependencies
+	@scripts/cargo-deny.sh check licenses sources bans
+
+advisories: ## Known vulnerabilities of the dependencies (fetches their database)
+	@scripts/cargo-deny.sh check advisories

@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Prepares a machine for `make test` and `make demo`: installs Postgres's server programs where they are missing (as root),
+# and builds the control plane where it is not built yet. What is there already is left alone.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+say() { echo "setup: $*" >&2; }
+fail() {
+  say "$*"
+  exit 1
+}
+
+for program in cargo go cc; do
+  command -v "$program" >/dev/null || fail "$program is missing: install Rust, Go and a C compiler (Debian package gcc) first."
+done
+
+has_postgres() {
+  compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || { command -v initdb && command -v postgres; } >/dev/null
+}
+
+if ! has_postgres; then
+  [ "$(id -u)" = 0 ] || fail "Postgres's server is missing: an administrator must install the Debian package postgresql."
+  command -v apt-get >/dev/null || fail "Postgres's server is missing, and this is no Debian: install it by hand."
+  say "installing Postgres (its own cluster is not made, nothing of it is started)"
+  install() {
+    DEBIAN_FRONTEND=noninteractive apt-get --quiet --yes --option DPkg::Lock::Timeout=600 install --no-install-recommends "$@" >&2
+  }
+  apt-get --quiet --option DPkg::Lock::Timeout=600 update >&2
+  install postgresql-common
+  mkdir -p /etc/postgresql-common/createcluster.d
+  echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.d/no-main-cluster.conf
+  install postgresql
+  has_postgres || fail "the package postgresql is installed, but its programs are not where they should be."
+fi
+
+if [ "$(id -u)" != 0 ] && ! unshare --user --map-root-user --mount true 2>/dev/null; then
+  fail "unprivileged user namespaces are off: an administrator must allow them (sysctl kernel.unprivileged_userns_clone=1)."
+fi
+if [ "$(id -u)" = 0 ] && ! unshare --mount true 2>/dev/null; then
+  fail "this machine lets root make no mount namespaces: in a container, an administrator must grant CAP_SYS_ADMIN."
+fi
+
+scripts/control-plane.sh >/dev/null

@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# Runs the tests layer by layer, and prints how many passed in each. The layers and the least number of tests in each stand
+# in .ci/floor: fewer than that fails, so that no test gets lost unseen.
+#   test.sh [LAYER...]    without arguments: all
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# What cargo test is called with. Always the whole workspace, so that dependencies are compiled with one set of features.
+selection() {
+  case $1 in
+  pure) echo --lib --bins --test house ;;
+  harness) echo --test parts ;;
+  api | store | cluster) echo --test "$1" ;;
+  *)
+    echo "test: .ci/floor names an unknown layer: $1" >&2
+    exit 1
+    ;;
+  esac
+}
+
+logs=$(mktemp --directory)
+trap 'rm -rf "$logs"' EXIT
+cargo test --quiet --workspace --no-run
+
+summary=
+failed=
+while read -r layer floor; do
+  [ $# = 0 ] || [[ " $* " = *" $layer "* ]] || continue
+  words=$(selection "$layer")
+  echo "== $layer"
+  started=$SECONDS
+  verdict=passed
+  # shellcheck disable=SC2086 # several words on purpose
+  cargo test --workspace --no-fail-fast $words 2>&1 | tee "$logs/$layer" || verdict=FAILED
+  count=$(awk '/^test result: / { sum += $4 } END { print sum + 0 }' "$logs/$layer")
+  if [ "$verdict" = passed ] && [ "$count" -lt "$floor" ]; then
+    verdict="TOO FEW (at least $floor are expected, see .ci/floor)"
+  fi
+  [ "$verdict" = passed ] || failed=yes
+  summary+=$(printf '%-8s %5d tests %4d s  %s' "$layer" "$count" "$((SECONDS - started))" "$verdict")$'\n'
+done < <(grep -v '^#' .ci/floor)
+
+echo "== tests per layer"
+printf '%s' "$summary"
+[ -z "$failed" ]

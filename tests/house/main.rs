@@ -1,0 +1,122 @@
+//! The rules of the house that the compiler does not know: imports run one way.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// The rooms that a room may import from, itself apart: cli -> runtime, controller -> mirror, driver -> store -> lifecycle
+/// -> api.
+const ALLOWED: &[(&str, &[&str])] = &[
+    ("api", &[]),
+    ("lifecycle", &["api"]),
+    ("store", &["lifecycle", "api"]),
+    ("driver", &["store", "lifecycle", "api"]),
+    ("mirror", &["store", "lifecycle", "api"]),
+    ("controller", &["mirror", "driver", "store", "lifecycle", "api"]),
+    (
+        "runtime",
+        &["controller", "mirror", "driver", "store", "lifecycle", "api"],
+    ),
+    (
+        "cli",
+        &["runtime", "controller", "mirror", "driver", "store", "lifecycle", "api"],
+    ),
+];
+
+#[test]
+fn imports_run_one_way() {
+    let allowed: BTreeMap<_, _> = ALLOWED.iter().copied().collect();
+    let mut wrong = Vec::new();
+    let mut looked_at = 0;
+    for file in sources(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))) {
+        let Some(room) = room_of(&file) else { continue };
+        let Some(others) = allowed.get(room.as_str()) else {
+            wrong.push(format!(
+                "{}: the room {room} is not in the list of this test",
+                file.display()
+            ));
+            continue;
+        };
+        looked_at += 1;
+        let text = std::fs::read_to_string(&file).unwrap();
+        for other in rooms_named_in(&text) {
+            if other != room && allowed.contains_key(other.as_str()) && !others.contains(&other.as_str()) {
+                wrong.push(format!("{}: {room} must not import from {other}", file.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(looked_at > 10, "only {looked_at} files were found");
+}
+
+#[test]
+fn a_wrong_import_is_seen_in_every_spelling() {
+    let text = "use crate::store::Row;\nuse crate::{\n    api::Lease,\n    mirror::{self, Request},\n};\n\
+                // crate::cli is only talked about\nlet row = crate::driver::project(row);\npub use crate::runtime;\n";
+    assert_eq!(rooms_named_in(text), ["store", "api", "mirror", "driver", "runtime"]);
+}
+
+/// All Rust files below a folder.
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(sources(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    files
+}
+
+/// The room that a file lies in: the folder or file below `src`; `None` for the crate's own roots, which name them all.
+fn room_of(file: &Path) -> Option<String> {
+    let inside = file.strip_prefix(concat!(env!("CARGO_MANIFEST_DIR"), "/src")).unwrap();
+    let room = inside
+        .components()
+        .next()?
+        .as_os_str()
+        .to_str()?
+        .trim_end_matches(".rs");
+    (!matches!(room, "lib" | "main")).then(|| room.to_owned())
+}
+
+/// The first name after each `crate::`, and each name right inside of a `crate::{…}`; comments do not count.
+fn rooms_named_in(text: &str) -> Vec<String> {
+    let code: String = text
+        .lines()
+        .map(|line| line.split("//").next().unwrap_or_default())
+        .collect::<Vec<_>>()
+        .join("\n");
+    let mut rooms = Vec::new();
+    for (place, _) in code.match_indices("crate::") {
+        let rest = &code[place + "crate::".len()..];
+        match rest.strip_prefix('{') {
+            None => rooms.push(first_name(rest)),
+            Some(list) => {
+                let mut depth = 0;
+                let mut starts_here = true;
+                for (offset, letter) in list.char_indices() {
+                    match letter {
+                        '{' => depth += 1,
+                        '}' if depth == 0 => break,
+                        '}' => depth -= 1,
+                        ',' if depth == 0 => starts_here = true,
+                        letter if starts_here && !letter.is_whitespace() => {
+                            rooms.push(first_name(&list[offset..]));
+                            starts_here = false;
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        }
+    }
+    rooms
+}
+
+fn first_name(text: &str) -> String {
+    text.chars()
+        .take_while(|letter| letter.is_alphanumeric() || *letter == '_')
+        .collect()
+}
