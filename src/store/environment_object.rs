@@ -162,14 +162,3 @@ LEFT JOIN environment_operator.environment_object AS object ON object.id = asked
 LEFT JOIN public.environments AS environment ON environment.id = asked.environment_id
 ORDER BY asked.place
 "#;
-
-/// What is remembered of an object that a complete list does not hold.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct MissingObject {
-    /// uid of the object.
-    pub id: Uuid,
-    /// Namespace of the object.
-    pub namespace: String,
-    /// Name of the object.
-    pub name: String,
-}

@@ -1,6 +1,6 @@
 //! `heartbeat_runs`: the origin's runs. The operator never makes one; it hears when one ends.
 
-use sqlx::postgres::PgListener;
+use sqlx::postgres::{PgListener, PgPoolOptions};
 use uuid::Uuid;
 
 use super::{Store, StoreError};
@@ -17,7 +17,15 @@ pub struct RunEnds(PgListener);
 /// # Errors
 /// When the database cannot be reached.
 pub async fn listen(store: &Store) -> Result<RunEnds, StoreError> {
-    let mut listener = PgListener::connect_with(&store.pool).await?;
+    // A pool of its own: the ear keeps its connection, and would keep the writers from one of theirs.
+    let options = (*store.pool.connect_options()).clone();
+    let pool = PgPoolOptions::new()
+        .max_connections(1)
+        .max_lifetime(None)
+        .idle_timeout(None)
+        .connect_with(options)
+        .await?;
+    let mut listener = PgListener::connect_with(&pool).await?;
     // Reconnecting in silence would lose what was said meanwhile.
     listener.eager_reconnect(false);
     listener.listen(RUN_END_CHANNEL).await?;

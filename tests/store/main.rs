@@ -1,9 +1,15 @@
 //! The store and the mirror on a real Postgres, each test on a database of its own.
 
+mod attached;
+mod due;
 mod endings;
 mod environments;
 mod grants;
+mod idle;
 mod leadership;
 mod migrations;
+mod mirror;
+mod origin;
+mod races;
 mod support;
 mod syncs;

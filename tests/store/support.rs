@@ -30,7 +30,11 @@ pub const HOLDER: &str = "first";
 
 impl World {
     pub async fn new() -> Self {
-        let database = fresh_database().await;
+        Self::on(fresh_database().await).await
+    }
+
+    /// On a database of the caller's choice.
+    pub async fn on(database: Database) -> Self {
         migrate::migrate(database.url(), Mode::Standalone).await.unwrap();
         let store = Store::open(database.url(), Mode::Standalone, 8).await.unwrap();
         let leader = lead::acquire(&store, "cluster", "default", HOLDER)

@@ -8,6 +8,9 @@ use super::*;
 /// A request: the row, and a word that the fake store acts upon.
 type Request = (u128, &'static str);
 
+/// Answers with the row and the epoch.
+type FakeBatcher = Batcher<Request, (u128, i64)>;
+
 type Batches = Arc<Mutex<Vec<Vec<Request>>>>;
 
 fn leader(epoch: i64) -> Leader {
@@ -20,7 +23,7 @@ fn leader(epoch: i64) -> Leader {
 }
 
 /// A batcher over a fake store that records its batches, answers with the row and the epoch, and fails as it is told.
-fn batcher() -> (Batcher<Request, (u128, i64)>, Batches, watch::Sender<Option<Leader>>) {
+fn batcher() -> (FakeBatcher, Batches, watch::Sender<Option<Leader>>) {
     let batches = Batches::default();
     let (lead, leading) = watch::channel(Some(leader(1)));
     let recorded = Arc::clone(&batches);

@@ -14,10 +14,12 @@ use crate::lifecycle::LeaseState;
 
 mod end;
 mod grant;
+mod origin;
 mod sync;
 
 pub use end::{End, EndOutcome, ForeignEnd, end, record_foreign_end};
 pub use grant::{Grant, GrantOutcome, grant};
+pub use origin::{end_for_runs, list, update_metadata};
 pub use sync::{LeaseSync, SyncOutcome, sync};
 
 /// A row of the table.

@@ -92,30 +92,31 @@ struct Tagged {
 
 /// Only a newer generation (or the first look in a new incarnation) can bring a change: a mere newer resourceVersion, such as
 /// that of the operator's own status write, is no reason to write. `driver` is the operator's key and never the spec's.
+/// Leadership is locked only where something is to be written, for the lock itself is a write.
 const SYNC: &str = r#"
-WITH leader AS MATERIALIZED (
-  SELECT epoch FROM environment_operator.lead
-  WHERE cluster = $1 AND installation = $2 AND epoch = $3
-  FOR KEY SHARE
-),
-asked AS MATERIALIZED (
-  SELECT t.*, leader.epoch, CASE
+WITH asked AS MATERIALIZED (
+  SELECT t.*, CASE
     WHEN object.id IS NULL OR object.deleted_at IS NOT NULL OR lease.id IS NULL
       OR lease.status NOT IN ('active', 'retained') THEN 'not_held'
     WHEN object.incarnation > $4 OR (object.incarnation = $4
       AND (length(t.rv), t.rv COLLATE "C") < (length(object.rv), object.rv)) THEN 'older'
     WHEN object.incarnation = $4 AND object.generation = t.generation THEN 'same'
   END AS answer
-  FROM leader CROSS JOIN unnest(
+  FROM unnest(
     $5::uuid[], $6::text[], $7::text[], $8::text[], $9::int8[], $10::int4[], $11::jsonb[], $12::int4[]
   ) AS t(id, namespace, name, rv, generation, ttl_seconds, metadata, ttl_seconds_after_finished)
   LEFT JOIN environment_operator.lease_object AS object ON object.id = t.id
   LEFT JOIN public.environment_leases AS lease ON lease.id = t.id
 ),
+leader AS MATERIALIZED (
+  SELECT epoch FROM environment_operator.lead
+  WHERE cluster = $1 AND installation = $2 AND epoch = $3 AND EXISTS (SELECT FROM asked WHERE answer IS NULL)
+  FOR KEY SHARE
+),
 own AS MATERIALIZED (
-  SELECT id, metadata_keys FROM environment_operator.lease_object
-  WHERE id = ANY (ARRAY (SELECT id FROM asked WHERE answer IS NULL))
-  ORDER BY id FOR NO KEY UPDATE
+  SELECT o.id, o.metadata_keys FROM leader CROSS JOIN environment_operator.lease_object AS o
+  WHERE o.id = ANY (ARRAY (SELECT id FROM asked WHERE answer IS NULL))
+  ORDER BY o.id FOR NO KEY UPDATE OF o
 ),
 held AS MATERIALIZED (
   SELECT l.id FROM (SELECT count(*) FROM own) AS after_own, public.environment_leases AS l
@@ -124,7 +125,7 @@ held AS MATERIALIZED (
 ),
 remembered AS (
   UPDATE environment_operator.lease_object AS o
-  SET rv = asked.rv, generation = asked.generation, epoch = asked.epoch, incarnation = $4,
+  SET rv = asked.rv, generation = asked.generation, epoch = $3, incarnation = $4,
     namespace = asked.namespace, name = asked.name, ttl_seconds_after_finished = asked.ttl_seconds_after_finished,
     metadata_keys = ARRAY (SELECT jsonb_object_keys(asked.metadata))
   FROM asked
@@ -150,6 +151,9 @@ updated AS (
   RETURNING l.*
 )
 SELECT NULL::uuid AS id, 'leader' AS what, NULL::jsonb AS lease FROM leader
+UNION ALL
+SELECT NULL, 'leader', NULL FROM environment_operator.lead
+WHERE cluster = $1 AND installation = $2 AND epoch = $3 AND NOT EXISTS (SELECT FROM asked WHERE answer IS NULL)
 UNION ALL
 SELECT id, answer, NULL FROM asked WHERE answer IS NOT NULL
 UNION ALL

@@ -9,10 +9,12 @@ use crate::lifecycle::EnvironmentState;
 
 mod archive;
 mod local;
+mod read;
 mod sync;
 
 pub use archive::{ArchiveOutcome, archive_deleted};
 pub use local::ensure_local;
+pub use read::{list, read};
 pub use sync::{EnvironmentOutcome, EnvironmentSync, sync};
 
 /// A row of the table.

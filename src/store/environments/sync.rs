@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use serde_json::Value;
 use sqlx::types::Json;
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
@@ -9,7 +10,8 @@ use uuid::Uuid;
 use super::EnvironmentRow;
 use super::local::sync_local;
 use crate::api::{Driver, FreeObject, Reason};
-use crate::lifecycle::EnvironmentState;
+use crate::lifecycle::{EnvironmentState, ResourceVersion};
+use crate::store::environment_object::{self, EnvironmentLook};
 use crate::store::{
     Leader, Mode, ObjectVersion, Refusal, Settle, Store, StoreError, column, companies, lead, namespace, spelling,
 };
@@ -43,6 +45,21 @@ pub struct EnvironmentSync {
     pub operator_made: bool,
 }
 
+impl EnvironmentSync {
+    /// Whether the row says what the object says, for a driver other than Local.
+    fn is_row(&self, row: &EnvironmentRow) -> bool {
+        let metadata = row.metadata.as_ref();
+        row.name == *self.name.as_ref().unwrap_or(&self.version.name)
+            && row.description == self.description
+            && row.status == self.status.unwrap_or(EnvironmentState::Active)
+            && row.config == self.config
+            && match &self.metadata {
+                Some(wanted) => metadata.and_then(Value::as_object) == Some(wanted),
+                None => metadata.is_none(),
+            }
+    }
+}
+
 /// What became of an [`EnvironmentSync`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum EnvironmentOutcome {
@@ -73,9 +90,13 @@ pub async fn sync(
     leader: &Leader,
     syncs: &[EnvironmentSync],
 ) -> Result<Vec<EnvironmentOutcome>, StoreError> {
+    let mut outcomes = unchanged(store, leader, syncs).await?;
+    if outcomes.len() == syncs.len() {
+        return Ok(syncs.iter().filter_map(|sync| outcomes.remove(&sync.id)).collect());
+    }
     let mut transaction = store.pool.begin().await?;
     lead::prove(&mut transaction, leader).await?;
-    let mut outcomes = settle(&mut transaction, store.mode, leader, syncs).await?;
+    outcomes.extend(settle(&mut transaction, store.mode, leader, syncs).await?);
     let (locals, others): (Vec<&EnvironmentSync>, Vec<&EnvironmentSync>) = syncs
         .iter()
         .filter(|sync| !outcomes.contains_key(&sync.id))
@@ -95,6 +116,33 @@ pub async fn sync(
 }
 
 type Outcomes = HashMap<Uuid, EnvironmentOutcome>;
+
+/// The objects that stand in the database as they are. Found without a lock, for the lock of leadership is a write as well.
+async fn unchanged(store: &Store, leader: &Leader, syncs: &[EnvironmentSync]) -> Result<Outcomes, StoreError> {
+    let looks: Vec<EnvironmentLook> = syncs
+        .iter()
+        .map(|sync| EnvironmentLook {
+            id: sync.id,
+            namespace_uid: None,
+            company_id: Some(sync.company_id),
+            driver: sync.driver,
+        })
+        .collect();
+    let views = environment_object::look(store, leader, &looks).await?;
+    let same = syncs.iter().zip(views).filter_map(|(sync, view)| {
+        let (object, row) = (view.object?, view.row?);
+        let is_same = view.leading
+            && sync.settle.is_none()
+            && object.deleted_at.is_none()
+            && object.incarnation == leader.incarnation
+            && object.generation == sync.version.generation
+            && ResourceVersion::parse(&object.rv).is_some_and(|seen| seen <= sync.version.resource_version)
+            && object.environment_id == row.id
+            && (sync.driver == Driver::Local || sync.is_row(&row));
+        is_same.then_some((sync.id, EnvironmentOutcome::AlreadySo(row)))
+    });
+    Ok(same.collect())
+}
 
 /// Makes companies (standalone), records those of Namespaces, and answers the requests that cannot go on.
 async fn settle(

@@ -1,0 +1,226 @@
+//! What is selected because it is due or gone, and how run ends are heard of.
+
+use std::time::Duration;
+
+use environment_operator::api::Reason;
+use environment_operator::lifecycle::{LeaseState, ResourceVersion};
+use environment_operator::store::environments::archive_deleted;
+use environment_operator::store::tombstone::{self, List};
+use environment_operator::store::{cluster, heartbeat_runs, lease_object, sweep};
+use sqlx::AssertSqlSafe;
+use uuid::Uuid;
+
+use crate::support::*;
+
+async fn candidates(world: &World) -> Vec<Uuid> {
+    sweep::candidates(&world.store, &world.leader).await.unwrap()
+}
+
+#[tokio::test]
+async fn the_sweep_selects_what_is_due_and_nothing_else() {
+    let world = World::new().await;
+    world.held().await;
+    assert_eq!(candidates(&world).await, Vec::<Uuid>::new());
+    for change in [
+        "UPDATE heartbeat_runs SET status = 'failed' WHERE id = (SELECT heartbeat_run_id FROM environment_leases WHERE id = '$')",
+        "WITH a AS (DELETE FROM activity_log) DELETE FROM heartbeat_runs WHERE id = (SELECT heartbeat_run_id FROM environment_leases WHERE id = '$')",
+        "UPDATE environment_leases SET expires_at = now() WHERE id = '$'",
+        "UPDATE environment_leases SET status = 'released' WHERE id = '$'",
+        "DELETE FROM environment_leases WHERE id = '$'",
+    ] {
+        let lease = world.held().await;
+        sqlx::query(AssertSqlSafe(change.replace('$', &lease.id.to_string())))
+            .execute(world.pool())
+            .await
+            .unwrap();
+        assert_eq!(candidates(&world).await, [lease.id], "{change}");
+        sqlx::query("DELETE FROM environment_operator.lease_object WHERE id = $1")
+            .bind(lease.id)
+            .execute(world.pool())
+            .await
+            .unwrap();
+    }
+    let lease = world.held().await;
+    ended(world.end(lease.id, LeaseState::Released, Reason::RunFinished).await);
+    assert_eq!(candidates(&world).await, Vec::<Uuid>::new());
+    sqlx::query("UPDATE environment_leases SET status = 'active' WHERE id = $1")
+        .bind(lease.id)
+        .execute(world.pool())
+        .await
+        .unwrap();
+    assert_eq!(
+        candidates(&world).await,
+        [lease.id],
+        "held again after its recorded ending"
+    );
+}
+
+#[tokio::test]
+async fn leaks_are_counted_by_who_made_them() {
+    let world = World::new().await;
+    let lease = world.held().await;
+    world.held().await;
+    sqlx::query(
+        "INSERT INTO environment_leases (company_id, environment_id, heartbeat_run_id) VALUES ($1, $2, $3), ($1, $2, NULL)",
+    )
+    .bind(world.company)
+    .bind(lease.environment_id)
+    .bind(lease.heartbeat_run_id)
+    .execute(world.pool())
+    .await
+    .unwrap();
+    assert_eq!(
+        sweep::leaked(&world.store).await.unwrap(),
+        sweep::Leaked {
+            operator: 0,
+            foreign: 0
+        }
+    );
+    world.set_run(lease.heartbeat_run_id.unwrap(), "succeeded").await;
+    assert_eq!(
+        sweep::leaked(&world.store).await.unwrap(),
+        sweep::Leaked {
+            operator: 1,
+            foreign: 1
+        }
+    );
+}
+
+#[tokio::test]
+async fn a_tombstone_needs_a_list_of_the_same_scope_that_is_not_older_than_the_row() {
+    let world = World::new().await;
+    let environment = world.environment().await; // at version 10
+    let lease = granted(world.grant(&world.claim(environment)).await); // at version 20
+    let missing = async |namespace, version: &str, known: &[Uuid]| {
+        let version = ResourceVersion::parse(version).unwrap();
+        let list = List {
+            namespace,
+            version: &version,
+        };
+        tombstone::missing_leases(&world.store, &world.leader, &list, known)
+            .await
+            .unwrap()
+    };
+    let nothing = Vec::<Uuid>::new();
+    assert_eq!(missing(None, "100", &[]).await, [lease.id]);
+    assert_eq!(missing(Some("team"), "20", &[]).await, [lease.id]);
+    assert_eq!(missing(None, "100", &[lease.id]).await, nothing, "it is in the list");
+    assert_eq!(missing(None, "19", &[]).await, nothing, "the list is older");
+    assert_eq!(missing(None, "9", &[]).await, nothing, "compared as numbers");
+    assert_eq!(
+        missing(Some("elsewhere"), "100", &[]).await,
+        nothing,
+        "the list is of another namespace"
+    );
+    let version = ResourceVersion::parse("100").unwrap();
+    let list = List {
+        namespace: None,
+        version: &version,
+    };
+    let environments = async |leader| {
+        tombstone::missing_environments(&world.store, leader, &list, &[])
+            .await
+            .unwrap()
+    };
+    assert_eq!(environments(&world.leader).await, [environment]);
+    archive_deleted(&world.store, &world.leader, &[environment])
+        .await
+        .unwrap();
+    assert_eq!(environments(&world.leader).await, nothing, "told once");
+    ended(world.end(lease.id, LeaseState::Released, Reason::LeaseDeleted).await);
+    assert_eq!(missing(None, "100", &[]).await, [lease.id], "until it is marked");
+    lease_object::mark_gone(&world.store, &world.leader, &[lease.id])
+        .await
+        .unwrap();
+    assert_eq!(missing(None, "100", &[]).await, nothing);
+}
+
+#[tokio::test]
+async fn rows_of_another_cluster_installation_or_incarnation_are_nobodys_tombstones() {
+    let world = World::new().await;
+    let environment = world.environment().await;
+    let lease = granted(world.grant(&world.claim(environment)).await);
+    let version = ResourceVersion::parse("100").unwrap();
+    let list = List {
+        namespace: None,
+        version: &version,
+    };
+    let theirs = [
+        environment_operator::store::Leader {
+            cluster: "another".to_owned(),
+            ..world.leader.clone()
+        },
+        environment_operator::store::Leader {
+            installation: "another".to_owned(),
+            ..world.leader.clone()
+        },
+    ];
+    for leader in theirs {
+        let missing = tombstone::missing_leases(&world.store, &leader, &list, &[])
+            .await
+            .unwrap();
+        assert_eq!(missing, Vec::<Uuid>::new(), "{leader:?}");
+    }
+    cluster::raise_incarnation(&world.store, "cluster").await.unwrap();
+    let leader = world.depose().await;
+    let missing = tombstone::missing_leases(&world.store, &leader, &list, &[])
+        .await
+        .unwrap();
+    assert_eq!(missing, Vec::<Uuid>::new(), "a restored etcd may not know it yet");
+    assert!(world.lease(lease.id).await.is_some());
+}
+
+#[tokio::test]
+async fn an_object_whose_lease_is_held_is_not_marked_as_gone() {
+    let world = World::new().await;
+    let lease = world.held().await;
+    lease_object::mark_gone(&world.store, &world.leader, &[lease.id])
+        .await
+        .unwrap();
+    assert_eq!(
+        world.look(world.look_at(lease.id)).await.object.unwrap().deleted_at,
+        None
+    );
+}
+
+#[tokio::test]
+async fn a_runs_end_and_its_deletion_are_heard_of_and_nothing_else_is() {
+    let world = World::new().await;
+    let runs = [world.run("queued").await, world.run("queued").await];
+    let mut ends = heartbeat_runs::listen(&world.store).await.unwrap();
+    world.set_run(runs[0], "running").await; // live to live
+    sqlx::query("UPDATE heartbeat_runs SET error = 'x'")
+        .execute(world.pool())
+        .await
+        .unwrap();
+    sqlx::query("SELECT pg_notify('environment_operator_run_end', 'no run')")
+        .execute(world.pool())
+        .await
+        .unwrap();
+    world.set_run(runs[1], "timed_out").await;
+    world.set_run(runs[1], "timed_out").await; // not again
+    sqlx::query("DELETE FROM heartbeat_runs WHERE id = $1")
+        .bind(runs[0])
+        .execute(world.pool())
+        .await
+        .unwrap();
+    for run in [runs[1], runs[0]] {
+        let heard = tokio::time::timeout(Duration::from_secs(5), ends.next()).await.unwrap();
+        assert_eq!(heard.unwrap(), run);
+    }
+}
+
+#[tokio::test]
+async fn a_lost_ear_says_so_instead_of_connecting_again_in_silence() {
+    let world = World::new().await;
+    let mut ends = heartbeat_runs::listen(&world.store).await.unwrap();
+    sqlx::query(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+         WHERE datname = current_database() AND query LIKE 'LISTEN%'",
+    )
+    .execute(world.pool())
+    .await
+    .unwrap();
+    let outcome = tokio::time::timeout(Duration::from_secs(5), ends.next()).await.unwrap();
+    assert_eq!(outcome.unwrap_err().category().as_str(), "unavailable");
+}

@@ -1,0 +1,282 @@
+//! The races that bite without the guards of the statements.
+
+use std::time::Duration;
+
+use environment_operator::api::Reason;
+use environment_operator::lifecycle::LeaseState;
+use environment_operator::store::environment_leases::{self, End, EndOutcome, Grant, GrantOutcome};
+use environment_operator::store::{Store, StoreError, environments};
+use sqlx::{Connection, Executor, PgPool};
+use uuid::Uuid;
+
+use crate::support::*;
+
+/// Waits until `count` sessions of the database wait for a lock.
+async fn until_waiting(world: &World, count: i64) {
+    let waiting = async {
+        let query = "SELECT count(*) FROM pg_stat_activity
+             WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        while world.count(query).await < count {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(4), waiting)
+        .await
+        .expect("somebody waits");
+}
+
+#[tokio::test]
+async fn a_run_that_ends_while_its_lease_is_being_granted_ends_after_the_grant() {
+    let world = World::new().await;
+    let (environment, run) = (world.environment().await, world.run("running").await);
+    // The grant is stopped half-way, its run's row locked already: its activity waits for the agent's row.
+    let mut other = world.connect().await;
+    let mut obstacle = other.begin().await.unwrap();
+    obstacle.execute("SELECT FROM agents FOR UPDATE").await.unwrap();
+    let claim = Grant {
+        run_id: Some(run),
+        ..world.claim(environment)
+    };
+    let (store, leader) = (world.store.clone(), world.leader.clone());
+    let claim_id = claim.id;
+    let grant = tokio::spawn(async move { environment_leases::grant(&store, &leader, &[claim]).await });
+    until_waiting(&world, 1).await;
+    let pool = world.pool().clone();
+    let end = tokio::spawn(async move {
+        sqlx::query("UPDATE heartbeat_runs SET status = 'failed' WHERE id = $1")
+            .bind(run)
+            .execute(&pool)
+            .await
+    });
+    until_waiting(&world, 2).await;
+    assert!(!end.is_finished());
+    obstacle.rollback().await.unwrap();
+    granted(grant.await.unwrap().unwrap().remove(0));
+    end.await.unwrap().unwrap();
+    assert_eq!(
+        world.lease(claim_id).await.unwrap().status,
+        LeaseState::Active,
+        "whoever hears of the end finds it"
+    );
+}
+
+#[tokio::test]
+async fn an_ending_by_another_writer_that_commits_first_wins() {
+    let world = World::new().await;
+    let lease = world.held().await;
+    let mut other = world.connect().await;
+    let mut release = other.begin().await.unwrap();
+    release
+        .execute("UPDATE environment_leases SET status = 'released', released_at = now()")
+        .await
+        .unwrap();
+    assert_eq!(
+        world.end(lease.id, LeaseState::Failed, Reason::RunFailed).await,
+        EndOutcome::Busy
+    );
+    release.commit().await.unwrap();
+    let outcome = world.end(lease.id, LeaseState::Failed, Reason::RunFailed).await;
+    let EndOutcome::AlreadyEnded(row) = outcome else {
+        panic!("{outcome:?}")
+    };
+    assert_eq!((row.status, row.failure_reason), (LeaseState::Released, None));
+    assert_eq!(
+        world
+            .count("SELECT count(*) FROM activity_log WHERE action LIKE '%released'")
+            .await,
+        0
+    );
+}
+
+#[tokio::test]
+async fn everything_works_with_generic_plans() {
+    let mut world = World::new().await;
+    let environment = world.environment().await;
+    let name: String = sqlx::query_scalar("SELECT current_database()")
+        .fetch_one(world.pool())
+        .await
+        .unwrap();
+    let generic = format!("ALTER DATABASE \"{name}\" SET plan_cache_mode = force_generic_plan");
+    sqlx::query(sqlx::AssertSqlSafe(generic))
+        .execute(world.pool())
+        .await
+        .unwrap();
+    world.store = Store::open(world.database.url(), world.store.mode(), 4).await.unwrap();
+    let mode: String = sqlx::query_scalar("SHOW plan_cache_mode")
+        .fetch_one(world.pool())
+        .await
+        .unwrap();
+    assert_eq!(mode, "force_generic_plan");
+    let mut claims = Vec::new();
+    for _ in 0..200 {
+        claims.push(Grant {
+            run_id: Some(world.run("running").await),
+            ..world.claim(environment)
+        });
+    }
+    let outcomes = environment_leases::grant(&world.store, &world.leader, &claims)
+        .await
+        .unwrap();
+    outcomes.into_iter().for_each(|outcome| drop(granted(outcome)));
+    let ends: Vec<End> = claims
+        .iter()
+        .map(|claim| End {
+            id: claim.id,
+            ending: ending(LeaseState::Released, Reason::RunFinished),
+            only_if_expired: false,
+        })
+        .collect();
+    let outcomes = environment_leases::end(&world.store, &world.leader, &ends)
+        .await
+        .unwrap();
+    outcomes.into_iter().for_each(|outcome| drop(ended(outcome)));
+    for claim in claims {
+        assert_eq!(world.grant(&claim).await, GrantOutcome::EndedMeanwhile);
+    }
+}
+
+/// What the origin's server does meanwhile: deletes runs, releases the leases of runs, touches environments.
+async fn emulate_the_origin(pool: PgPool, round: usize) -> Result<(), sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    let run: Option<Uuid> = sqlx::query_scalar(
+        "SELECT heartbeat_run_id FROM environment_leases WHERE heartbeat_run_id IS NOT NULL ORDER BY random() LIMIT 1",
+    )
+    .fetch_optional(&mut *transaction)
+    .await?;
+    let Some(run) = run else { return Ok(()) };
+    match round % 3 {
+        0 => {
+            let of_run = "UPDATE environment_leases SET status = 'released', released_at = now()
+                 WHERE heartbeat_run_id = $1 AND status = 'active'";
+            sqlx::query(of_run).bind(run).execute(&mut *transaction).await?;
+        }
+        1 => {
+            for statement in [
+                "DELETE FROM activity_log WHERE run_id = $1",
+                "DELETE FROM heartbeat_runs WHERE id = $1",
+            ] {
+                sqlx::query(statement).bind(run).execute(&mut *transaction).await?;
+            }
+        }
+        _ => {
+            transaction
+                .execute("UPDATE environments SET updated_at = now()")
+                .await?;
+            let set = "UPDATE heartbeat_runs SET status = 'running', updated_at = now() WHERE id = $1";
+            sqlx::query(set).bind(run).execute(&mut *transaction).await?;
+        }
+    }
+    transaction.commit().await
+}
+
+#[tokio::test]
+async fn grants_and_endings_beside_the_origins_server_neither_deadlock_nor_get_lost() {
+    let world = World::new().await;
+    let environments: Vec<Uuid> = [
+        world.environment().await,
+        world.environment().await,
+        world.environment().await,
+    ]
+    .into();
+    let origin_pool = PgPool::connect(world.database.url()).await.unwrap();
+    let origin = {
+        let pool = origin_pool.clone();
+        tokio::spawn(async move {
+            let (mut round, mut deadlocks) = (0, 0);
+            loop {
+                match emulate_the_origin(pool.clone(), round).await {
+                    Ok(()) => {}
+                    Err(sqlx::Error::PoolClosed) => return deadlocks,
+                    Err(error) => {
+                        let code = error.as_database_error().and_then(|error| error.code());
+                        deadlocks += u32::from(code.as_deref() == Some("40P01"));
+                    }
+                }
+                round += 1;
+                tokio::task::yield_now().await;
+            }
+        })
+    };
+    let (mut granted_count, mut conflicts) = (0, 0);
+    for _ in 0..30 {
+        let mut claims = Vec::new();
+        for index in 0..20 {
+            let run = world.run("running").await;
+            claims.push(Grant {
+                run_id: Some(run),
+                ..world.claim(environments[index % 3])
+            });
+        }
+        match environment_leases::grant(&world.store, &world.leader, &claims).await {
+            Ok(outcomes) => {
+                for outcome in outcomes {
+                    match outcome {
+                        GrantOutcome::Granted { .. } => granted_count += 1,
+                        GrantOutcome::Busy | GrantOutcome::Refused(_) => {}
+                        other => panic!("{other:?}"),
+                    }
+                }
+            }
+            Err(StoreError::Conflict(_)) => conflicts += 1,
+            Err(error) => panic!("{error}"),
+        }
+        let ends: Vec<End> = claims
+            .iter()
+            .take(10)
+            .map(|claim| End {
+                id: claim.id,
+                ending: ending(LeaseState::Failed, Reason::RunFailed),
+                only_if_expired: false,
+            })
+            .collect();
+        match environment_leases::end(&world.store, &world.leader, &ends).await {
+            Ok(_) => {}
+            Err(StoreError::Conflict(_)) => conflicts += 1,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    origin_pool.close().await;
+    assert_eq!(
+        (origin.await.unwrap(), conflicts),
+        (0, 0),
+        "deadlocks of the origin's, of ours"
+    );
+    assert!(granted_count > 100, "{granted_count}");
+    let count = world
+        .count("SELECT count(*) FROM environment_operator.lease_object")
+        .await;
+    assert_eq!(count, granted_count, "what is remembered is what was granted");
+    assert_eq!(
+        world.count("SELECT count(*) FROM environment_leases").await,
+        granted_count
+    );
+}
+
+#[tokio::test]
+async fn an_environment_that_another_transaction_holds_is_busy_and_nothing_of_it_is_remembered() {
+    let world = World::new().await;
+    let sync = world.sandbox("one");
+    world.sync_environment(&sync).await;
+    let mut other = world.connect().await;
+    let mut obstacle = other.begin().await.unwrap();
+    obstacle.execute("SELECT FROM environments FOR UPDATE").await.unwrap();
+    let newer = environments::EnvironmentSync {
+        version: version("one", 11, 2),
+        description: Some("new".to_owned()),
+        ..sync.clone()
+    };
+    let neighbour = world.sandbox("two");
+    let syncs = [newer.clone(), neighbour];
+    let outcomes = environments::sync(&world.store, &world.leader, &syncs).await.unwrap();
+    assert_eq!(outcomes[0], environments::EnvironmentOutcome::Busy);
+    assert!(matches!(outcomes[1], environments::EnvironmentOutcome::Inserted(_)));
+    let archived = environments::archive_deleted(&world.store, &world.leader, &[sync.id])
+        .await
+        .unwrap();
+    assert_eq!(archived, [environments::ArchiveOutcome::Busy]);
+    obstacle.rollback().await.unwrap();
+    assert!(matches!(
+        world.sync_environment(&newer).await,
+        environments::EnvironmentOutcome::Updated(_)
+    ));
+}
