@@ -4,21 +4,22 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The rooms that a room may import from, itself apart: cli -> runtime, controller -> mirror, driver -> store -> lifecycle
-/// -> api.
+/// -> api. Of two neighbours only one may know the other: the controller reports to the process's metrics and health, and
+/// mirrors what a driver projects.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("api", &[]),
     ("lifecycle", &["api"]),
     ("store", &["lifecycle", "api"]),
     ("driver", &["store", "lifecycle", "api"]),
-    ("mirror", &["store", "lifecycle", "api"]),
-    ("controller", &["mirror", "driver", "store", "lifecycle", "api"]),
+    ("mirror", &["driver", "store", "lifecycle", "api"]),
+    ("runtime", &["mirror", "driver", "store", "lifecycle", "api"]),
     (
-        "runtime",
-        &["controller", "mirror", "driver", "store", "lifecycle", "api"],
+        "controller",
+        &["runtime", "mirror", "driver", "store", "lifecycle", "api"],
     ),
     (
         "cli",
-        &["runtime", "controller", "mirror", "driver", "store", "lifecycle", "api"],
+        &["controller", "runtime", "mirror", "driver", "store", "lifecycle", "api"],
     ),
 ];
 
@@ -78,7 +79,8 @@ fn room_of(file: &Path) -> Option<String> {
         .as_os_str()
         .to_str()?
         .trim_end_matches(".rs");
-    (!matches!(room, "lib" | "main")).then(|| room.to_owned())
+    // The tests that hold documents to the code name every room, and no room names them.
+    (!matches!(room, "lib" | "main" | "documentation")).then(|| room.to_owned())
 }
 
 /// The first name after each `crate::`, and each name right inside of a `crate::{…}`; comments do not count.
