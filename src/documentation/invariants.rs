@@ -11,7 +11,10 @@ fn every_test_that_holds_an_invariant_exists() {
     let mut tests = HashSet::new();
     for source in sources {
         let text = std::fs::read_to_string(source).unwrap();
-        let names = text.split("fn ").skip(1).filter_map(|rest| rest.split(['(', '<']).next());
+        let names = text
+            .split("fn ")
+            .skip(1)
+            .filter_map(|rest| rest.split(['(', '<']).next());
         tests.extend(names.map(str::to_owned));
     }
     for row in table(&read("docs/architecture.md"), "## Invariants") {

@@ -2,9 +2,10 @@
 //!
 //! Each test has a namespace, a database and an operator process of its own on parts that all of them share.
 
-#[expect(
-    dead_code,
-    unused_imports,
-    reason = "the tests that need it come with the controller"
-)]
+mod crash;
+mod idle;
+mod listing;
+mod outage;
+mod replicas;
+#[expect(dead_code, reason = "the tests that need it come with the controller")]
 mod support;

@@ -2,19 +2,24 @@
 //!
 //! A test begins with a [`World`]: a namespace, an empty database and a way to start operators that look after just these.
 //! Its claims are built by [`lease`], the origin's server is played by plain SQL ([`origin`]), Jobs by their Pods' status
-//! ([`job`]), and what has to be seen of an ending everywhere at once is one assertion ([`Expected`]).
+//! ([`job`]), and what has to be seen of an ending everywhere at once is one assertion ([`Expected`]). Faults are made by a
+//! way to the API server that can be spoiled ([`proxy`]) and by locks in the database ([`obstruction`]); what must hold after
+//! any of them is one assertion too ([`World::settles`](World)).
 
 mod database;
 mod ending;
 pub mod job;
 mod lease;
+pub mod obstruction;
 pub mod origin;
+pub mod proxy;
+mod settled;
 mod world;
 
 pub use database::moment;
 pub use ending::Expected;
 pub use lease::{Claim, lease};
-pub use world::World;
+pub use world::{World, install_definitions};
 
 use std::time::Duration;
 

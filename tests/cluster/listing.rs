@@ -1,0 +1,376 @@
+//! A listing is never taken for a deletion: one that breaks, that is refused, or that looks at less than before ends nothing.
+//!
+//! Each test ends by showing the opposite: what was really deleted meanwhile ends as soon as a complete list says so.
+
+use std::path::PathBuf;
+
+use environment_operator::api::{Environment, LeasePhase};
+use harness::control_plane::ControlPlane;
+use harness::guard;
+use harness::namespace::Namespace;
+use harness::objects;
+use harness::operator::Operator;
+use harness::postgres::Postgres;
+use harness::wait::eventually;
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::ResourceExt;
+use kube::api::{Api, DeleteParams, PostParams};
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::support::proxy::{Fault, Proxy, lists_further_page_of};
+use crate::support::{GRACE, LIMIT, World, install_definitions, lease};
+
+/// Lists come often, so that a test sees many.
+const OFTEN: [&str; 2] = ["--resync-interval=1s", "--watch-timeout=2s"];
+
+/// The kinds that are listed in pages of several objects.
+const KINDS: [&str; 3] = ["environmentleases", "environments", "jobs"];
+
+/// The metric that counts complete lists.
+const LISTS: &str = "environment_operator_feed_lists_total";
+
+/// Five environments, five leases and five Jobs that the leases are for: more than one page of each.
+async fn populate(world: &World<'_>) -> Vec<Uuid> {
+    let mut leases = Vec::new();
+    for number in 0..5 {
+        let (environment, job) = (format!("box-{number}"), format!("job-{number}"));
+        world.ssh_environment(&environment).await;
+        world.job(&job, json!({})).await;
+        let claim = lease(&format!("lease-{number}")).environment(&environment).job(&job);
+        leases.push(world.granted(claim).await.uid().unwrap().parse().unwrap());
+    }
+    leases
+}
+
+/// That nothing at all has ended or been archived.
+async fn nothing_has_ended(world: &World<'_>, leases: &[Uuid]) {
+    for lease in leases {
+        let row = world.lease_row(*lease).await.unwrap();
+        assert_eq!(row["status"], "active", "{row}");
+        assert_eq!(world.record(*lease).await.unwrap()["ended_status"], json!(null));
+    }
+    let archived: i64 = sqlx::query_scalar("SELECT count(*) FROM environments WHERE status <> 'active'")
+        .fetch_one(&world.pool)
+        .await
+        .unwrap();
+    assert_eq!(archived, 0, "no environment was archived");
+}
+
+/// Waits until the lease has ended because its object is gone, and sees that it is the only one.
+async fn only_the_first_has_ended(world: &World<'_>, leases: &[Uuid]) {
+    eventually("the deleted lease has ended", LIMIT, async || {
+        match world.lease_row(leases[0]).await {
+            Some(row) if row["status"] == "released" => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    assert_eq!(world.record(leases[0]).await.unwrap()["reason"], "LeaseDeleted");
+    nothing_has_ended(world, &leases[1..]).await;
+}
+
+fn start_often(world: &World<'_>, kubeconfig: &std::path::Path) -> Operator {
+    let options = world.operator().kubeconfig(kubeconfig);
+    OFTEN
+        .iter()
+        .fold(options, |options, argument| options.arg(*argument))
+        .start()
+        .unwrap()
+}
+
+/// Waits until each kind has been listed completely, from now on, twice.
+async fn complete_lists(operator: &Operator) {
+    let mut counted = Vec::new();
+    for kind in ["EnvironmentLease/", "Environment/", "Job/"] {
+        counted.push((kind, operator.metric(LISTS, &format!("\"{kind}")).await.unwrap()));
+    }
+    for (kind, before) in counted {
+        eventually(&format!("{kind} is listed completely"), LIMIT, async || {
+            let lists = operator.metric(LISTS, &format!("\"{kind}")).await.unwrap() - before;
+            if lists >= 2.0 { Ok(()) } else { Err(lists) }
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_second_page_that_breaks_ends_nothing() {
+    let world = World::new("pages").await;
+    let proxy = Proxy::start(world.client.clone(), Some(2)).await;
+    let mut operator = start_often(&world, proxy.kubeconfig());
+    operator.wait_ready().await;
+    let leases = populate(&world).await;
+    for fault in [Fault::Answer(410), Fault::Answer(500), Fault::Tear] {
+        // All at once, and while the operator knows all objects from its watches.
+        let spoiled = KINDS.map(|kind| proxy.spoil(fault, lists_further_page_of(kind)));
+        for spoiled in &spoiled {
+            spoiled.wait_for_hits(2).await;
+        }
+        nothing_has_ended(&world, &leases).await;
+        drop(spoiled);
+        complete_lists(&operator).await;
+        nothing_has_ended(&world, &leases).await;
+    }
+    operator.stop(GRACE).await.unwrap();
+    // Now it knows nothing: the broken list is its first.
+    let spoiled = KINDS.map(|kind| proxy.spoil(Fault::Answer(410), lists_further_page_of(kind)));
+    world.delete_lease("lease-0").await;
+    operator.start_again().unwrap();
+    for spoiled in &spoiled {
+        spoiled.wait_for_hits(2).await;
+    }
+    let readiness = operator.get("/readyz").await.unwrap();
+    assert_eq!(readiness.status, 503, "{}", readiness.body);
+    assert!(readiness.body.contains("EnvironmentLease"), "{}", readiness.body);
+    nothing_has_ended(&world, &leases).await;
+    drop(spoiled);
+    only_the_first_has_ended(&world, &leases).await;
+}
+
+/// A user that may do to each kind what the operator needs, by a role of its own.
+struct User {
+    client: kube::Client,
+    name: String,
+    kubeconfig: PathBuf,
+}
+
+impl User {
+    async fn new(world: &World<'_>) -> Self {
+        let name = format!("restricted-{}", world.namespace.name());
+        let kubeconfig = world.control_plane().kubeconfig(&name, &[]).unwrap();
+        let user = Self {
+            client: world.client.clone(),
+            name,
+            kubeconfig,
+        };
+        for (group, resource) in [
+            ("paperclip.ing", "environments"),
+            ("paperclip.ing", "environmentleases"),
+            ("batch", "jobs"),
+            ("", "namespaces"),
+            ("events.k8s.io", "events"),
+        ] {
+            let role = json!({ "metadata": { "name": user.role(resource) }, "rules": [
+                { "apiGroups": [group], "resources": [resource, format!("{resource}/status")], "verbs": ["*"] },
+            ] });
+            let role: ClusterRole = serde_json::from_value(role).unwrap();
+            Api::all(user.client.clone())
+                .create(&PostParams::default(), &role)
+                .await
+                .unwrap();
+            user.give(resource).await;
+        }
+        user
+    }
+
+    fn role(&self, resource: &str) -> String {
+        format!("{}-{resource}", self.name)
+    }
+
+    async fn give(&self, resource: &str) {
+        let name = self.role(resource);
+        let binding = json!({
+            "metadata": { "name": name },
+            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name },
+            "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": self.name }],
+        });
+        let binding: ClusterRoleBinding = serde_json::from_value(binding).unwrap();
+        Api::all(self.client.clone())
+            .create(&PostParams::default(), &binding)
+            .await
+            .unwrap();
+    }
+
+    async fn take(&self, resource: &str) {
+        let bindings: Api<ClusterRoleBinding> = Api::all(self.client.clone());
+        bindings
+            .delete(&self.role(resource), &DeleteParams::default())
+            .await
+            .unwrap();
+    }
+
+    /// Waits until lists of this kind have been answered with this code so often.
+    async fn wait_for_lists(&self, world: &World<'_>, resource: &str, code: u16, times: usize) {
+        let (mark, log) = (world.mark(), world.control_plane().audit());
+        eventually(
+            &format!("lists of {resource} are answered with {code}"),
+            LIMIT,
+            async || {
+                let mut events = log.since(mark).map_err(|error| error.to_string())?;
+                events.retain(|event| {
+                    let about = event
+                        .object_ref
+                        .as_ref()
+                        .is_some_and(|object| object.resource == resource);
+                    let answered = event.response_status.as_ref().is_some_and(|status| status.code == code);
+                    event.user() == self.name && event.verb == "list" && about && answered
+                });
+                if events.len() >= times {
+                    Ok(())
+                } else {
+                    Err(format!("{} of {times}", events.len()))
+                }
+            },
+        )
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn rights_that_are_lost_on_one_kind_end_nothing() {
+    let world = World::new("rights").await;
+    let user = User::new(&world).await;
+    let mut operator = start_often(&world, &user.kubeconfig);
+    operator.wait_ready().await;
+    let leases = populate(&world).await;
+    for kind in ["jobs", "environments", "environmentleases", "namespaces"] {
+        user.take(kind).await;
+        user.wait_for_lists(&world, kind, 403, 2).await;
+        nothing_has_ended(&world, &leases).await;
+        user.give(kind).await;
+        user.wait_for_lists(&world, kind, 200, 1).await;
+        nothing_has_ended(&world, &leases).await;
+    }
+    operator.stop(GRACE).await.unwrap();
+    for kind in ["jobs", "environmentleases"] {
+        user.take(kind).await;
+    }
+    world.delete_lease("lease-0").await;
+    operator.start_again().unwrap();
+    for kind in ["jobs", "environmentleases"] {
+        user.wait_for_lists(&world, kind, 403, 2).await;
+    }
+    nothing_has_ended(&world, &leases).await;
+    user.give("environmentleases").await;
+    only_the_first_has_ended(&world, &leases).await;
+}
+
+#[tokio::test]
+async fn a_scope_that_is_shortened_ends_nothing_of_what_it_leaves_out() {
+    let world = World::new("scope").await;
+    let other = Namespace::create(&world.client, "scope").await.unwrap();
+    let both = format!("--namespaces={},{}", world.namespace.name(), other.name());
+    let mut operator = world.start_with(&[&both]).await;
+    world.ssh_environment("box").await;
+    let inside: Uuid = world
+        .granted(lease("inside").environment("box"))
+        .await
+        .uid()
+        .unwrap()
+        .parse()
+        .unwrap();
+    let outside = outside(&world, &other).await;
+    operator.stop(GRACE).await.unwrap();
+    // What is left out is not looked at, not even what is gone there.
+    delete_environment_of(&world, &other).await;
+    let mut operator = world.start_with(&["--resync-interval=1s", "--sweep-interval=1s"]).await;
+    eventually("several lists and sweeps", LIMIT, async || {
+        let lists = operator
+            .metric("environment_operator_feed_lists_total", "")
+            .await
+            .unwrap();
+        if lists >= 12.0 { Ok(()) } else { Err(lists) }
+    })
+    .await;
+    nothing_has_ended(&world, &[inside, outside]).await;
+    operator.stop(GRACE).await.unwrap();
+    let _operator = world.start_with(&[&both]).await;
+    eventually(
+        "the deleted environment's lease has ended",
+        LIMIT,
+        async || match world.lease_row(outside).await {
+            Some(row) if row["status"] == "failed" => Ok(()),
+            other => Err(format!("{other:?}")),
+        },
+    )
+    .await;
+    assert_eq!(world.record(outside).await.unwrap()["reason"], "EnvironmentDeleted");
+    assert_eq!(world.lease_row(inside).await.unwrap()["status"], "active");
+}
+
+/// An environment and an active lease in another namespace than the world's own.
+async fn outside(world: &World<'_>, namespace: &Namespace) -> Uuid {
+    let yaml = "
+apiVersion: paperclip.ing/v1alpha1
+kind: Environment
+metadata: {name: box}
+spec: {driver: SSH, ssh: {host: build.example, username: ci, remoteWorkspacePath: /srv/work}}
+---
+apiVersion: paperclip.ing/v1alpha1
+kind: EnvironmentLease
+metadata: {name: outside}
+spec: {environmentRef: {name: box}}
+";
+    let made = objects::apply(&world.client, namespace.name(), yaml).await.unwrap();
+    let id: Uuid = made[1].uid().unwrap().parse().unwrap();
+    eventually("the lease outside is active", LIMIT, async || {
+        match world.lease_row(id).await {
+            Some(row) if row["status"] == "active" => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    id
+}
+
+async fn delete_environment_of(world: &World<'_>, namespace: &Namespace) {
+    let environments: Api<Environment> = Api::namespaced(world.client.clone(), namespace.name());
+    environments.delete("box", &DeleteParams::default()).await.unwrap();
+    eventually("the environment is gone", LIMIT, async || {
+        match environments.get_opt("box").await {
+            Ok(None) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_definition_that_goes_ends_leases_only_when_the_deletions_are_seen() {
+    let control_plane = ControlPlane::start(&guard::fresh_directory("cluster").unwrap())
+        .await
+        .unwrap();
+    let world = World::on(&control_plane, Postgres::shared().await, "definition", []).await;
+    let mut operator = world.start_with(&OFTEN).await;
+    let stopped: Uuid = world.granted(lease("stopped")).await.uid().unwrap().parse().unwrap();
+    operator.stop(GRACE).await.unwrap();
+    delete_definition(&world).await;
+    operator.start_again().unwrap();
+    let told = eventually("readiness names the missing kind", LIMIT, async || {
+        let answer = operator.get("/readyz").await.map_err(|error| error.to_string())?;
+        let mut lines = answer
+            .body
+            .lines()
+            .filter(|line| line.contains("EnvironmentLease") && line.contains("404"));
+        lines.next_back().map(str::to_owned).ok_or(answer.body.clone())
+    });
+    told.await;
+    nothing_has_ended(&world, &[stopped]).await;
+
+    // It is there again and empty: that is a complete list.
+    install_definitions(&world.client).await;
+    only_the_first_has_ended(&world, &[stopped]).await;
+    let running = world.granted(lease("running")).await;
+    assert_eq!(running.status.unwrap().phase, Some(LeasePhase::Active));
+    let running: Uuid = running.metadata.uid.unwrap().parse().unwrap();
+    // While the operator runs, every deletion is seen.
+    delete_definition(&world).await;
+    only_the_first_has_ended(&world, &[running]).await;
+}
+
+/// Deletes the leases' definition; its objects go with it.
+async fn delete_definition(world: &World<'_>) {
+    let definitions: Api<CustomResourceDefinition> = Api::all(world.client.clone());
+    let name = "environmentleases.paperclip.ing";
+    definitions.delete(name, &DeleteParams::default()).await.unwrap();
+    eventually("the definition is gone", LIMIT, async || {
+        match definitions.get_opt(name).await {
+            Ok(None) => Ok(()),
+            Ok(Some(_)) => Err("it is there".to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
+    })
+    .await;
+}

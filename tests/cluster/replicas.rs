@@ -1,0 +1,199 @@
+//! Two replicas: one leads, and what the other one, or a former leader, does changes nothing.
+
+use std::path::PathBuf;
+
+use environment_operator::api::{LeasePhase, Reason};
+use harness::control_plane::audit::{AuditEvent, Mark};
+use harness::operator::Operator;
+use harness::wait::eventually;
+use kube::ResourceExt;
+use uuid::Uuid;
+
+use crate::support::proxy::{Fault, Proxy, writes_status_of};
+use crate::support::{GRACE, LIMIT, World, lease};
+
+/// One of several operators of a world, with a user of its own, so that its requests can be told from the others'.
+struct Replica {
+    operator: Operator,
+    user: String,
+}
+
+impl Replica {
+    async fn start(world: &World<'_>, number: u32) -> Self {
+        let (user, kubeconfig) = identity(world, number);
+        let operator = world.operator().kubeconfig(&kubeconfig).start().unwrap();
+        operator.wait_ready().await;
+        Self { operator, user }
+    }
+
+    async fn leads(&self) -> bool {
+        self.operator
+            .metric("environment_operator_leadership", "")
+            .await
+            .unwrap()
+            > 0.0
+    }
+
+    /// What it has changed since then: writes that the API server did.
+    fn changes_since(&self, world: &World<'_>, mark: Mark) -> Vec<AuditEvent> {
+        let done = |event: &AuditEvent| event.response_status.as_ref().is_some_and(|status| status.code < 300);
+        let log = world.control_plane().audit();
+        log.writes(mark, |event| event.user() == self.user && done(event))
+            .unwrap()
+    }
+}
+
+fn identity(world: &World<'_>, number: u32) -> (String, PathBuf) {
+    let user = format!("replica-{number}-{}", world.namespace.name());
+    let kubeconfig = world.control_plane().kubeconfig(&user, &["system:masters"]).unwrap();
+    (user, kubeconfig)
+}
+
+/// Waits until the replica leads, longer than a term lasts.
+async fn wait_for_lead(replica: &Replica) {
+    eventually("the replica leads", LIMIT, async || {
+        if replica.leads().await {
+            Ok(())
+        } else {
+            Err("it does not")
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn one_of_two_replicas_leads_and_the_other_takes_over_when_it_is_killed() {
+    let world = World::new("replicas").await;
+    let mut first = Replica::start(&world, 1).await;
+    wait_for_lead(&first).await;
+    let second = Replica::start(&world, 2).await;
+    world.ssh_environment("box").await;
+    let mark = world.mark();
+    let run = world.insert_run().await;
+    world
+        .granted(lease("first").environment("box").heartbeat_run(run))
+        .await;
+    let epoch = world.epoch().await;
+    assert!(!second.leads().await, "one leads");
+    assert_eq!(
+        second.changes_since(&world, mark).len(),
+        0,
+        "the other one writes nothing"
+    );
+
+    first.operator.kill().unwrap();
+    world.claim(lease("second").environment("box")).await;
+    world.set_run_status(&[run], "failed").await;
+    world.lease_in("second", LeasePhase::Active).await;
+    world
+        .lease_because("first", LeasePhase::Failed, Reason::RunFailed)
+        .await;
+    assert!(second.leads().await);
+    assert_eq!(world.epoch().await, epoch + 1);
+    world.settles().await;
+}
+
+#[tokio::test]
+async fn a_leader_that_stops_in_order_hands_over_at_once() {
+    let world = World::new("replicas").await;
+    let mut first = Replica::start(&world, 1).await;
+    wait_for_lead(&first).await;
+    world.ssh_environment("box").await;
+    let second = Replica::start(&world, 2).await;
+    let status = first.operator.stop(GRACE).await.unwrap();
+    assert!(status.success(), "{status}");
+    // The follower asks for its turn every third of a term; the term itself need not pass.
+    wait_for_lead(&second).await;
+    world.granted(lease("after").environment("box")).await;
+    world.settles().await;
+}
+
+#[tokio::test]
+async fn a_leader_that_is_paused_past_its_term_changes_nothing_when_it_goes_on() {
+    let world = World::new("replicas").await;
+    let (user, kubeconfig) = identity(&world, 1);
+    let upstream = harness::control_plane::kubeconfig::client(&kubeconfig).await.unwrap();
+    let proxy = Proxy::start(upstream, None).await;
+    let operator = world.operator().kubeconfig(proxy.kubeconfig()).start().unwrap();
+    operator.wait_ready().await;
+    let mut paused = Replica { operator, user };
+    wait_for_lead(&paused).await;
+    world.ssh_environment("box").await;
+    let runs = [world.insert_run().await, world.insert_run().await];
+    world
+        .granted(lease("held").environment("box").heartbeat_run(runs[0]))
+        .await;
+    // The worst moments: one status is on its way to the API server, one transaction waits for its table.
+    let on_its_way = proxy.spoil(Fault::Withhold, writes_status_of("environmentleases"));
+    world
+        .claim(lease("half-shown").environment("box").heartbeat_run(runs[1]))
+        .await;
+    on_its_way.wait_for_hits(1).await;
+    let mut obstruction = world.obstruct("environment_leases").await;
+    world.claim(lease("half-granted").environment("box")).await;
+    obstruction.wait_for_operator().await;
+    paused.operator.pause().unwrap();
+    let epoch = world.epoch().await;
+    obstruction.clear().await;
+
+    let next = Replica::start(&world, 2).await;
+    wait_for_lead(&next).await;
+    assert_eq!(world.epoch().await, epoch + 1);
+    world.lease_in("half-shown", LeasePhase::Active).await;
+    world.lease_in("half-granted", LeasePhase::Active).await;
+    world.set_run_status(&runs, "failed").await;
+    world.release("half-granted").await;
+    for name in ["held", "half-shown"] {
+        world.lease_because(name, LeasePhase::Failed, Reason::RunFailed).await;
+    }
+    world
+        .lease_because("half-granted", LeasePhase::Released, Reason::ReleaseRequested)
+        .await;
+    world.settles().await;
+    let before = snapshot(&world).await;
+
+    let mark = world.mark();
+    on_its_way.lift();
+    paused.operator.resume().unwrap();
+    eventually("the former leader follows", LIMIT, async || {
+        let answer = paused
+            .operator
+            .get("/readyz")
+            .await
+            .map_err(|error| error.to_string())?;
+        let leads = paused.operator.metric("environment_operator_leadership", "").await;
+        match (answer.status, leads) {
+            (200, Ok(0.0)) => Ok(()),
+            (_, leads) => Err(format!("{} {leads:?}", answer.body)),
+        }
+    })
+    .await;
+    // The status that was on its way has arrived, and was refused for its version.
+    eventually("what was on its way is answered", LIMIT, async || {
+        let log = world.control_plane().audit();
+        let writes = log.writes(mark, |event| event.user() == paused.user).unwrap();
+        let refused = writes
+            .iter()
+            .any(|event| event.response_status.as_ref().is_some_and(|status| status.code == 409));
+        if refused { Ok(()) } else { Err(format!("{writes:#?}")) }
+    })
+    .await;
+    let changes = paused.changes_since(&world, mark);
+    assert!(changes.is_empty(), "{changes:#?}");
+    assert_eq!(snapshot(&world).await, before);
+    assert_eq!(world.epoch().await, epoch + 1, "the new leader still leads");
+}
+
+/// Rows and objects as they stand.
+async fn snapshot(world: &World<'_>) -> Vec<serde_json::Value> {
+    let mut all = world.lease_rows(world.company()).await;
+    all.extend(world.environment_rows(world.company()).await);
+    for name in ["held", "half-shown", "half-granted"] {
+        let lease = world.leases().get(name).await.unwrap();
+        let id: Uuid = lease.uid().unwrap().parse().unwrap();
+        all.push(world.record(id).await.unwrap());
+        all.extend(world.activity(id).await);
+        all.push(serde_json::to_value(lease).unwrap());
+    }
+    all
+}

@@ -1,0 +1,218 @@
+//! What must hold in a world whatever has happened to it, as soon as an operator has had time to settle it.
+
+use std::collections::{HashMap, HashSet};
+
+use environment_operator::api::{EnvironmentLease, LeasePhase};
+use harness::wait::eventually;
+use kube::ResourceExt;
+use kube::api::ListParams;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::{LIMIT, World};
+
+/// Everything that is known of the world's leases at one moment.
+struct Picture {
+    objects: HashMap<Uuid, EnvironmentLease>,
+    rows: HashMap<Uuid, Value>,
+    records: HashMap<Uuid, Value>,
+    /// How often the activity log tells something of a lease.
+    activity: HashMap<(Uuid, String), i64>,
+    /// The runs that are over.
+    over: HashSet<Uuid>,
+}
+
+impl World<'_> {
+    /// Waits until objects and rows tell the same story, once each:
+    ///
+    /// - every object ever granted has exactly one row, with the same ending and reason, and shows its token and context;
+    /// - every active row of the operator's has its object;
+    /// - claims that were never granted have neither row nor activity;
+    /// - no lease is held whose run is over, that was released, or whose object is gone;
+    /// - each Environment has one row, the company at most one Local;
+    /// - a grant and an ending stand in the activity log once; no token was given twice; nothing carries a finalizer.
+    pub async fn settles(&self) {
+        eventually("objects and rows tell the same story", LIMIT, async || {
+            let mut faults = self.picture().await.faults();
+            faults.extend(self.environment_faults().await);
+            if faults.is_empty() {
+                Ok(())
+            } else {
+                Err(faults.join("; "))
+            }
+        })
+        .await;
+    }
+
+    /// The rows that are held, by the ids of their leases.
+    pub async fn held(&self) -> HashSet<Uuid> {
+        let statement = "SELECT id FROM environment_leases WHERE status IN ('active', 'retained')";
+        let held: Vec<Uuid> = sqlx::query_scalar(statement).fetch_all(&self.pool).await.unwrap();
+        held.into_iter().collect()
+    }
+
+    async fn picture(&self) -> Picture {
+        let by_id = |rows: Vec<Value>| rows.into_iter().map(|row| (id(&row["id"]), row)).collect();
+        // Objects last: a row that is older than its object's absence is a fault, not the other way round.
+        let rows = self.all("SELECT to_jsonb(l) FROM environment_leases AS l").await;
+        let records = self
+            .all("SELECT to_jsonb(o) FROM environment_operator.lease_object AS o")
+            .await;
+        let activity = self
+            .all(
+                "SELECT jsonb_build_object('id', entity_id, 'action', action, 'times', count(*)) FROM activity_log
+                 WHERE entity_type = 'environment_lease' GROUP BY entity_id, action",
+            )
+            .await;
+        let over = self
+            .all(
+                "SELECT to_jsonb(id) FROM heartbeat_runs
+                 WHERE status IN ('succeeded', 'failed', 'cancelled', 'timed_out', 'interrupted')",
+            )
+            .await;
+        let objects = self.leases().list(&ListParams::default()).await.unwrap().items;
+        let action = |row: &Value| row["action"].as_str().unwrap().to_owned();
+        Picture {
+            objects: objects.into_iter().map(|object| (uid(&object), object)).collect(),
+            rows: by_id(rows),
+            records: by_id(records),
+            activity: activity
+                .iter()
+                .map(|row| ((id(&row["id"]), action(row)), row["times"].as_i64().unwrap()))
+                .collect(),
+            over: over.iter().map(id).collect(),
+        }
+    }
+
+    async fn environment_faults(&self) -> Vec<String> {
+        let rows: HashMap<Uuid, Value> = self
+            .all("SELECT to_jsonb(e) FROM environments AS e")
+            .await
+            .into_iter()
+            .map(|row| (id(&row["id"]), row))
+            .collect();
+        let objects = self.environments().list(&ListParams::default()).await.unwrap().items;
+        let mut faults = Vec::new();
+        for object in &objects {
+            let row = object.status.as_ref().and_then(|status| status.environment_id);
+            if !row.is_some_and(|row| rows.contains_key(&row)) {
+                faults.push(format!("environment {} has no row", object.name_any()));
+            }
+            if !object.finalizers().is_empty() {
+                faults.push(format!("environment {} has a finalizer", object.name_any()));
+            }
+        }
+        let locals = rows.values().filter(|row| row["driver"] == "local").count();
+        if locals > 1 {
+            faults.push(format!("{locals} rows are Local"));
+        }
+        faults
+    }
+
+    async fn all(&self, statement: &'static str) -> Vec<Value> {
+        sqlx::query_scalar(statement).fetch_all(&self.pool).await.unwrap()
+    }
+}
+
+impl Picture {
+    /// What does not fit together, a sentence each.
+    fn faults(&self) -> Vec<String> {
+        let mut faults: Vec<String> = self
+            .objects
+            .values()
+            .flat_map(|object| self.faults_of_object(object))
+            .collect();
+        faults.extend(
+            self.records
+                .iter()
+                .flat_map(|(id, record)| self.faults_of_record(*id, record)),
+        );
+        let tokens: HashSet<i64> = self
+            .records
+            .values()
+            .filter_map(|record| record["fencing_token"].as_i64())
+            .collect();
+        if tokens.len() != self.records.len() {
+            faults.push("a fencing token was given twice".to_owned());
+        }
+        faults
+    }
+
+    fn faults_of_object(&self, object: &EnvironmentLease) -> Vec<String> {
+        let (name, id) = (object.name_any(), uid(object));
+        let status = object.status.clone().unwrap_or_default();
+        let mut faults = Vec::new();
+        if !object.finalizers().is_empty() {
+            faults.push(format!("lease {name} has a finalizer"));
+        }
+        if status.acquired_at.is_none() {
+            let told = self.activity.keys().any(|(lease, _)| *lease == id);
+            if self.rows.contains_key(&id) || self.records.contains_key(&id) || told {
+                faults.push(format!(
+                    "lease {name} shows no grant but has a row, a record or activity: {}",
+                    json!(status)
+                ));
+            }
+            return faults;
+        }
+        let (Some(row), Some(record)) = (self.rows.get(&id), self.records.get(&id)) else {
+            faults.push(format!("lease {name} was granted and has no row or no record"));
+            return faults;
+        };
+        let phase = status.phase.map(|phase| phase.as_str().to_lowercase());
+        if json!(phase) != row["status"] {
+            faults.push(format!("lease {name} is {phase:?}, its row {}", row["status"]));
+        }
+        let ended = status.phase != Some(LeasePhase::Active);
+        if ended
+            && (json!(status.reason), json!(status.message)) != (record["reason"].clone(), record["message"].clone())
+        {
+            faults.push(format!(
+                "lease {name} shows another reason than its record: {} {record}",
+                json!(status)
+            ));
+        }
+        if json!(status.fencing_token) != record["fencing_token"] || json!(status.context) != record["context"] {
+            faults.push(format!("lease {name} shows another token or context than its record"));
+        }
+        if !ended && object.spec.release {
+            faults.push(format!("lease {name} is held although it was released"));
+        }
+        faults
+    }
+
+    fn faults_of_record(&self, id: Uuid, record: &Value) -> Vec<String> {
+        let (name, mut faults) = (record["name"].clone(), Vec::new());
+        let Some(row) = self.rows.get(&id) else {
+            return vec![format!("lease {name} has a record and no row")];
+        };
+        let active = row["status"] == "active";
+        if active && !self.objects.contains_key(&id) {
+            faults.push(format!("the row of lease {name} is active and its object is gone"));
+        }
+        let run = row["heartbeat_run_id"].as_str().map(|run| run.parse().unwrap());
+        if active && run.is_some_and(|run: Uuid| self.over.contains(&run)) {
+            faults.push(format!("lease {name} has outlived its run"));
+        }
+        // Whoever deletes a run deletes its activity.
+        if record["run_id"].is_null() == run.is_none() {
+            let times = |action: &str| self.activity.get(&(id, action.to_owned())).copied().unwrap_or_default();
+            let told = (times("environment.lease_acquired"), times("environment.lease_released"));
+            if told != (1, i64::from(!active)) {
+                faults.push(format!(
+                    "lease {name} is {}, and the activity log tells {told:?}",
+                    row["status"]
+                ));
+            }
+        }
+        faults
+    }
+}
+
+fn uid(object: &EnvironmentLease) -> Uuid {
+    object.uid().unwrap().parse().unwrap()
+}
+
+fn id(value: &Value) -> Uuid {
+    value.as_str().unwrap().parse().unwrap()
+}
