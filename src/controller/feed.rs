@@ -15,11 +15,11 @@ use kube::api::{ListParams, WatchEvent, WatchParams};
 use kube::core::request::Request;
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::{Client, Resource};
-use serde_json::Value;
 use tokio::time::Instant;
 
 use super::backoff::Backoff;
 use super::object::{DecodeError, Watched};
+use crate::api::Document; // JSON of any depth: one absurd object must not blind the feed to all others
 use crate::lifecycle::ResourceVersion;
 
 /// How many objects one page of a list holds.
@@ -174,7 +174,7 @@ async fn list<T: Watched>(
     #[derive(serde::Deserialize)]
     struct Page {
         metadata: ListMeta,
-        items: Vec<Value>,
+        items: Vec<Document>,
     }
 
     let mut objects = Vec::new();
@@ -188,7 +188,7 @@ async fn list<T: Watched>(
         let request = request.list(&parameters).map_err(kube::Error::BuildRequest)?;
         let page: Page = within(LIST_TIMEOUT, client.request(request)).await??;
         for item in page.items {
-            objects.push(T::decode(&source.kind.group, &source.kind.kind, item)?);
+            objects.push(T::decode(&source.kind.group, &source.kind.kind, item.0)?);
         }
         let page_version = page.metadata.resource_version.unwrap_or_default();
         let page_version = ResourceVersion::parse(&page_version).ok_or(DecodeError::ResourceVersion(page_version))?;
@@ -221,11 +221,11 @@ async fn watch<T: Watched>(
         .watch(&parameters, version.as_str())
         .map_err(kube::Error::BuildRequest)?;
     let silence = timeout + SILENCE;
-    let opened = within(silence, client.request_events::<Value>(request)).await?;
+    let opened = within(silence, client.request_events::<Document>(request)).await?;
     let mut events = std::pin::pin!(opened.map_err(expired)?);
     sink(FeedEvent::Heard);
     while let Some(event) = within(silence, events.next()).await? {
-        let decode = |object| T::decode(&source.kind.group, &source.kind.kind, object);
+        let decode = |object: Document| T::decode(&source.kind.group, &source.kind.kind, object.0);
         match event.map_err(expired)? {
             WatchEvent::Added(object) | WatchEvent::Modified(object) => {
                 let object = decode(object)?;
