@@ -24,6 +24,7 @@ pub mod control_plane;
 pub mod guard;
 pub mod http;
 pub mod namespace;
+pub mod node_agent;
 pub mod objects;
 pub mod operator;
 pub mod ports;

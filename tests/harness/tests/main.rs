@@ -2,5 +2,6 @@
 
 mod control_plane;
 mod guard;
+mod node_agent;
 mod operator;
 mod postgres;

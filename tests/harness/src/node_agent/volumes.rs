@@ -1,0 +1,128 @@
+//! The volumes of a Pod, as folders of this machine.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use k8s_openapi::api::core::v1::{Container, DownwardAPIVolumeFile, KeyToPath, Volume, VolumeProjection};
+
+use super::source::Source;
+
+/// Makes every volume of the Pod in `directory`, and hands back their folders by name.
+pub(super) async fn make(source: &Source<'_>, directory: &Path) -> Result<BTreeMap<String, PathBuf>> {
+    let mut folders = BTreeMap::new();
+    for volume in source.pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten()) {
+        let folder = directory.join(&volume.name);
+        std::fs::create_dir_all(&folder).with_context(|| format!("make volume {}", volume.name))?;
+        for (path, content) in files(volume, source)
+            .await
+            .with_context(|| format!("volume {}", volume.name))?
+        {
+            write(&folder, &path, &content)?;
+        }
+        folders.insert(volume.name.clone(), folder);
+    }
+    Ok(folders)
+}
+
+/// What the container sees where: pairs of a path on this machine and one in the container.
+pub(super) fn mounts(container: &Container, folders: &BTreeMap<String, PathBuf>) -> Result<Vec<(PathBuf, String)>> {
+    let mut mounts = Vec::new();
+    for mount in container.volume_mounts.iter().flatten() {
+        let folder = folders
+            .get(&mount.name)
+            .with_context(|| format!("volume {} is not there", mount.name))?;
+        let path = match &mount.sub_path {
+            Some(path) => folder.join(path),
+            None => folder.clone(),
+        };
+        mounts.push((path, mount.mount_path.clone()));
+    }
+    Ok(mounts)
+}
+
+/// The files of a volume by their paths in it.
+async fn files(volume: &Volume, source: &Source<'_>) -> Result<BTreeMap<String, Vec<u8>>> {
+    if volume.empty_dir.is_some() {
+        Ok(BTreeMap::new())
+    } else if let Some(secret) = &volume.secret {
+        let name = secret.secret_name.as_deref().unwrap_or_default();
+        chosen(
+            source.secret(name, secret.optional == Some(true)).await?,
+            secret.items.as_deref(),
+        )
+    } else if let Some(map) = &volume.config_map {
+        chosen(
+            source.config_map(&map.name, map.optional == Some(true)).await?,
+            map.items.as_deref(),
+        )
+    } else if let Some(downward) = &volume.downward_api {
+        fields(source, downward.items.as_deref())
+    } else if let Some(projected) = &volume.projected {
+        let mut files = BTreeMap::new();
+        for projection in projected.sources.iter().flatten() {
+            files.extend(projected_files(projection, source).await?);
+        }
+        Ok(files)
+    } else {
+        bail!("its kind is not known to this node")
+    }
+}
+
+async fn projected_files(projection: &VolumeProjection, source: &Source<'_>) -> Result<BTreeMap<String, Vec<u8>>> {
+    if let Some(secret) = &projection.secret {
+        chosen(
+            source.secret(&secret.name, secret.optional == Some(true)).await?,
+            secret.items.as_deref(),
+        )
+    } else if let Some(map) = &projection.config_map {
+        chosen(
+            source.config_map(&map.name, map.optional == Some(true)).await?,
+            map.items.as_deref(),
+        )
+    } else if let Some(downward) = &projection.downward_api {
+        fields(source, downward.items.as_deref())
+    } else if let Some(token) = &projection.service_account_token {
+        Ok(BTreeMap::from([(token.path.clone(), source.token(token).await?)]))
+    } else {
+        bail!("a projection's kind is not known to this node")
+    }
+}
+
+/// The entries that `items` names, at their paths; all, where there are no items.
+fn chosen(mut entries: BTreeMap<String, Vec<u8>>, items: Option<&[KeyToPath]>) -> Result<BTreeMap<String, Vec<u8>>> {
+    let Some(items) = items else { return Ok(entries) };
+    let mut files = BTreeMap::new();
+    for item in items {
+        let content = entries
+            .remove(&item.key)
+            .with_context(|| format!("references non-existent key: {}", item.key))?;
+        files.insert(item.path.clone(), content);
+    }
+    Ok(files)
+}
+
+fn fields(source: &Source<'_>, items: Option<&[DownwardAPIVolumeFile]>) -> Result<BTreeMap<String, Vec<u8>>> {
+    let mut files = BTreeMap::new();
+    for item in items.unwrap_or_default() {
+        let field = item
+            .field_ref
+            .as_ref()
+            .context("only fields of the Pod are known to this node")?;
+        files.insert(item.path.clone(), source.field(&field.field_path)?.into_bytes());
+    }
+    Ok(files)
+}
+
+fn write(folder: &Path, path: &str, content: &[u8]) -> Result<()> {
+    // The API server refuses such paths too.
+    ensure!(
+        !path.starts_with('/') && !path.split('/').any(|part| part == ".."),
+        "{path} leads out of its volume"
+    );
+    let path = folder.join(path);
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    std::fs::write(&path, content).with_context(|| format!("write {}", path.display()))
+}
