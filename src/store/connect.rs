@@ -19,13 +19,15 @@ const OLDEST_POSTGRES: i32 = 15;
 /// Longest wait for a free connection of a pool.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Limits that the server holds each session to, all below the leadership's term.
-const SESSION_SETTINGS: [(&str, &str); 5] = [
+/// Limits that the server holds each session to, all below the leadership's term. Compiling (`jit`) takes longer than any
+/// statement here runs.
+const SESSION_SETTINGS: [(&str, &str); 6] = [
     ("statement_timeout", "10s"),
     ("idle_in_transaction_session_timeout", "5s"),
     ("lock_timeout", "5s"),
     ("tcp_user_timeout", "10s"),
     ("TimeZone", "UTC"),
+    ("jit", "off"),
 ];
 
 /// Who owns the origin's tables.

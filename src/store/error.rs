@@ -116,3 +116,36 @@ fn data(advice: &str, text: &str) -> StoreError {
         message: format!("{advice}: {text}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_sqlstate_says_what_to_do() {
+        let category = |code| of_code(code, "text".to_owned(), sqlx::Error::WorkerCrashed).category();
+        for code in ["08006", "25006", "53100", "53300", "57014", "57P01", "57P03", "58030"] {
+            assert_eq!(category(code), Category::Unavailable, "{code}");
+        }
+        for code in ["40001", "40P01", "55P03"] {
+            assert_eq!(category(code), Category::Conflict, "{code}");
+        }
+        for code in ["22P05", "22021", "22003", "22008", "23503", "23514", "54000", "54001"] {
+            assert_eq!(category(code), Category::Data, "{code}");
+        }
+        for code in ["42501", "42P01", "42703", ""] {
+            assert_eq!(category(code), Category::Bug, "{code}");
+        }
+    }
+
+    #[test]
+    fn a_lost_connection_is_no_bug() {
+        for error in [
+            sqlx::Error::PoolTimedOut,
+            sqlx::Error::WorkerCrashed,
+            sqlx::Error::Protocol("cut".to_owned()),
+        ] {
+            assert_eq!(StoreError::from(error).category(), Category::Unavailable);
+        }
+    }
+}

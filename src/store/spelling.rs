@@ -84,3 +84,27 @@ pub(crate) fn read_optional_lease_state<'de, D: Deserializer<'de>>(
 pub fn reason(reason: Reason) -> String {
     format!("{reason:?}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_again_and_nothing_else_is() {
+        for value in [Driver::Local, Driver::Ssh, Driver::Sandbox, Driver::Plugin] {
+            assert_eq!(parse_driver(driver(value)), Some(value));
+        }
+        let policies = [
+            "ephemeral",
+            "reuse_by_environment",
+            "reuse_by_execution_workspace",
+            "retain_on_failure",
+        ];
+        for text in policies {
+            assert_eq!(parse_policy(text).map(policy), Some(text));
+        }
+        assert_eq!(parse_driver("kubernetes"), None);
+        assert_eq!(parse_policy("Ephemeral"), None);
+        assert_eq!(reason(Reason::RunFinished), "RunFinished");
+    }
+}

@@ -8,6 +8,8 @@ use super::{Leader, Store, StoreError};
 /// The leases of this installation's objects that have to be looked at: held ones whose run is over or gone or whose time has
 /// passed, those that another writer has ended or deleted unrecorded, and ended ones that another writer has set back.
 ///
+/// `OFFSET 0` has each held row look up its object: a join would read all objects that ever were.
+///
 /// # Errors
 /// Any category but `Deposed`: nothing is written.
 pub async fn candidates(store: &Store, leader: &Leader) -> Result<Vec<Uuid>, StoreError> {
@@ -27,11 +29,14 @@ pub async fn candidates(store: &Store, leader: &Leader) -> Result<Vec<Uuid>, Sto
              )
            )
          UNION
-         SELECT o.id
+         SELECT l.id
          FROM public.environment_leases AS l
-         JOIN environment_operator.lease_object AS o ON o.id = l.id
-         WHERE l.status IN ('active', 'retained') AND o.ended_status <> 'retained'
-           AND o.cluster = $1 AND o.installation = $2",
+         CROSS JOIN LATERAL (
+           SELECT FROM environment_operator.lease_object AS o
+           WHERE o.id = l.id AND o.ended_status <> 'retained' AND o.cluster = $1 AND o.installation = $2
+           OFFSET 0
+         ) AS ended
+         WHERE l.status = 'active'",
     )
     .bind(&leader.cluster)
     .bind(&leader.installation)

@@ -10,6 +10,7 @@ mod leadership;
 mod migrations;
 mod mirror;
 mod origin;
+mod pooler;
 mod races;
 mod support;
 mod syncs;

@@ -1,0 +1,91 @@
+//! A transaction pooler, as far as a start has to recognise it: two clients on one session of the server.
+
+use environment_operator::store::{Mode, StartError, Store, migrate};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::support::*;
+
+/// Reads one message of the protocol; that of the start has no type byte.
+async fn message(stream: &mut TcpStream, has_type: bool) -> Option<Vec<u8>> {
+    let mut head = vec![0; if has_type { 5 } else { 4 }];
+    stream.read_exact(&mut head).await.ok()?;
+    let length = u32::from_be_bytes(head[head.len() - 4..].try_into().unwrap()) as usize;
+    let mut body = vec![0; length - 4];
+    stream.read_exact(&mut body).await.ok()?;
+    head.extend(body);
+    Some(head)
+}
+
+/// Hands on what the server says until it is ready for the next query.
+async fn relay_answer(server: &mut TcpStream, client: &mut TcpStream) -> Option<()> {
+    loop {
+        let answer = message(server, true).await?;
+        client.write_all(&answer).await.ok()?;
+        if answer[0] == b'Z' {
+            return Some(());
+        }
+    }
+}
+
+/// Serves both clients by one session, a transaction (here: up to a Sync) at a time.
+async fn share_one_session(listener: TcpListener, address: String) -> Option<()> {
+    let mut server = TcpStream::connect(address).await.ok()?;
+    let mut clients = Vec::new();
+    for index in 0..2 {
+        let (mut client, _) = listener.accept().await.ok()?;
+        let mut start = message(&mut client, false).await?;
+        if start[4..8] == 80_877_103u32.to_be_bytes() {
+            client.write_all(b"N").await.ok()?; // no TLS here
+            start = message(&mut client, false).await?;
+        }
+        if index == 0 {
+            server.write_all(&start).await.ok()?;
+            relay_answer(&mut server, &mut client).await?;
+        } else {
+            client.write_all(b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I").await.ok()?; // authentication is fine, ready
+        }
+        clients.push(client);
+    }
+    let [first, second] = clients.as_mut_slice() else {
+        return None;
+    };
+    loop {
+        let (mut one, mut other) = ([0], [0]);
+        let first_asks = tokio::select! {
+            _ = first.peek(&mut one) => true,
+            _ = second.peek(&mut other) => false,
+        };
+        let client = if first_asks { &mut *first } else { &mut *second };
+        let asked = message(client, true).await?;
+        server.write_all(&asked).await.ok()?;
+        if matches!(asked[0], b'S' | b'Q') {
+            relay_answer(&mut server, client).await?;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_transaction_pooler_is_refused_with_one_sentence() {
+    let database = fresh_database().await;
+    let options = database.options().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(share_one_session(
+        listener,
+        format!("{}:{}", options.get_host(), options.get_port()),
+    ));
+    let user = options.get_username();
+    let url = format!("postgres://{user}@127.0.0.1:{port}/{}?sslmode=disable", database.name());
+    let Err(StartError::Refused(sentence)) = Store::open(&url, Mode::Standalone, 1).await else {
+        panic!()
+    };
+    assert!(
+        sentence.starts_with("the database is reached through a transaction pooler"),
+        "{sentence}"
+    );
+    assert!(
+        migrate::migrate(database.url(), Mode::Standalone).await.is_ok(),
+        "the direct way is fine"
+    );
+}
