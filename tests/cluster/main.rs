@@ -3,9 +3,16 @@
 //! Each test has a namespace, a database and an operator process of its own on parts that all of them share.
 
 mod crash;
+mod deletion;
+mod ending;
+mod grant;
 mod idle;
 mod listing;
+mod noticing;
 mod outage;
+mod refusal;
 mod replicas;
-#[expect(dead_code, reason = "the tests that need it come with the controller")]
+mod rights;
+mod run_objects;
+mod run_rows;
 mod support;

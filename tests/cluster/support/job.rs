@@ -33,29 +33,60 @@ impl World<'_> {
 
     /// Ends the Job's Pod with a phase, `Succeeded` or `Failed`; the Job follows.
     pub async fn end_job(&self, name: &str, phase: &str) {
-        let pods: Api<Pod> = Api::namespaced(self.client.clone(), self.namespace.name());
-        let of_job = ListParams::default().labels(&format!("batch.kubernetes.io/job-name={name}"));
+        // By uid: Pods of an earlier Job of this name may still be there.
+        let job = self.jobs().get(name).await.unwrap();
+        let of_job = format!("batch.kubernetes.io/controller-uid={}", job.metadata.uid.unwrap());
+        let of_job = ListParams::default().labels(&of_job);
         let pod = eventually(&format!("job {name} has a Pod"), LIMIT, async || {
-            let list = pods.list(&of_job).await.map_err(|error| error.to_string())?;
+            let list = self.pods().list(&of_job).await.map_err(|error| error.to_string())?;
             list.items.into_iter().next().ok_or_else(|| "none".to_owned())
         })
         .await;
+        self.end_pod(pod.metadata.name.as_deref().unwrap(), phase).await;
+    }
+
+    /// Ends a Pod with a phase, `Succeeded` or `Failed`.
+    pub async fn end_pod(&self, name: &str, phase: &str) {
         let status = Patch::Merge(json!({ "status": { "phase": phase } }));
-        pods.patch_status(pod.metadata.name.as_deref().unwrap(), &PatchParams::default(), &status)
+        self.pods()
+            .patch_status(name, &PatchParams::default(), &status)
             .await
             .unwrap();
+    }
+
+    /// Waits until the Job's own status says that it is over.
+    pub async fn job_finished(&self, name: &str) {
+        eventually(&format!("job {name} is over"), LIMIT, async || {
+            let job = self.jobs().get(name).await.map_err(|error| error.to_string())?;
+            let conditions = job.status.and_then(|status| status.conditions).unwrap_or_default();
+            let over = |type_: &str| type_ == "Complete" || type_ == "Failed";
+            match conditions.iter().any(|one| over(&one.type_) && one.status == "True") {
+                true => Ok(()),
+                false => Err(format!("{conditions:?}")),
+            }
+        })
+        .await;
     }
 
     /// Deletes a Job with its Pods and waits until it is gone.
     pub async fn delete_job(&self, name: &str) {
         self.jobs().delete(name, &DeleteParams::background()).await.unwrap();
+        self.job_gone(name).await;
+    }
+
+    /// Waits until there is no such Job.
+    pub async fn job_gone(&self, name: &str) {
         eventually(&format!("job {name} is gone"), LIMIT, async || {
             match self.jobs().get_opt(name).await {
                 Ok(None) => Ok(()),
-                Ok(Some(job)) => Err(format!("{:?}", job.metadata.deletion_timestamp)),
+                Ok(Some(job)) => Err(format!("{:?}", job.status)),
                 Err(error) => Err(error.to_string()),
             }
         })
         .await;
+    }
+
+    fn pods(&self) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), self.namespace.name())
     }
 }

@@ -89,4 +89,11 @@ impl World<'_> {
             .unwrap();
         assert_eq!(done.rows_affected(), 1);
     }
+
+    /// Deletes a lease's row.
+    pub async fn delete_lease_row(&self, lease: Uuid) {
+        let statement = "DELETE FROM environment_leases WHERE id = $1";
+        let done = sqlx::query(statement).bind(lease).execute(&self.pool).await.unwrap();
+        assert_eq!(done.rows_affected(), 1);
+    }
 }

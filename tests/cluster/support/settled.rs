@@ -44,13 +44,6 @@ impl World<'_> {
         .await;
     }
 
-    /// The rows that are held, by the ids of their leases.
-    pub async fn held(&self) -> HashSet<Uuid> {
-        let statement = "SELECT id FROM environment_leases WHERE status IN ('active', 'retained')";
-        let held: Vec<Uuid> = sqlx::query_scalar(statement).fetch_all(&self.pool).await.unwrap();
-        held.into_iter().collect()
-    }
-
     async fn picture(&self) -> Picture {
         let by_id = |rows: Vec<Value>| rows.into_iter().map(|row| (id(&row["id"]), row)).collect();
         // Objects last: a row that is older than its object's absence is a fault, not the other way round.

@@ -1,0 +1,213 @@
+//! Claims that wait or fail: each with its reason, and without a trace in the origin's tables.
+
+use environment_operator::api::{COMPANY_LABEL, EnvironmentLease, LeasePhase, Reason};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::ResourceExt;
+use kube::api::{Api, Patch, PatchParams};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::support::{Claim, World, lease};
+
+/// Waits until the claim has failed for the reason, and looks whether it left anything behind.
+async fn refused(world: &World<'_>, claim: Claim, reason: Reason) -> String {
+    let made = world.claim(claim).await;
+    let lease = world.lease_because(&made.name_any(), LeasePhase::Failed, reason).await;
+    let id = lease.uid().unwrap().parse().unwrap();
+    assert_eq!(
+        (world.lease_row(id).await, world.record(id).await),
+        (None, None),
+        "it never was a lease"
+    );
+    assert_eq!(world.activity(id).await, Vec::<Value>::new(), "it never was a lease");
+    let status = lease.status.unwrap();
+    assert_eq!(
+        (status.lease_id, status.acquired_at, status.released_at),
+        (None, None, None)
+    );
+    status.message.unwrap()
+}
+
+fn message(lease: &EnvironmentLease) -> String {
+    lease.status.clone().unwrap().message.unwrap()
+}
+
+#[tokio::test]
+async fn an_archived_environment_refuses_in_the_origin_s_words() {
+    let world = World::new("refuse-archived").await;
+    let _operator = world.start().await;
+    world.ssh_environment("builder").await;
+    let held = world.granted(lease("before").environment("builder")).await;
+    let patch = Patch::Merge(json!({ "spec": { "archived": true, "displayName": "Old builder" } }));
+    world
+        .environments()
+        .patch("builder", &PatchParams::default(), &patch)
+        .await
+        .unwrap();
+    world
+        .environment_in("builder", environment_operator::api::EnvironmentPhase::Archived)
+        .await;
+
+    let said = refused(
+        &world,
+        lease("after").environment("builder"),
+        Reason::EnvironmentArchived,
+    )
+    .await;
+    assert_eq!(said, "Environment \"Old builder\" is not active.");
+    // What it has runs out.
+    let row = world.lease_row(held.uid().unwrap().parse().unwrap()).await.unwrap();
+    assert_eq!(row["status"], "active");
+}
+
+#[tokio::test]
+async fn an_archived_local_that_the_origin_made_refuses_too_and_is_left_untouched() {
+    let world = World::new("refuse-local").await;
+    let _operator = world.start().await;
+    world.insert_agent(world.company()).await;
+    sqlx::query(
+        "INSERT INTO environments (company_id, name, driver, status) VALUES ($1, 'My machine', 'local', 'archived')",
+    )
+    .bind(world.company())
+    .execute(&world.pool)
+    .await
+    .unwrap();
+    let before = world.environment_rows(world.company()).await;
+    let said = refused(&world, lease("late"), Reason::EnvironmentArchived).await;
+    assert_eq!(said, "Environment \"My machine\" is not active.");
+    assert_eq!(world.environment_rows(world.company()).await, before);
+}
+
+#[tokio::test]
+async fn a_run_that_is_over_refuses_whether_row_or_job() {
+    let world = World::new("refuse-over").await;
+    let _operator = world.start().await;
+    let agent = world.insert_agent(world.company()).await;
+    let run = world
+        .insert_run_of(world.company(), agent, "cancelled", json!({}))
+        .await;
+    let said = refused(&world, lease("of-a-row").heartbeat_run(run), Reason::RunAlreadyFinished).await;
+    let display = format!("run/{}", &run.simple().to_string()[..8]);
+    assert_eq!(said, format!("{display} was cancelled before the lease was granted"));
+    assert_eq!(
+        world.run_row(run).await.unwrap()["context_snapshot"],
+        json!({}),
+        "its context is left alone"
+    );
+
+    world.job("done", json!({})).await;
+    let held = world.granted(lease("in-time").job("done")).await;
+    world.end_job("done", "Succeeded").await;
+    world.lease_in(&held.name_any(), LeasePhase::Released).await;
+    let said = refused(&world, lease("too-late").job("done"), Reason::RunAlreadyFinished).await;
+    assert_eq!(said, "job/done succeeded before the lease was granted");
+}
+
+#[tokio::test]
+async fn what_a_spec_can_not_mean_is_refused_at_once() {
+    let world = World::new("refuse-spec").await;
+    let _operator = world.start().await;
+    let pod = refused(
+        &world,
+        lease("of-a-pod").run_object("v1", "Pod", "x"),
+        Reason::InvalidSpec,
+    )
+    .await;
+    assert!(pod.contains("--run-kinds"), "{pod}");
+
+    let (agent, other) = (
+        world.insert_agent(world.company()).await,
+        world.insert_agent(world.company()).await,
+    );
+    let run = world.insert_run_of(world.company(), agent, "running", json!({})).await;
+    let claim = lease("mismatch").heartbeat_run(run).set("agentId", json!(other));
+    refused(&world, claim, Reason::AgentMismatch).await;
+
+    let gone = json!({ "objectRef": { "apiVersion": "batch/v1", "kind": "Job", "name": "x", "uid": Uuid::new_v4() } });
+    let said = refused(&world, lease("gone").set("run", gone), Reason::RunGone).await;
+    assert_eq!(said, "job/x with the given uid is gone");
+
+    refused(&world, lease("released").set("release", true), Reason::ReleaseRequested).await;
+}
+
+#[tokio::test]
+async fn a_claim_that_waits_in_vain_times_out_and_says_what_for() {
+    let world = World::new("refuse-time").await;
+    let _operator = world.start().await;
+    let claim = lease("in-vain").environment("nowhere").set("acquireTimeoutSeconds", 1);
+    let said = refused(&world, claim, Reason::AcquireTimedOut).await;
+    assert!(
+        said.contains("spec.acquireTimeoutSeconds") && said.contains("nowhere"),
+        "{said}"
+    );
+    // Tried at least once.
+    world.granted(lease("at-once").set("acquireTimeoutSeconds", 0)).await;
+}
+
+#[tokio::test]
+async fn a_malformed_company_label_is_quoted_and_its_correction_lets_the_claim_in() {
+    let world = World::with_labels("refuse-label", [(COMPANY_LABEL, "acme")]).await;
+    let _operator = world.start().await;
+    world.claim(lease("labelled")).await;
+    let waiting = world
+        .lease_because("labelled", LeasePhase::Pending, Reason::CompanyNotFound)
+        .await;
+    assert!(message(&waiting).contains("\"acme\""), "{}", message(&waiting));
+    assert!(
+        world.environments().get_opt("local").await.unwrap().is_none(),
+        "no Local without a company"
+    );
+
+    let company = Uuid::new_v4();
+    let patch = Patch::Merge(json!({ "metadata": { "labels": { COMPANY_LABEL: company } } }));
+    let namespaces: Api<Namespace> = Api::all(world.client.clone());
+    namespaces
+        .patch(world.namespace.name(), &PatchParams::default(), &patch)
+        .await
+        .unwrap();
+    let held = world.lease_in("labelled", LeasePhase::Active).await;
+    assert_eq!(held.status.unwrap().company_id, Some(company));
+
+    let patch = Patch::Merge(json!({ "metadata": { "labels": { COMPANY_LABEL: Uuid::new_v4() } } }));
+    namespaces
+        .patch(world.namespace.name(), &PatchParams::default(), &patch)
+        .await
+        .unwrap();
+    world.claim(lease("after-the-change")).await;
+    world
+        .lease_because("after-the-change", LeasePhase::Pending, Reason::CompanyChanged)
+        .await;
+    world.lease_in("labelled", LeasePhase::Active).await;
+}
+
+#[tokio::test]
+async fn what_is_another_company_s_is_answered_like_what_does_not_exist() {
+    let world = World::new("refuse-tenant").await;
+    let _operator = world.start().await;
+    let stranger = Uuid::new_v4();
+    let agent = world.insert_agent(stranger).await;
+    let run = world.insert_run_of(stranger, agent, "running", json!({})).await;
+    // The same beginning as the stranger's, so that the answers can be compared word for word.
+    let same = |id: Uuid| Uuid::from_u128((id.as_u128() & !0xffff_ffff) | 7);
+    let runs = [("their-run", run), ("no-run", same(run))];
+    let agents = [("their-agent", agent), ("no-agent", same(agent))];
+    let mut said = Vec::new();
+    for (name, id) in runs {
+        world.claim(lease(name).heartbeat_run(id)).await;
+        said.push(message(
+            &world
+                .lease_because(name, LeasePhase::Pending, Reason::RunNotFound)
+                .await,
+        ));
+    }
+    for (name, id) in agents {
+        world.claim(lease(name).set("agentId", json!(id))).await;
+        said.push(message(
+            &world
+                .lease_because(name, LeasePhase::Pending, Reason::ReferenceNotFound)
+                .await,
+        ));
+    }
+    assert_eq!((&said[0], &said[2]), (&said[1], &said[3]));
+    assert_eq!(world.lease_rows(stranger).await, Vec::<Value>::new());
+}
