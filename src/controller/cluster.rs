@@ -13,12 +13,10 @@ use serde_json::{Value, json};
 use super::index::{LOCAL_NAME, RunKey};
 use super::object::{DecodeError, EnvironmentObject, LeaseObject, Meta, NamespaceObject, RunObject, Watched};
 use crate::api::{Environment, EnvironmentLease, GROUP, VERSION};
+use crate::runtime::NAME;
 
 /// How long one request may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Name under which the operator writes: field manager, and the component of its Events.
-pub const FIELD_MANAGER: &str = "environment-operator";
 
 /// Why a request failed.
 #[derive(Debug, thiserror::Error)]
@@ -145,7 +143,7 @@ impl KubeCluster {
         // The version is the only guard there is: a uid in the patch of a status is ignored by the API server.
         let patch = json!({ "metadata": { "resourceVersion": of.resource_version.as_str() }, "status": status });
         let parameters = PatchParams {
-            field_manager: Some(FIELD_MANAGER.to_owned()),
+            field_manager: Some(NAME.to_owned()),
             ..PatchParams::default()
         };
         let patched = within(api.patch_status(&of.name, &parameters, &Patch::Merge(&patch))).await?;
@@ -187,7 +185,7 @@ impl Cluster for KubeCluster {
         let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &resource);
         let local = DynamicObject::new(LOCAL_NAME, &resource).data(json!({ "spec": { "driver": "Local" } }));
         let parameters = PostParams {
-            field_manager: Some(FIELD_MANAGER.to_owned()),
+            field_manager: Some(NAME.to_owned()),
             ..PostParams::default()
         };
         match within(api.create(&parameters, &local)).await {

@@ -14,7 +14,8 @@ use kube::Client;
 use kube::api::{Api, PostParams};
 use tokio::time::Instant;
 
-use super::cluster::{FIELD_MANAGER, Notice, api_version};
+use super::cluster::{Notice, api_version};
+use crate::runtime::NAME;
 use crate::runtime::metrics::Metrics;
 
 /// How many Events a Namespace may have at once.
@@ -125,7 +126,7 @@ impl Emitter {
                 resource_version: Some(of.resource_version.as_str().to_owned()),
                 ..ObjectReference::default()
             }),
-            reporting_controller: Some(FIELD_MANAGER.to_owned()),
+            reporting_controller: Some(NAME.to_owned()),
             reporting_instance: Some(self.instance.clone()),
             type_: Some(if notice.warning { "Warning" } else { "Normal" }.to_owned()),
             ..Event::default()
