@@ -20,6 +20,8 @@ const ACTIVE_LEASES_INTERVAL: Duration = Duration::from_secs(1);
 /// What reconcilers are told.
 #[derive(Clone, Debug)]
 pub struct ReconcileSettings {
+    /// The Namespaces that are looked after; empty: all.
+    pub namespaces: Vec<String>,
     /// The kinds of run objects that are watched.
     pub run_kinds: Vec<RunKind>,
     /// Which sources may end leases.

@@ -62,6 +62,7 @@ pub async fn run(context: Context, stop: CancellationToken) {
         queue: Arc::new(Queue::default()),
         metrics: metrics.clone(),
         settings: ReconcileSettings {
+            namespaces: settings.identity.namespaces.clone(),
             run_kinds: settings.endings.run_kinds.clone(),
             notice_by: settings.endings.sources(),
         },

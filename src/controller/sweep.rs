@@ -34,7 +34,7 @@ async fn run<C>(reconciler: &Reconciler<Mirror, C>) -> Result<(), StoreError> {
     };
     let store = reconciler.database.store();
     if reconciler.settings.notice_by.contains(&NoticeSource::Sweep) {
-        let candidates = sweep::candidates(store, &leader).await?;
+        let candidates = sweep::candidates(store, &leader, &reconciler.settings.namespaces).await?;
         reconciler.metrics.swept(candidates.len());
         reconciler.queue.extend(candidates.into_iter().map(Key::Lease));
     }

@@ -1,14 +1,12 @@
-//! A listing is never taken for a deletion: one that breaks, that is refused, or that looks at less than before ends nothing.
+//! A listing is never taken for a deletion: one that breaks or that is refused ends nothing.
 //!
 //! Each test ends by showing the opposite: what was really deleted meanwhile ends as soon as a complete list says so.
 
 use std::path::PathBuf;
 
-use environment_operator::api::{Environment, LeasePhase};
+use environment_operator::api::LeasePhase;
 use harness::control_plane::ControlPlane;
 use harness::guard;
-use harness::namespace::Namespace;
-use harness::objects;
 use harness::operator::Operator;
 use harness::postgres::Postgres;
 use harness::wait::eventually;
@@ -245,86 +243,6 @@ async fn rights_that_are_lost_on_one_kind_end_nothing() {
     nothing_has_ended(&world, &leases).await;
     user.give("environmentleases").await;
     only_the_first_has_ended(&world, &leases).await;
-}
-
-#[tokio::test]
-async fn a_scope_that_is_shortened_ends_nothing_of_what_it_leaves_out() {
-    let world = World::new("scope").await;
-    let other = Namespace::create(&world.client, "scope").await.unwrap();
-    let both = format!("--namespaces={},{}", world.namespace.name(), other.name());
-    let mut operator = world.start_with(&[&both]).await;
-    world.ssh_environment("box").await;
-    let inside: Uuid = world
-        .granted(lease("inside").environment("box"))
-        .await
-        .uid()
-        .unwrap()
-        .parse()
-        .unwrap();
-    let outside = outside(&world, &other).await;
-    operator.stop(GRACE).await.unwrap();
-    // What is left out is not looked at, not even what is gone there.
-    delete_environment_of(&world, &other).await;
-    let mut operator = world.start_with(&["--resync-interval=1s", "--sweep-interval=1s"]).await;
-    eventually("several lists and sweeps", LIMIT, async || {
-        let lists = operator
-            .metric("environment_operator_feed_lists_total", "")
-            .await
-            .unwrap();
-        if lists >= 12.0 { Ok(()) } else { Err(lists) }
-    })
-    .await;
-    nothing_has_ended(&world, &[inside, outside]).await;
-    operator.stop(GRACE).await.unwrap();
-    let _operator = world.start_with(&[&both]).await;
-    eventually(
-        "the deleted environment's lease has ended",
-        LIMIT,
-        async || match world.lease_row(outside).await {
-            Some(row) if row["status"] == "failed" => Ok(()),
-            other => Err(format!("{other:?}")),
-        },
-    )
-    .await;
-    assert_eq!(world.record(outside).await.unwrap()["reason"], "EnvironmentDeleted");
-    assert_eq!(world.lease_row(inside).await.unwrap()["status"], "active");
-}
-
-/// An environment and an active lease in another namespace than the world's own.
-async fn outside(world: &World<'_>, namespace: &Namespace) -> Uuid {
-    let yaml = "
-apiVersion: paperclip.ing/v1alpha1
-kind: Environment
-metadata: {name: box}
-spec: {driver: SSH, ssh: {host: build.example, username: ci, remoteWorkspacePath: /srv/work}}
----
-apiVersion: paperclip.ing/v1alpha1
-kind: EnvironmentLease
-metadata: {name: outside}
-spec: {environmentRef: {name: box}}
-";
-    let made = objects::apply(&world.client, namespace.name(), yaml).await.unwrap();
-    let id: Uuid = made[1].uid().unwrap().parse().unwrap();
-    eventually("the lease outside is active", LIMIT, async || {
-        match world.lease_row(id).await {
-            Some(row) if row["status"] == "active" => Ok(()),
-            other => Err(format!("{other:?}")),
-        }
-    })
-    .await;
-    id
-}
-
-async fn delete_environment_of(world: &World<'_>, namespace: &Namespace) {
-    let environments: Api<Environment> = Api::namespaced(world.client.clone(), namespace.name());
-    environments.delete("box", &DeleteParams::default()).await.unwrap();
-    eventually("the environment is gone", LIMIT, async || {
-        match environments.get_opt("box").await {
-            Ok(None) => Ok(()),
-            other => Err(format!("{other:?}")),
-        }
-    })
-    .await;
 }
 
 #[tokio::test]

@@ -15,4 +15,5 @@ mod replicas;
 mod rights;
 mod run_objects;
 mod run_rows;
+mod scope;
 mod support;

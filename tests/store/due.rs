@@ -13,7 +13,22 @@ use uuid::Uuid;
 use crate::support::*;
 
 async fn candidates(world: &World) -> Vec<Uuid> {
-    sweep::candidates(&world.store, &world.leader).await.unwrap()
+    sweep::candidates(&world.store, &world.leader, &[]).await.unwrap()
+}
+
+#[tokio::test]
+async fn the_sweep_selects_in_its_own_namespaces_alone() {
+    let world = World::new().await;
+    let lease = world.held().await; // in namespace `team`
+    world.set_run(lease.heartbeat_run_id.unwrap(), "failed").await;
+    let candidates = async |namespaces: &[&str]| {
+        let namespaces: Vec<String> = namespaces.iter().map(|&name| name.to_owned()).collect();
+        sweep::candidates(&world.store, &world.leader, &namespaces)
+            .await
+            .unwrap()
+    };
+    assert_eq!(candidates(&["other", "team"]).await, [lease.id]);
+    assert_eq!(candidates(&["other"]).await, Vec::<Uuid>::new());
 }
 
 #[tokio::test]

@@ -74,7 +74,7 @@ async fn an_idle_look_and_an_idle_sync_write_no_log() {
             .unwrap();
         assert_eq!(outcomes, [SyncOutcome::AlreadySo]);
         assert_eq!(
-            sweep::candidates(&world.store, &world.leader).await.unwrap(),
+            sweep::candidates(&world.store, &world.leader, &[]).await.unwrap(),
             Vec::<uuid::Uuid>::new()
         );
     };

@@ -19,6 +19,7 @@ mod world;
 pub use database::moment;
 pub use ending::Expected;
 pub use lease::{Claim, lease};
+pub use settled::id_of;
 pub use world::{World, install_definitions};
 
 use std::time::Duration;

@@ -44,6 +44,17 @@ impl World<'_> {
         .await;
     }
 
+    /// Waits until the lease's row has this status.
+    pub async fn lease_row_is(&self, id: Uuid, status: &str) {
+        eventually(&format!("the row is {status}"), LIMIT, async || {
+            match self.lease_row(id).await {
+                Some(row) if row["status"] == status => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await;
+    }
+
     async fn picture(&self) -> Picture {
         let by_id = |rows: Vec<Value>| rows.into_iter().map(|row| (id(&row["id"]), row)).collect();
         // Objects last: a row that is older than its object's absence is a fault, not the other way round.
@@ -66,7 +77,7 @@ impl World<'_> {
         let objects = self.leases().list(&ListParams::default()).await.unwrap().items;
         let action = |row: &Value| row["action"].as_str().unwrap().to_owned();
         Picture {
-            objects: objects.into_iter().map(|object| (uid(&object), object)).collect(),
+            objects: objects.into_iter().map(|object| (id_of(&object), object)).collect(),
             rows: by_id(rows),
             records: by_id(records),
             activity: activity
@@ -132,7 +143,7 @@ impl Picture {
     }
 
     fn faults_of_object(&self, object: &EnvironmentLease) -> Vec<String> {
-        let (name, id) = (object.name_any(), uid(object));
+        let (name, id) = (object.name_any(), id_of(object));
         let status = object.status.clone().unwrap_or_default();
         let mut faults = Vec::new();
         if !object.finalizers().is_empty() {
@@ -202,7 +213,8 @@ impl Picture {
     }
 }
 
-fn uid(object: &EnvironmentLease) -> Uuid {
+/// The uid of a lease object, which is the id of its row.
+pub fn id_of(object: &EnvironmentLease) -> Uuid {
     object.uid().unwrap().parse().unwrap()
 }
 

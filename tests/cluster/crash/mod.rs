@@ -1,0 +1,46 @@
+//! An operator that is killed (SIGKILL) at each place where a crash could tear something, and started again.
+//!
+//! - [`grants`]: before, within and after the transaction of a grant; between the object `local` and its row
+//! - [`endings`]: the same for an ending
+//! - [`random`]: at moments that are drawn
+
+mod endings;
+mod grants;
+mod random;
+
+use environment_operator::api::LeasePhase;
+use harness::operator::Operator;
+
+use crate::support::World;
+use crate::support::proxy::Proxy;
+
+/// A way to the API server that only this operator goes.
+async fn proxy(world: &World<'_>) -> Proxy {
+    Proxy::start(world.client.clone(), None).await
+}
+
+async fn start_through(proxy: &Proxy, world: &World<'_>) -> Operator {
+    let operator = world.operator().kubeconfig(proxy.kubeconfig()).start().unwrap();
+    operator.wait_ready().await;
+    operator
+}
+
+/// Kills the operator and starts it again, when what happens meanwhile has happened.
+async fn kill_and_start_again(world: &World<'_>, operator: &mut Operator, meanwhile: impl AsyncFnOnce()) {
+    operator.kill().unwrap();
+    meanwhile().await;
+    world.pass_term().await;
+    operator.start_again().unwrap();
+    operator.wait_ready().await;
+}
+
+/// The phase that the object shows.
+async fn phase(world: &World<'_>, name: &str) -> Option<LeasePhase> {
+    world
+        .leases()
+        .get(name)
+        .await
+        .unwrap()
+        .status
+        .and_then(|status| status.phase)
+}
