@@ -5,7 +5,7 @@ use std::time::Duration;
 use environment_operator::api::Reason;
 use environment_operator::lifecycle::LeaseState;
 use environment_operator::store::environment_leases::{self, End, EndOutcome, Grant, GrantOutcome};
-use environment_operator::store::{Store, StoreError, environments};
+use environment_operator::store::{Store, StoreError, environments, lead};
 use sqlx::{Connection, Executor, PgPool};
 use uuid::Uuid;
 
@@ -58,6 +58,50 @@ async fn a_run_that_ends_while_its_lease_is_being_granted_ends_after_the_grant()
         LeaseState::Active,
         "whoever hears of the end finds it"
     );
+}
+
+#[tokio::test]
+async fn a_claim_of_a_run_that_is_ending_is_busy_and_then_refused() {
+    let world = World::new().await;
+    let (environment, run) = (world.environment().await, world.run("running").await);
+    let mut other = world.connect().await;
+    let mut end = other.begin().await.unwrap();
+    end.execute("UPDATE heartbeat_runs SET status = 'failed'")
+        .await
+        .unwrap();
+    let claim = Grant {
+        run_id: Some(run),
+        ..world.claim(environment)
+    };
+    // The snapshot still shows a live run: only the lock of its row tells that it must not be believed.
+    assert_eq!(world.grant(&claim).await, GrantOutcome::Busy);
+    end.commit().await.unwrap();
+    assert_eq!(refusal(world.grant(&claim).await).0, Reason::RunAlreadyFinished);
+}
+
+#[tokio::test]
+async fn a_takeover_waits_for_a_grant_that_is_half_way() {
+    let world = World::new().await;
+    let (environment, run) = (world.environment().await, world.run("running").await);
+    let mut other = world.connect().await;
+    let mut obstacle = other.begin().await.unwrap();
+    obstacle.execute("SELECT FROM agents FOR UPDATE").await.unwrap();
+    let claim = Grant {
+        run_id: Some(run),
+        ..world.claim(environment)
+    };
+    let (store, leader) = (world.store.clone(), world.leader.clone());
+    let grant = tokio::spawn(async move { environment_leases::grant(&store, &leader, &[claim]).await });
+    until_waiting(&world, 1).await;
+    let expire = "UPDATE environment_operator.lead SET expires_at = clock_timestamp()";
+    sqlx::query(expire).execute(world.pool()).await.unwrap();
+    let store = world.store.clone();
+    let takeover = tokio::spawn(async move { lead::acquire(&store, "cluster", "default", "second").await });
+    until_waiting(&world, 2).await;
+    assert!(!takeover.is_finished());
+    obstacle.rollback().await.unwrap();
+    granted(grant.await.unwrap().unwrap().remove(0));
+    assert_eq!(takeover.await.unwrap().unwrap().unwrap().epoch, 2);
 }
 
 #[tokio::test]
