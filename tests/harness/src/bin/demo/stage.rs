@@ -19,6 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The parts, running. They end with this value, or with the process.
 pub struct Stage {
+    // Fields end in this order: the node first, for it asks the cluster for Pods.
+    _node: NodeAgent,
     cluster: ControlPlane,
     _postgres: Postgres,
     database: Database,
@@ -26,7 +28,6 @@ pub struct Stage {
     pub pool: PgPool,
     /// The operator.
     pub operator: Operator,
-    _node: NodeAgent,
     root: PathBuf,
 }
 
