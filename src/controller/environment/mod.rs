@@ -92,8 +92,13 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
                 }
                 EnvironmentOutcome::AlreadySo(row) => (Some(row), None),
                 EnvironmentOutcome::Refused(refusal) => (view.row.clone(), Some((refusal.reason, refusal.message))),
-                EnvironmentOutcome::Older | EnvironmentOutcome::Busy => {
+                EnvironmentOutcome::Busy => {
                     self.later(Key::Environment(environment.meta.uid), BUSY_PAUSE);
+                    return Ok(());
+                }
+                EnvironmentOutcome::Older => {
+                    // The newer version is on its way through the feed; were it not, trying in haste would not bring it.
+                    self.later(Key::Environment(environment.meta.uid), FAULT_PAUSE);
                     return Ok(());
                 }
             },
