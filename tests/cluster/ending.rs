@@ -133,3 +133,32 @@ async fn an_ended_lease_that_is_set_back_to_active_is_ended_again_as_it_had_ende
         "the first ending stays shown"
     );
 }
+
+#[tokio::test]
+async fn a_lease_that_is_retained_on_failure_ends_for_good_when_its_release_is_asked_for() {
+    let world = World::new("end-retained").await;
+    let _operator = world.start().await;
+    let run = world.insert_run().await;
+    let claim = lease("inspected").heartbeat_run(run).set("policy", "RetainOnFailure");
+    let id = world.granted(claim).await.uid().unwrap().parse().unwrap();
+    world.set_run_status(&[run], "failed").await;
+    let retained = world
+        .lease_because("inspected", LeasePhase::Retained, Reason::RunFailed)
+        .await;
+    assert_eq!(retained.status.unwrap().released_at, None);
+    let row = world.lease_row(id).await.unwrap();
+    assert_eq!(
+        (&row["status"], &row["released_at"]),
+        (&json!("retained"), &Value::Null)
+    );
+    world.release("inspected").await;
+    let ended = world
+        .lease_because("inspected", LeasePhase::Released, Reason::ReleaseRequested)
+        .await;
+    assert!(ended.status.unwrap().released_at.is_some());
+    let row = world.lease_row(id).await.unwrap();
+    assert_eq!(
+        (&row["status"], &row["failure_reason"]),
+        (&json!("released"), &Value::Null)
+    );
+}

@@ -171,6 +171,10 @@ async fn a_heartbeat_run_is_told_its_environment_beside_what_its_context_held() 
         expected["context_snapshot"]["paperclipEnvironment"]
     );
     let leased_run = held.status.clone().unwrap().run.unwrap();
+    assert_eq!(
+        (leased_run.kind, leased_run.name, leased_run.uid),
+        (None, None, Some(run.to_string()))
+    );
     assert_eq!(leased_run.display, format!("run/{}", &run.simple().to_string()[..8]));
 
     let activity = world.activity(uid(&held)).await;

@@ -5,6 +5,7 @@
 mod crash;
 mod deletion;
 mod ending;
+mod environment;
 mod grant;
 mod idle;
 mod listing;
@@ -15,5 +16,6 @@ mod replicas;
 mod rights;
 mod run_objects;
 mod run_rows;
+mod runner;
 mod scope;
 mod support;

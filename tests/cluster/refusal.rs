@@ -211,3 +211,27 @@ async fn what_is_another_company_s_is_answered_like_what_does_not_exist() {
     assert_eq!((&said[0], &said[2]), (&said[1], &said[3]));
     assert_eq!(world.lease_rows(stranger).await, Vec::<Value>::new());
 }
+
+#[tokio::test]
+async fn metadata_that_can_not_be_stored_is_refused_and_its_neighbours_are_granted() {
+    let world = World::new("refuse-poison").await;
+    let _operator = world.start().await;
+    let bad = [
+        ("null-character", json!({ "text": "a\u{0}b" })),
+        ("null-in-a-key", json!({ "a\u{0}b": 1 })),
+        ("too-long", json!({ "text": "x".repeat(33 * 1024) })),
+    ];
+    let good: Vec<String> = (0..6).map(|number| format!("good-{number}")).collect();
+    for name in &good {
+        world
+            .claim(lease(name).set("metadata", json!({ "text": "good" })))
+            .await;
+    }
+    for (name, metadata) in bad {
+        let said = refused(&world, lease(name).set("metadata", metadata), Reason::InvalidSpec).await;
+        assert!(said.contains("spec.metadata"), "{said}");
+    }
+    for name in &good {
+        world.lease_in(name, LeasePhase::Active).await;
+    }
+}

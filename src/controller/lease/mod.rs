@@ -22,7 +22,6 @@ use crate::store::environment_leases::{End, EndOutcome, ForeignEnd, Grant, Grant
 mod report;
 mod scene;
 
-use report::granted;
 use scene::{Scene, Subject, acquire_deadline};
 
 /// How many decisions one reconcile may carry out before others get their turn.
@@ -197,7 +196,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             }
         }
         let pause = self.until_expiry(scene);
-        Ok(match (&scene.facts.row, granted(subject, scene)) {
+        Ok(match (&scene.facts.row, self.granted(subject, scene)) {
             (
                 Row::Present {
                     state: LeaseState::Retained,
@@ -277,7 +276,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
                 .or(Some(scene.view.now)),
         };
         let verdict = Verdict::Ended {
-            grant: granted(subject, scene),
+            grant: self.granted(subject, scene),
             ending,
             released_at: released_at.map(Timestamp::cut),
             cleanup_status: scene.view.row.as_ref().and_then(|row| row.cleanup_status.clone()),

@@ -5,14 +5,15 @@ use std::sync::PoisonError;
 use serde_json::json;
 
 use super::scene::{Scene, Subject};
-use crate::api::{EnvironmentLeaseStatus, LeasePhase, LeasedEnvironment, LeasedRun, Reason, Timestamp};
+use crate::api::{Driver, EnvironmentLeaseStatus, LeasePhase, LeasedEnvironment, LeasedRun, Reason, Timestamp};
 use crate::controller::cluster::{Cluster, ClusterError, Notice, complete_patch};
 use crate::controller::database::Database;
-use crate::controller::index::Key;
+use crate::controller::index::{Key, LOCAL_NAME};
 use crate::controller::object::LeaseObject;
 use crate::controller::reconcile::{ReconcileError, Reconciler};
 use crate::lifecycle::Ending;
 use crate::lifecycle::lease_status::{Grant, Verdict, lease_status, shown_ending};
+use crate::store::environments::EnvironmentRow;
 
 impl<D: Database, C: Cluster> Reconciler<D, C> {
     /// Shows a verdict in the object's status, if it does not show it already.
@@ -115,6 +116,64 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
                 .await;
         }
     }
+
+    /// What row and record tell of the grant.
+    pub(super) fn granted(&self, subject: &Subject, scene: &Scene) -> Option<Box<Grant>> {
+        let (row, object, environment) = (
+            scene.view.row.as_ref()?,
+            scene.view.object.as_ref()?,
+            scene.view.environment.as_ref()?,
+        );
+        let run = scene.facts.run_display.clone().map(|display| LeasedRun {
+            display,
+            kind: object.run_kind.clone(),
+            name: object.run_name.clone(),
+            uid: object.run_uid.clone().or(object.run_id.map(|id| id.to_string())),
+        });
+        // The name as it was at the grant: a later renaming does not rewrite every lease.
+        let shown = subject
+            .present()
+            .and_then(|lease| lease.status.as_ref()?.environment.clone());
+        let leased = shown
+            .filter(|shown| shown.id == environment.id)
+            .unwrap_or_else(|| LeasedEnvironment {
+                name: self.name_of_environment(&object.namespace, environment),
+                id: environment.id,
+                driver: environment.driver,
+            });
+        Some(Box::new(Grant {
+            lease_id: row.id,
+            company_id: row.company_id,
+            environment: leased,
+            run,
+            acquired_at: Timestamp::cut(row.acquired_at),
+            expires_at: row.expires_at.map(Timestamp::cut),
+            fencing_token: Some(object.fencing_token),
+            context: Some(object.context.clone()),
+        }))
+    }
+
+    /// What a user of the Namespace knows the environment by: its object's name, else, where none is here, the row's.
+    fn name_of_environment(&self, namespace: &str, row: &EnvironmentRow) -> String {
+        let index = self.index();
+        let shown = index.environments_of_row(row.id);
+        let mut of_row = [row.id].into_iter().chain(shown);
+        let here = of_row.find_map(|uid| {
+            index
+                .environments
+                .get(uid)
+                .filter(|object| object.meta.namespace == namespace)
+        });
+        // A Local that stands for the company's row may not show so yet.
+        let local = || {
+            index
+                .environments
+                .named(namespace, LOCAL_NAME)
+                .filter(|_| row.driver == Driver::Local)
+        };
+        here.or_else(local)
+            .map_or_else(|| row.name.clone(), |object| object.meta.name.clone())
+    }
 }
 
 fn notice(lease: &LeaseObject, warning: bool, reason: Reason, message: String) -> Notice {
@@ -125,38 +184,4 @@ fn notice(lease: &LeaseObject, warning: bool, reason: Reason, message: String) -
         reason: reason.as_str(),
         message,
     }
-}
-
-/// What row and record tell of the grant.
-pub(super) fn granted(subject: &Subject, scene: &Scene) -> Option<Box<Grant>> {
-    let (row, object, environment) = (
-        scene.view.row.as_ref()?,
-        scene.view.object.as_ref()?,
-        scene.view.environment.as_ref()?,
-    );
-    let run = scene.facts.run_display.clone().map(|display| LeasedRun {
-        display,
-        kind: object.run_kind.clone(),
-        name: object.run_name.clone().or(object.run_id.map(|id| id.to_string())),
-        uid: object.run_uid.clone(),
-    });
-    // The name as it was at the grant: a later renaming does not rewrite every lease.
-    let shown = subject
-        .present()
-        .and_then(|lease| lease.status.as_ref()?.environment.clone());
-    let leased = LeasedEnvironment {
-        name: environment.name.clone(),
-        id: environment.id,
-        driver: environment.driver,
-    };
-    Some(Box::new(Grant {
-        lease_id: row.id,
-        company_id: row.company_id,
-        environment: shown.filter(|shown| shown.id == environment.id).unwrap_or(leased),
-        run,
-        acquired_at: Timestamp::cut(row.acquired_at),
-        expires_at: row.expires_at.map(Timestamp::cut),
-        fencing_token: Some(object.fencing_token),
-        context: Some(object.context.clone()),
-    }))
 }

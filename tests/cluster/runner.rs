@@ -1,0 +1,95 @@
+//! The way of an agent's runner: the example that runners are told to copy, with everything in it real.
+
+use environment_operator::api::{LeasePhase, Reason};
+use harness::node_agent::{Images, NodeAgent};
+use harness::wait::eventually;
+
+use crate::support::{Expected, LIMIT, World};
+
+#[tokio::test]
+async fn the_example_s_job_waits_for_its_lease_works_and_ends_it() {
+    let world = World::new("runner").await;
+    let (plane, namespace) = (world.control_plane(), world.namespace.name());
+    let _node = NodeAgent::start(plane, Some(namespace), Images::usual().await.unwrap())
+        .await
+        .unwrap();
+    let example = include_str!("../../examples/job-with-lease.yaml");
+    // Before any operator runs: the Job has to wait for its lease.
+    world
+        .apply(&example.replace("namespace: default", &format!("namespace: {namespace}")))
+        .await;
+    eventually("the Job's Pod waits in its first step", LIMIT, async || {
+        let output = kubectl(
+            &world,
+            &[
+                "get",
+                "pods",
+                "--output=jsonpath={.items[*].status.initContainerStatuses}",
+            ],
+        )
+        .await;
+        if output.contains("running") {
+            Ok(())
+        } else {
+            Err(output)
+        }
+    })
+    .await;
+    let _operator = world.start().await;
+    world.lease_in("build", LeasePhase::Active).await;
+    let message = "job/build succeeded";
+    Expected {
+        phase: LeasePhase::Released,
+        reason: Reason::RunFinished,
+        message,
+    }
+    .of(&world, "build")
+    .await;
+}
+
+#[tokio::test]
+async fn kubectl_waits_for_a_lease_and_shows_what_became_of_it() {
+    let world = World::new("runner-kubectl").await;
+    let _operator = world.start().await;
+    world.job("build", serde_json::json!({})).await;
+    world.claim(crate::support::lease("mine").job("build")).await;
+    kubectl(
+        &world,
+        &["wait", "--for=condition=Active", "--timeout=30s", "envlease/mine"],
+    )
+    .await;
+    world.end_job("build", "Failed").await;
+    kubectl(
+        &world,
+        &["wait", "--for=condition=Finished", "--timeout=30s", "envlease/mine"],
+    )
+    .await;
+    let table = kubectl(&world, &["get", "envlease"]).await;
+    let words: Vec<Vec<&str>> = table
+        .lines()
+        .map(|line| line.split_whitespace().take(5).collect())
+        .collect();
+    assert_eq!(words[0], ["NAME", "PHASE", "ENVIRONMENT", "RUN", "REASON"], "{table}");
+    assert_eq!(
+        words[1],
+        ["mine", "Failed", "local", "job/build", "RunFailed"],
+        "{table}"
+    );
+}
+
+/// kubectl in the world's namespace; fails the test where kubectl fails.
+async fn kubectl(world: &World<'_>, arguments: &[&str]) -> String {
+    let mut command = world.control_plane().kubectl().await.unwrap();
+    let output = command
+        .args(["--namespace", world.namespace.name()])
+        .args(arguments)
+        .output()
+        .await
+        .unwrap();
+    let (out, error) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert!(output.status.success(), "kubectl {arguments:?}: {error}");
+    out.into_owned()
+}
