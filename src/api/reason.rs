@@ -54,7 +54,7 @@ named_set! {
         EnvironmentArchived = "EnvironmentArchived",
         /// A lease is held.
         Granted = "Granted",
-        /// A claim is new and has not been looked at.
+        /// An Environment has no row in the database yet, or gets none because its Namespace is going.
         Waiting = "Waiting",
         /// An Environment is valid and mirrored.
         Ready = "Ready",
