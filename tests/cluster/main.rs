@@ -11,6 +11,7 @@ mod idle;
 mod listing;
 mod noticing;
 mod outage;
+mod races;
 mod refusal;
 mod replicas;
 mod rights;
