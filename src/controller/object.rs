@@ -1,6 +1,7 @@
 //! The small structs that watched objects are decoded into at once: what decisions need, and nothing else.
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -57,27 +58,22 @@ pub struct NamespaceObject {
     pub company_label: Option<String>,
 }
 
-/// An Environment.
+/// An object of one of the two kinds.
 #[derive(Clone, Debug, PartialEq)]
-pub struct EnvironmentObject {
+pub struct Mirrored<Spec, Status> {
     /// Identity and version.
     pub meta: Meta,
     /// What is asked for.
-    pub spec: EnvironmentSpec,
+    pub spec: Spec,
     /// What is shown.
-    pub status: Option<EnvironmentStatus>,
+    pub status: Option<Status>,
 }
 
+/// An Environment.
+pub type EnvironmentObject = Mirrored<EnvironmentSpec, EnvironmentStatus>;
+
 /// An EnvironmentLease.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LeaseObject {
-    /// Identity and version.
-    pub meta: Meta,
-    /// What is asked for.
-    pub spec: EnvironmentLeaseSpec,
-    /// What is shown.
-    pub status: Option<EnvironmentLeaseStatus>,
-}
+pub type LeaseObject = Mirrored<EnvironmentLeaseSpec, EnvironmentLeaseStatus>;
 
 /// An object that is a run: a Job, a Pod, or one of a configured kind.
 #[derive(Clone, Debug, PartialEq)]
@@ -159,22 +155,11 @@ impl Watched for NamespaceObject {
     }
 }
 
-impl Watched for EnvironmentObject {
-    fn decode(_: &str, _: &str, object: Value) -> Result<Self, DecodeError> {
-        let wire: Wire<_, _> = serde_json::from_value(object)?;
-        Ok(Self {
-            meta: wire.metadata.try_into()?,
-            spec: wire.spec,
-            status: wire.status,
-        })
-    }
-
-    fn meta(&self) -> &Meta {
-        &self.meta
-    }
-}
-
-impl Watched for LeaseObject {
+impl<Spec, Status> Watched for Mirrored<Spec, Status>
+where
+    Spec: DeserializeOwned + Send + 'static,
+    Status: DeserializeOwned + Send + 'static,
+{
     fn decode(_: &str, _: &str, object: Value) -> Result<Self, DecodeError> {
         let wire: Wire<_, _> = serde_json::from_value(object)?;
         Ok(Self {

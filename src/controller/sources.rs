@@ -71,35 +71,23 @@ pub struct Sink<D, C> {
 }
 
 impl<D, C> Sink<D, C> {
-    /// Takes an event of the kind `T` in.
+    /// Takes an event of the kind `T` in. `counted`: the feed has been listed before.
     pub fn take<T: Fed>(&self, counted: &mut bool, kind: &GroupVersionKind, event: FeedEvent<T>) {
-        let scope = self.scope.as_deref();
-        let mut index = self.reconciler.index();
-        let keys = match event {
-            FeedEvent::Applied(object) => T::apply(&mut index, kind, object),
-            FeedEvent::Deleted(object) => T::delete(&mut index, kind, object),
-            FeedEvent::Listed {
-                objects,
-                resource_version,
-            } => {
-                let keys = T::reset(&mut index, kind, scope, objects, &resource_version);
-                self.health.feed_listed(&self.name);
-                self.reconciler.metrics.feed_listed(&self.name);
-                if !std::mem::replace(counted, true) {
-                    self.listed.send_modify(|listed| *listed += 1);
-                }
-                self.tombstones.notify_one();
-                keys
-            }
-            FeedEvent::Heard => Vec::new(),
-            FeedEvent::Broken(error) => {
-                self.health.feed_failed(&self.name, error.to_string());
-                return;
-            }
-        };
-        drop(index);
-        self.health.feed_heard(&self.name);
+        if let FeedEvent::Broken(error) = &event {
+            return self.health.feed_failed(&self.name, error.to_string());
+        }
+        let listed = matches!(event, FeedEvent::Listed { .. });
+        let keys = T::take(&mut self.reconciler.index(), kind, self.scope.as_deref(), event);
         self.reconciler.admit(T::NOTICED_BY, keys);
+        if !listed {
+            return self.health.feed_heard(&self.name);
+        }
+        self.health.feed_listed(&self.name);
+        self.reconciler.metrics.feed_listed(&self.name);
+        if !std::mem::replace(counted, true) {
+            self.listed.send_modify(|listed| *listed += 1);
+        }
+        self.tombstones.notify_one();
     }
 }
 
@@ -119,115 +107,67 @@ pub trait Fed: Watched {
     /// Which way of noticing its events are.
     const NOTICED_BY: NoticeSource;
 
-    /// An object was made or has changed.
-    fn apply(index: &mut Index, kind: &GroupVersionKind, object: Self) -> Vec<Key>;
-
-    /// An object was deleted.
-    fn delete(index: &mut Index, kind: &GroupVersionKind, object: Self) -> Vec<Key>;
-
-    /// All objects of the scope were listed.
-    fn reset(
-        index: &mut Index,
-        kind: &GroupVersionKind,
-        scope: Option<&str>,
-        objects: Vec<Self>,
-        version: &crate::lifecycle::ResourceVersion,
-    ) -> Vec<Key>;
+    /// Takes an event of the feed of `kind`, limited to `scope`, in; the keys that it concerns.
+    fn take(index: &mut Index, kind: &GroupVersionKind, scope: Option<&str>, event: FeedEvent<Self>) -> Vec<Key>;
 }
 
 impl Fed for LeaseObject {
     const NOTICED_BY: NoticeSource = NoticeSource::Feeds;
 
-    fn apply(index: &mut Index, _: &GroupVersionKind, object: Self) -> Vec<Key> {
-        index.apply_lease(object)
-    }
-
-    fn delete(index: &mut Index, _: &GroupVersionKind, object: Self) -> Vec<Key> {
-        index.delete_lease(object)
-    }
-
-    fn reset(
-        index: &mut Index,
-        _: &GroupVersionKind,
-        scope: Option<&str>,
-        objects: Vec<Self>,
-        version: &crate::lifecycle::ResourceVersion,
-    ) -> Vec<Key> {
-        index.reset_leases(scope, objects, version)
+    fn take(index: &mut Index, _: &GroupVersionKind, scope: Option<&str>, event: FeedEvent<Self>) -> Vec<Key> {
+        match event {
+            FeedEvent::Applied(lease) => index.apply_lease(lease),
+            FeedEvent::Deleted(lease) => index.delete_lease(lease),
+            FeedEvent::Listed {
+                objects,
+                resource_version,
+            } => index.reset_leases(scope, objects, &resource_version),
+            FeedEvent::Heard | FeedEvent::Broken(_) => Vec::new(),
+        }
     }
 }
 
 impl Fed for EnvironmentObject {
     const NOTICED_BY: NoticeSource = NoticeSource::Feeds;
 
-    fn apply(index: &mut Index, _: &GroupVersionKind, object: Self) -> Vec<Key> {
-        index.apply_environment(object)
-    }
-
-    fn delete(index: &mut Index, _: &GroupVersionKind, object: Self) -> Vec<Key> {
-        index.delete_environment(object)
-    }
-
-    fn reset(
-        index: &mut Index,
-        _: &GroupVersionKind,
-        scope: Option<&str>,
-        objects: Vec<Self>,
-        version: &crate::lifecycle::ResourceVersion,
-    ) -> Vec<Key> {
-        index.reset_environments(scope, objects, version)
+    fn take(index: &mut Index, _: &GroupVersionKind, scope: Option<&str>, event: FeedEvent<Self>) -> Vec<Key> {
+        match event {
+            FeedEvent::Applied(environment) => index.apply_environment(environment),
+            FeedEvent::Deleted(environment) => index.delete_environment(environment),
+            FeedEvent::Listed {
+                objects,
+                resource_version,
+            } => index.reset_environments(scope, objects, &resource_version),
+            FeedEvent::Heard | FeedEvent::Broken(_) => Vec::new(),
+        }
     }
 }
 
 impl Fed for NamespaceObject {
     const NOTICED_BY: NoticeSource = NoticeSource::Feeds;
 
-    fn apply(index: &mut Index, _: &GroupVersionKind, object: Self) -> Vec<Key> {
-        index.apply_namespace(object)
-    }
-
-    fn delete(index: &mut Index, _: &GroupVersionKind, object: Self) -> Vec<Key> {
-        index.delete_namespace(&object)
-    }
-
-    fn reset(
-        index: &mut Index,
-        _: &GroupVersionKind,
-        scope: Option<&str>,
-        objects: Vec<Self>,
-        _: &crate::lifecycle::ResourceVersion,
-    ) -> Vec<Key> {
-        index.reset_namespaces(scope, objects)
+    fn take(index: &mut Index, _: &GroupVersionKind, scope: Option<&str>, event: FeedEvent<Self>) -> Vec<Key> {
+        match event {
+            FeedEvent::Applied(namespace) => index.apply_namespace(namespace),
+            FeedEvent::Deleted(namespace) => index.delete_namespace(&namespace),
+            FeedEvent::Listed { objects, .. } => index.reset_namespaces(scope, objects),
+            FeedEvent::Heard | FeedEvent::Broken(_) => Vec::new(),
+        }
     }
 }
 
 impl Fed for RunObject {
     const NOTICED_BY: NoticeSource = NoticeSource::Objects;
 
-    fn apply(index: &mut Index, kind: &GroupVersionKind, object: Self) -> Vec<Key> {
-        index.apply_run(run_key(kind, &object), object)
-    }
-
-    fn delete(index: &mut Index, kind: &GroupVersionKind, object: Self) -> Vec<Key> {
-        index.delete_run(&run_key(kind, &object), &object)
-    }
-
-    fn reset(
-        index: &mut Index,
-        kind: &GroupVersionKind,
-        scope: Option<&str>,
-        objects: Vec<Self>,
-        version: &crate::lifecycle::ResourceVersion,
-    ) -> Vec<Key> {
-        index.reset_runs(&kind.group, &kind.kind, scope, objects, version)
-    }
-}
-
-fn run_key(kind: &GroupVersionKind, run: &RunObject) -> RunKey {
-    RunKey {
-        group: kind.group.clone(),
-        kind: kind.kind.clone(),
-        namespace: run.meta.namespace.clone(),
-        name: run.meta.name.clone(),
+    fn take(index: &mut Index, kind: &GroupVersionKind, scope: Option<&str>, event: FeedEvent<Self>) -> Vec<Key> {
+        match event {
+            FeedEvent::Applied(run) => index.apply_run(RunKey::at(kind, &run.meta), run),
+            FeedEvent::Deleted(run) => index.delete_run(&RunKey::at(kind, &run.meta), &run),
+            FeedEvent::Listed {
+                objects,
+                resource_version,
+            } => index.reset_runs(kind, scope, objects, &resource_version),
+            FeedEvent::Heard | FeedEvent::Broken(_) => Vec::new(),
+        }
     }
 }

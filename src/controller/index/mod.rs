@@ -269,15 +269,6 @@ impl Index {
         self.made_locals.remove(&uid);
     }
 
-    /// Whether the run objects of this kind have been listed once.
-    pub fn runs_are_listed(&self, key: &RunKey) -> bool {
-        let listed = |namespace| {
-            self.listed_runs
-                .contains(&(key.group.clone(), key.kind.clone(), namespace))
-        };
-        listed(None) || listed(Some(key.namespace.clone()))
-    }
-
     /// Takes a Namespace in; the keys that this concerns: everything in it when its label or its end has come.
     pub fn apply_namespace(&mut self, namespace: NamespaceObject) -> Vec<Key> {
         let known = self.namespaces.get(&namespace.meta.name);
@@ -313,88 +304,6 @@ impl Index {
             .into_iter()
             .flat_map(|namespace| self.apply_namespace(namespace))
             .collect()
-    }
-
-    /// Takes a run object in; the leases that it concerns.
-    pub fn apply_run(&mut self, key: RunKey, run: RunObject) -> Vec<Key> {
-        if let Some(known) = self.runs.get(&key) {
-            if known.meta.uid == run.meta.uid && known.meta.resource_version >= run.meta.resource_version {
-                return Vec::new();
-            }
-            if known.meta.uid != run.meta.uid {
-                let known = known.clone();
-                self.vanish(&key, &known);
-            }
-        }
-        let leases = self.leases_of(&Reference::RunObject(key.clone()));
-        self.runs.insert(key, run);
-        leases
-    }
-
-    /// Marks a run object as deleted; the leases that it concerns.
-    pub fn delete_run(&mut self, key: &RunKey, run: &RunObject) -> Vec<Key> {
-        if self.runs.get(key).is_some_and(|known| known.meta.uid == run.meta.uid) {
-            self.runs.remove(key);
-        }
-        self.vanish(key, run);
-        self.leases_of(&Reference::RunObject(key.clone()))
-    }
-
-    /// Takes a complete list of the run objects of one kind in; the leases that it concerns.
-    pub fn reset_runs(
-        &mut self,
-        group: &str,
-        kind: &str,
-        namespace: Option<&str>,
-        runs: Vec<RunObject>,
-        version: &ResourceVersion,
-    ) -> Vec<Key> {
-        let key = |run: &RunObject| RunKey {
-            group: group.to_owned(),
-            kind: kind.to_owned(),
-            namespace: run.meta.namespace.clone(),
-            name: run.meta.name.clone(),
-        };
-        self.listed_runs
-            .insert((group.to_owned(), kind.to_owned(), namespace.map(str::to_owned)));
-        let listed: HashSet<Uuid> = runs.iter().map(|run| run.meta.uid).collect();
-        let missing = |(known, run): &(&RunKey, &RunObject)| {
-            known.group == group
-                && known.kind == kind
-                && namespace.is_none_or(|namespace| known.namespace == namespace)
-                && !listed.contains(&run.meta.uid)
-                && run.meta.resource_version <= *version
-        };
-        let gone: Vec<_> = self
-            .runs
-            .iter()
-            .filter(missing)
-            .map(|(key, run)| (key.clone(), run.clone()))
-            .collect();
-        let mut keys: Vec<Key> = gone.iter().flat_map(|(key, run)| self.delete_run(key, run)).collect();
-        for run in runs {
-            let key = key(&run);
-            // Also where nothing is new: a lease may have missed it.
-            keys.extend(self.leases_of(&Reference::RunObject(key.clone())));
-            self.apply_run(key, run);
-        }
-        keys
-    }
-
-    /// What is known of the run object at `key`; with `pinned`, of the one with that uid alone.
-    pub fn run(&self, key: &RunKey, pinned: Option<Uuid>) -> KnownRun {
-        let present = self
-            .runs
-            .get(key)
-            .filter(|run| pinned.is_none_or(|pinned| run.meta.uid == pinned));
-        if let Some(run) = present {
-            return KnownRun::Present {
-                uid: run.meta.uid,
-                outcome: run.outcome,
-            };
-        }
-        let vanished = pinned.and_then(|pinned| self.vanished_runs.get(key)?.get(&pinned));
-        vanished.map_or(KnownRun::Unknown, |outcome| KnownRun::Vanished(*outcome))
     }
 
     /// The leases of a heartbeat run.
@@ -466,16 +375,6 @@ impl Index {
             .copied()
             .map(Key::Lease)
             .collect()
-    }
-
-    fn vanish(&mut self, key: &RunKey, run: &RunObject) {
-        // Kept only as long as a lease asks for it.
-        if self.leases_by.contains_key(&Reference::RunObject(key.clone())) {
-            self.vanished_runs
-                .entry(key.clone())
-                .or_default()
-                .insert(run.meta.uid, run.outcome);
-        }
     }
 }
 

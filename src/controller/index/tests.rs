@@ -1,5 +1,6 @@
 //! The index is synchronous: events in, keys out.
 
+use kube::core::GroupVersionKind;
 use serde_json::{Value, json};
 
 use super::*;
@@ -117,7 +118,12 @@ fn a_run_that_vanished_unseen_is_found_by_the_next_list() {
     index.apply_run(job_key(), job(7, 11, json!({})));
     assert!(!index.runs_are_listed(&job_key()));
     assert_eq!(
-        index.reset_runs("batch", "Job", None, Vec::new(), &version(20)),
+        index.reset_runs(
+            &GroupVersionKind::gvk("batch", "v1", "Job"),
+            None,
+            Vec::new(),
+            &version(20)
+        ),
         [key(1)]
     );
     assert_eq!(

@@ -1,4 +1,4 @@
-//! The reconciler of leases: dereference ([`scene`]), decide, commit, report ([`report`]).
+//! The reconciler of leases: dereference ([`scene`], [`facts`]), decide, commit, report ([`report`]).
 
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -19,10 +19,12 @@ use crate::runtime::configuration::NoticeSource;
 use crate::store::ObjectVersion;
 use crate::store::environment_leases::{End, EndOutcome, ForeignEnd, Grant, GrantOutcome, LeaseSync, SyncOutcome};
 
+mod facts;
 mod report;
 mod scene;
 
-use scene::{Scene, Subject, acquire_deadline};
+use facts::acquire_deadline;
+use scene::{Scene, Subject};
 
 /// How many decisions one reconcile may carry out before others get their turn.
 const ROUNDS: usize = 5;

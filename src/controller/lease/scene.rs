@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::api::{self, Driver, LeasePolicy, ObjectRef, Reason};
+use super::facts::{acquire_deadline, environment_display, object, obstacle, policy, row, run_display, run_object};
+use crate::api::{Driver, ObjectRef, Reason};
 use crate::controller::cluster::Cluster;
 use crate::controller::company::{self, Company};
 use crate::controller::database::Database;
@@ -13,8 +14,7 @@ use crate::controller::index::{KnownRun, LOCAL_NAME, RunKey};
 use crate::controller::object::{LeaseObject, NamespaceObject};
 use crate::controller::reconcile::{ReconcileError, Reconciler};
 use crate::lifecycle::EnvironmentState;
-use crate::lifecycle::lease::{Decision, Environment, Facts, Object, Obstacle, Row, Run, decide};
-use crate::lifecycle::lease_status::shown_ending;
+use crate::lifecycle::lease::{Decision, Environment, Facts, Obstacle, Run, decide};
 use crate::store::Settle;
 use crate::store::lease_object::{EnvironmentChoice, LeaseLook, LeaseView, RunLook};
 
@@ -318,119 +318,4 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             .await?
             .is_none_or(|namespace| namespace.meta.deleting))
     }
-}
-
-fn object(subject: &Subject) -> Object {
-    match &subject.object {
-        Some(lease) if !subject.deleted => Object::Present {
-            release: lease.spec.release,
-            deleting: lease.meta.deleting,
-            shown: lease.status.as_ref().and_then(shown_ending),
-        },
-        _ if subject.deleted => Object::Deleted,
-        _ => Object::Unseen,
-    }
-}
-
-fn row(view: &LeaseView) -> Row {
-    let recorded = view.object.as_ref().and_then(|object| object.ending());
-    match (&view.row, &view.object) {
-        (Some(row), _) => Row::Present {
-            state: row.status,
-            recorded,
-        },
-        (None, Some(_)) => Row::Deleted { recorded },
-        (None, None) => Row::Never,
-    }
-}
-
-fn policy(subject: &Subject, view: &LeaseView) -> LeasePolicy {
-    let of_row = view.row.as_ref().map(|row| row.lease_policy);
-    of_row
-        .or(subject.object.as_ref().map(|lease| lease.spec.policy))
-        .unwrap_or_default()
-}
-
-/// The run object: of a granted lease the one that was pinned, of a claim the one that it names.
-fn run_object(subject: &Subject, view: &LeaseView) -> Option<ObjectRef> {
-    if let Some(row) = &view.object {
-        return Some(ObjectRef {
-            api_version: row.run_api_version.clone()?,
-            kind: row.run_kind.clone()?,
-            name: row.run_name.clone()?,
-            uid: row.run_uid.clone(),
-        });
-    }
-    subject.object.as_ref()?.spec.run.as_ref()?.object_ref.clone()
-}
-
-fn run_display(subject: &Subject, view: &LeaseView, object: Option<&ObjectRef>) -> Option<String> {
-    if let Some(object) = object {
-        return Some(format!("{}/{}", object.kind.to_lowercase(), object.name));
-    }
-    let claimed = || subject.object.as_ref()?.spec.run.as_ref()?.heartbeat_run_id;
-    let id = view.object.as_ref().and_then(|row| row.run_id).or_else(claimed)?;
-    Some(format!("run/{}", &id.to_string()[..8])) // a uuid's text has 36 characters, all of them ASCII
-}
-
-fn environment_display(subject: &Subject, view: &LeaseView) -> String {
-    let named = || {
-        subject
-            .object
-            .as_ref()?
-            .spec
-            .environment_ref
-            .as_ref()
-            .map(|reference| reference.name.clone())
-    };
-    view.environment
-        .as_ref()
-        .map(|row| row.name.clone())
-        .or_else(named)
-        .unwrap_or_else(|| "Local".to_owned())
-}
-
-/// When a claim stops waiting.
-pub(super) fn acquire_deadline(lease: &LeaseObject) -> jiff::Timestamp {
-    let timeout = jiff::SignedDuration::from_secs(lease.spec.acquire_timeout_seconds.into());
-    lease
-        .meta
-        .created_at
-        .saturating_add(timeout)
-        .unwrap_or(jiff::Timestamp::MAX)
-}
-
-/// What stands between a claim and a grant besides run and environment: what never goes away before what may.
-fn obstacle(
-    lease: &LeaseObject,
-    view: &LeaseView,
-    of_run: Option<Obstacle>,
-    company: Option<&Company>,
-) -> Option<Obstacle> {
-    if let Err(message) = api::validate_lease(&lease.spec) {
-        return Some(Obstacle::Refuses(Reason::InvalidSpec, message));
-    }
-    if of_run.is_some() {
-        return of_run;
-    }
-    if let Some(Company::Doubt(reason, message)) = company {
-        return Some(Obstacle::Waits(*reason, message.clone()));
-    }
-    if let (Some(asked), RunLook::Found { agent_id, .. }) = (lease.spec.agent_id, view.run)
-        && asked != agent_id
-        && !view.agent_missing
-    {
-        let message = "spec.agentId is not the agent of the run: leave it out or name the run's".to_owned();
-        return Some(Obstacle::Refuses(Reason::AgentMismatch, message));
-    }
-    let missing = [
-        (view.agent_missing, "spec.agentId"),
-        (view.issue_missing, "spec.issueId"),
-        (view.execution_workspace_missing, "spec.executionWorkspaceId"),
-    ];
-    let (_, field) = missing.into_iter().find(|(missing, _)| *missing)?;
-    Some(Obstacle::Waits(
-        Reason::ReferenceNotFound,
-        format!("{field} names nothing that exists (yet) in this company"),
-    ))
 }
