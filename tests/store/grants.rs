@@ -214,16 +214,22 @@ async fn an_archived_environment_a_finished_run_and_another_agent_are_refused() 
         ..world.claim(environment)
     };
     granted(world.grant(&matched).await);
-    for status in ["succeeded", "failed", "cancelled", "timed_out", "interrupted"] {
+    for (status, ended) in [
+        ("succeeded", "succeeded"),
+        ("failed", "failed"),
+        ("cancelled", "was cancelled"),
+        ("timed_out", "timed out"),
+        ("interrupted", "was interrupted"),
+    ] {
         world.set_run(run, status).await;
         let claim = Grant {
             run_id: Some(run),
             ..world.claim(environment)
         };
+        let message = format!("run/{} {ended} before the lease was granted", &run.to_string()[..8]);
         assert_eq!(
-            refusal(world.grant(&claim).await).0,
-            Reason::RunAlreadyFinished,
-            "{status}"
+            refusal(world.grant(&claim).await),
+            (Reason::RunAlreadyFinished, message)
         );
     }
 }

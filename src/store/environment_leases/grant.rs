@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::LeaseRow;
 use crate::api::{FreeObject, LeasePolicy, ObjectRef, Reason};
+use crate::lifecycle::{RunOutcome, RunStatus};
 use crate::store::references::Reference;
 use crate::store::{Leader, ObjectVersion, Refusal, Settle, Store, StoreError, column, spelling};
 
@@ -175,10 +176,14 @@ impl Tagged {
                 format!("Environment \"{detail}\" is not active."),
             ),
             "RunNotFound" => refused(Reason::RunNotFound, format!("{run} does not exist in this company")),
-            "RunAlreadyFinished" => refused(
-                Reason::RunAlreadyFinished,
-                format!("{run} was {detail} before the lease was granted"),
-            ),
+            "RunAlreadyFinished" => {
+                // In the words of the decision, which says the same where it sees the end before the statement does.
+                let ended = RunStatus::parse(&detail)
+                    .and_then(RunStatus::outcome)
+                    .map_or("ended", RunOutcome::as_verb);
+                let message = format!("{run} {ended} before the lease was granted");
+                refused(Reason::RunAlreadyFinished, message)
+            }
             "ReferenceNotFound" => refused(
                 Reason::ReferenceNotFound,
                 "spec.agentId names no agent of this company".to_owned(),
