@@ -10,7 +10,11 @@ fn every_test_that_the_architecture_names_exists() {
     sources.extend(files("tests", ".rs"));
     let tests: HashSet<String> = sources.iter().flat_map(tests_of).collect();
     let document = read("docs/architecture.md");
-    for heading in ["## How an ending is noticed", "## A crash at each line", "## Invariants"] {
+    for heading in [
+        "## How an ending is noticed",
+        "## A crash at each line",
+        "## Invariants",
+    ] {
         for row in table(&document, heading) {
             let names = row.last().unwrap();
             assert!(!names.is_empty(), "{}: no test", row[0]);

@@ -103,8 +103,17 @@ async fn a_changed_spec_reaches_the_row_and_a_changed_row_is_repaired() {
         }
     };
     eventually("the row says what the spec says", LIMIT, as_said).await;
-    let shown = world.environment_in("builder", EnvironmentPhase::Active).await;
-    assert_eq!(shown.status.unwrap().name.as_deref(), Some("Big"));
+    // The row is committed first, so the status follows it.
+    eventually("the status shows the row's name", LIMIT, async || {
+        let shown = world.environment_in("builder", EnvironmentPhase::Active).await;
+        let name = shown.status.and_then(|status| status.name);
+        if name.as_deref() == Some("Big") {
+            Ok(())
+        } else {
+            Err(format!("{name:?}"))
+        }
+    })
+    .await;
 
     sqlx::query("UPDATE environments SET name = 'Another', status = 'archived', config = '{}' WHERE id = $1")
         .bind(id)
