@@ -88,6 +88,8 @@ impl Process {
             // An error says that there is no such child any more, and then nothing is left to learn about it.
             self.status = self.child.try_wait().ok().flatten();
             if self.status.is_some() {
+                // What it has started ends with it, as the processes of a container do with its first; most have nothing left.
+                let _ = killpg(self.pid(), Signal::SIGKILL);
                 guard::forget(self.child.id());
             }
         }

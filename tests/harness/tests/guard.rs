@@ -97,3 +97,27 @@ async fn a_stopped_process_tells_how_it_ended() {
     assert_eq!(process.stop(Duration::from_secs(5)).await.unwrap().code(), Some(7));
     assert_eq!(process.last_lines(1), "asked to end");
 }
+
+#[tokio::test]
+async fn what_a_process_has_started_ends_with_it() {
+    let directory = guard::fresh_directory("test").unwrap();
+    let (log, told) = (directory.join("log"), directory.join("child"));
+    let mut command = Process::command("/bin/sh");
+    command
+        .arg("-c")
+        .arg(format!("sleep 600 & echo $! > {}; wait", told.display()));
+    let mut process = Process::start("parent", command, &log).unwrap();
+    let child = eventually("the child is there", Duration::from_secs(10), async || {
+        let text = std::fs::read_to_string(&told).map_err(|error| error.to_string())?;
+        text.trim()
+            .parse()
+            .map(Pid::from_raw)
+            .map_err(|error| error.to_string())
+    })
+    .await;
+    process.stop(Duration::from_secs(10)).await.unwrap();
+    eventually("the child is gone", Duration::from_secs(10), async || {
+        if is_alive(child) { Err("it is alive") } else { Ok(()) }
+    })
+    .await;
+}
