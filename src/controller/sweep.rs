@@ -12,7 +12,7 @@ use super::reconcile::Reconciler;
 use crate::mirror::Mirror;
 use crate::runtime::configuration::NoticeSource;
 use crate::runtime::metrics::LeaseOwner;
-use crate::store::{StoreError, sweep};
+use crate::store::{StoreError, heartbeat_runs, sweep};
 
 /// Sweeps at the interval, while this replica leads.
 pub async fn watch<C>(reconciler: Arc<Reconciler<Mirror, C>>, interval: Duration, stop: CancellationToken) {
@@ -45,5 +45,7 @@ async fn run<C>(reconciler: &Reconciler<Mirror, C>) -> Result<(), StoreError> {
     reconciler
         .metrics
         .set_leaked_leases(LeaseOwner::Foreign, leaked.foreign);
+    let usage = heartbeat_runs::notification_queue_usage(store).await?;
+    reconciler.metrics.set_notification_queue_usage(usage);
     Ok(())
 }

@@ -182,7 +182,7 @@ impl Metrics {
         );
         registry.register(
             "store_errors",
-            "Failed operations of the store",
+            "Failed sweeps and lost LISTEN connections (a reconcile that the database fails is one of reconciles)",
             self.store_errors.clone(),
         );
         registry.register(

@@ -32,6 +32,18 @@ pub async fn listen(store: &Store) -> Result<RunEnds, StoreError> {
     Ok(RunEnds(listener))
 }
 
+/// How full the server's queue of notifications is, 0 to 1: at 1 the origin's own statements fail, and a session that listens
+/// and does not read keeps it from being emptied.
+///
+/// # Errors
+/// When the database cannot be asked.
+pub async fn notification_queue_usage(store: &Store) -> Result<f64, StoreError> {
+    let usage = sqlx::query_scalar("SELECT pg_notification_queue_usage()")
+        .fetch_one(&store.pool)
+        .await?;
+    Ok(usage)
+}
+
 impl RunEnds {
     /// The next run that has ended or was deleted.
     ///

@@ -239,3 +239,10 @@ async fn a_lost_ear_says_so_instead_of_connecting_again_in_silence() {
     let outcome = tokio::time::timeout(Duration::from_secs(5), ends.next()).await.unwrap();
     assert_eq!(outcome.unwrap_err().category().as_str(), "unavailable");
 }
+
+#[tokio::test]
+async fn the_fill_of_the_notification_queue_is_a_share_of_the_whole() {
+    let world = World::new().await;
+    let usage = heartbeat_runs::notification_queue_usage(&world.store).await.unwrap();
+    assert!((0.0..=1.0).contains(&usage), "{usage}");
+}
