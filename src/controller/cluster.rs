@@ -58,6 +58,15 @@ fn names_an_object(status: &kube::core::Status) -> bool {
     status.code == 404 && status.reason == "NotFound" && !name.is_empty()
 }
 
+/// The object `local` of a namespace.
+#[derive(Debug)]
+pub enum Local {
+    /// Made just now.
+    Made(EnvironmentObject),
+    /// Somebody else's: it was there already.
+    Found(EnvironmentObject),
+}
+
 /// A notice for people, attached to an object.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Notice {
@@ -90,7 +99,7 @@ pub trait Cluster: Send + Sync + 'static {
     ) -> impl Future<Output = Result<EnvironmentObject, ClusterError>> + Send;
 
     /// Makes the Environment `local` in a namespace; the one that is there already is as good.
-    fn create_local(&self, namespace: &str) -> impl Future<Output = Result<EnvironmentObject, ClusterError>> + Send;
+    fn create_local(&self, namespace: &str) -> impl Future<Output = Result<Local, ClusterError>> + Send;
 
     /// Reads a lease afresh; `None` where it certainly does not exist.
     fn read_lease(
@@ -180,7 +189,7 @@ impl Cluster for KubeCluster {
             .await
     }
 
-    async fn create_local(&self, namespace: &str) -> Result<EnvironmentObject, ClusterError> {
+    async fn create_local(&self, namespace: &str) -> Result<Local, ClusterError> {
         let resource = ApiResource::erase::<Environment>(&());
         let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &resource);
         let local = DynamicObject::new(LOCAL_NAME, &resource).data(json!({ "spec": { "driver": "Local" } }));
@@ -189,10 +198,11 @@ impl Cluster for KubeCluster {
             ..PostParams::default()
         };
         match within(api.create(&parameters, &local)).await {
-            Ok(created) => decode(&resource, created),
+            Ok(created) => decode(&resource, created).map(Local::Made),
             Err(ClusterError::Api(kube::Error::Api(status))) if status.reason == "AlreadyExists" => self
                 .read(&resource, namespace, LOCAL_NAME)
                 .await?
+                .map(Local::Found)
                 .ok_or(ClusterError::Conflict),
             Err(error) => Err(error),
         }

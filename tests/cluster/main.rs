@@ -10,6 +10,7 @@ mod environment;
 mod grant;
 mod idle;
 mod listing;
+mod local;
 mod noticing;
 mod outage;
 mod races;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::cluster::Cluster;
+use super::cluster::{Cluster, Local};
 use super::database::Database;
 use super::index::Key;
 use super::object::LeaseObject;
@@ -119,13 +119,18 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
         let Some(lease) = subject.present() else {
             return Ok(Step::Done(None));
         };
-        let local = self.cluster.create_local(&lease.meta.namespace).await?;
+        let outcome = self.cluster.create_local(&lease.meta.namespace).await?;
+        let mut index = self.index();
+        let local = match outcome {
+            Local::Made(local) => {
+                index.made_local(local.meta.uid);
+                local
+            }
+            Local::Found(local) => local,
+        };
         let key = Key::Environment(local.meta.uid);
-        {
-            let mut index = self.index();
-            index.made_local(local.meta.uid);
-            index.apply_environment(local);
-        }
+        index.apply_environment(local);
+        drop(index);
         self.queue.push(key);
         Ok(Step::Done(Some(UNKNOWN_PAUSE)))
     }

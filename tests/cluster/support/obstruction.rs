@@ -34,8 +34,20 @@ impl Obstruction {
         .await;
     }
 
-    /// Cuts the operator's sessions, so that what they wait to do is never done, and makes way.
+    /// Cuts the sessions of a dead operator, so that what they wait to do is never done, and makes way.
     pub async fn discard_operator(mut self) {
+        self.cut_operator().await;
+        wait_for_no_operator(&mut self.connection).await;
+        self.clear().await;
+    }
+
+    /// Cuts the sessions of a living operator, which will try again, and makes way.
+    pub async fn interrupt_operator(mut self) {
+        self.cut_operator().await;
+        self.clear().await;
+    }
+
+    async fn cut_operator(&mut self) {
         sqlx::query(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
              WHERE datname = current_database() AND application_name = 'environment-operator'",
@@ -43,8 +55,6 @@ impl Obstruction {
         .execute(&mut self.connection)
         .await
         .unwrap();
-        wait_for_no_operator(&mut self.connection).await;
-        self.clear().await;
     }
 
     /// Makes way: what waits goes on.
