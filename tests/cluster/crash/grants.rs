@@ -117,14 +117,19 @@ async fn a_kill_between_the_object_local_and_its_row_makes_neither_twice() {
     let world = World::new("crash").await;
     let proxy = proxy(&world).await;
     let mut operator = start_through(&proxy, &world).await;
-    // The object is made, the operator has not heard so.
+    // The object is made, the operator is not answered; what its watch tells it gets it no further than to the row.
+    let mut obstruction = world.obstruct("environments").await;
     let unheard = proxy.spoil(Fault::KeepAnswer, creates("environments"));
     world.claim(lease("first")).await;
     unheard.wait_for_hits(1).await;
     let made = world.environments().get("local").await.unwrap();
     // The next one knows of the object and waits for the row.
-    let mut obstruction = world.obstruct("environments").await;
-    kill_and_start_again(&world, &mut operator, async || unheard.lift()).await;
+    kill_and_start_again(&world, &mut operator, async || {
+        unheard.lift();
+        obstruction.cut_operator().await;
+        assert_eq!(world.environment_rows(world.company()).await.len(), 0, "no row yet");
+    })
+    .await;
     obstruction.wait_for_operator().await;
     // The one after it has written the row, and not shown it.
     let unshown = proxy.spoil(Fault::Withhold, writes_status_of("environments"));

@@ -47,7 +47,8 @@ impl Obstruction {
         self.clear().await;
     }
 
-    async fn cut_operator(&mut self) {
+    /// Cuts an operator's sessions; the table stays locked.
+    pub async fn cut_operator(&mut self) {
         sqlx::query(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
              WHERE datname = current_database() AND application_name = 'environment-operator'",
