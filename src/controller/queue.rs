@@ -18,6 +18,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Keys that are to be reconciled. Many may push; one takes.
+///
+/// It is closed at first, and whenever this replica does not lead: what is pushed then is passed over, so that a follower's
+/// queue does not grow. Whoever opens it pushes all keys after that, and nothing is lost.
 #[derive(Debug, Default)]
 pub struct Queue {
     state: Mutex<State>,
@@ -26,6 +29,7 @@ pub struct Queue {
 
 #[derive(Debug, Default)]
 struct State {
+    open: bool,
     ready: VecDeque<Key>,
     /// What stands in `ready`.
     queued: HashSet<Key>,
@@ -38,6 +42,26 @@ struct State {
 }
 
 impl Queue {
+    /// Lets keys in from here on.
+    pub fn open(&self) {
+        self.lock().open = true;
+    }
+
+    /// Forgets everything that was asked for, and lets nothing in any more. What runs goes on.
+    pub fn close(&self) {
+        let mut state = self.lock();
+        let running = std::mem::take(&mut state.running);
+        *state = State {
+            running,
+            ..State::default()
+        };
+    }
+
+    /// Whether keys are let in.
+    pub fn is_open(&self) -> bool {
+        self.lock().open
+    }
+
     /// Asks for a key to be reconciled as soon as possible; while it runs, once more after that.
     pub fn push(&self, key: Key) {
         self.lock().push(key);
@@ -119,6 +143,9 @@ impl Queue {
 
 impl State {
     fn push(&mut self, key: Key) {
+        if !self.open {
+            return;
+        }
         if self.running.contains(&key) {
             self.again.insert(key);
         } else if self.queued.insert(key) {
@@ -127,6 +154,9 @@ impl State {
     }
 
     fn push_at(&mut self, key: Key, at: Instant) {
+        if !self.open {
+            return;
+        }
         match self.due.get(&key) {
             Some(earlier) if *earlier <= at => return,
             Some(later) => {
@@ -176,9 +206,34 @@ mod tests {
         Key::Lease(Uuid::from_u128(number))
     }
 
+    fn opened() -> Queue {
+        let queue = Queue::default();
+        queue.open();
+        queue
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_closed_queue_takes_nothing_in_and_forgets_what_it_had() {
+        let queue = Queue::default();
+        queue.push(key(1));
+        queue.open();
+        queue.extend([key(2), key(3)]);
+        assert_eq!(queue.next().await, key(2));
+        queue.push_at(key(4), Instant::now() + Duration::from_secs(1));
+        queue.close();
+        queue.failed(key(2));
+        queue.push(key(5));
+        queue.open();
+        assert!(
+            tokio::time::timeout(Duration::from_secs(600), queue.next())
+                .await
+                .is_err()
+        );
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_key_that_is_pushed_twice_is_taken_once() {
-        let queue = Queue::default();
+        let queue = opened();
         queue.extend([key(1), key(1), key(2)]);
         assert_eq!(
             (queue.next().await, queue.next().await, queue.depth()),
@@ -188,7 +243,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_key_that_runs_is_taken_again_only_when_it_is_done() {
-        let queue = Queue::default();
+        let queue = opened();
         queue.push(key(1));
         assert_eq!(queue.next().await, key(1));
         queue.push(key(1));
@@ -203,7 +258,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_key_that_fails_comes_back_later_and_later() {
-        let queue = Queue::default();
+        let queue = opened();
         queue.push(key(1));
         let mut pauses = Vec::new();
         for _ in 0..12 {
@@ -226,7 +281,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_earliest_time_of_a_key_counts() {
-        let queue = Queue::default();
+        let queue = opened();
         let begun = Instant::now();
         queue.push_at(key(1), begun + Duration::from_secs(50));
         queue.push_at(key(1), begun + Duration::from_secs(5));
@@ -237,7 +292,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_hundred_thousand_deadlines_fire_in_order_and_each_within_a_second() {
-        let queue = Queue::default();
+        let queue = opened();
         let begun = Instant::now();
         let seconds = |number: u64| number.wrapping_mul(7_919) % 100_000;
         for number in 0..100_000 {

@@ -10,6 +10,7 @@ use super::index::{Index, Key, RunKey};
 use super::object::{EnvironmentObject, LeaseObject, NamespaceObject, RunObject, Watched};
 use super::reconcile::Reconciler;
 use crate::api::{Environment, EnvironmentLease};
+use crate::lifecycle::ResourceVersion;
 use crate::runtime::configuration::{NoticeSource, RunKind};
 use crate::runtime::health::Health;
 
@@ -76,11 +77,18 @@ impl<D, C> Sink<D, C> {
         if let FeedEvent::Broken(error) = &event {
             return self.health.feed_failed(&self.name, error.to_string());
         }
-        let listed = matches!(event, FeedEvent::Listed { .. });
+        let version = match &event {
+            FeedEvent::Listed { resource_version, .. } => Some(resource_version.clone()),
+            _ => None,
+        };
         let keys = T::take(&mut self.reconciler.index(), kind, self.scope.as_deref(), event);
         self.reconciler.admit(T::NOTICED_BY, keys);
-        if !listed {
+        let Some(version) = version else {
             return self.health.feed_heard(&self.name);
+        };
+        if !self.reconciler.queue.is_open() {
+            // A follower never gets to what is gone; once it leads, the rows tell of whatever a list no longer holds.
+            T::forget_gone(&mut self.reconciler.index(), &version);
         }
         self.health.feed_listed(&self.name);
         self.reconciler.metrics.feed_listed(&self.name);
@@ -109,6 +117,9 @@ pub trait Fed: Watched {
 
     /// Takes an event of the feed of `kind`, limited to `scope`, in; the keys that it concerns.
     fn take(index: &mut Index, kind: &GroupVersionKind, scope: Option<&str>, event: FeedEvent<Self>) -> Vec<Key>;
+
+    /// Forgets what is gone and was no newer than a complete list.
+    fn forget_gone(_: &mut Index, _: &ResourceVersion) {}
 }
 
 impl Fed for LeaseObject {
@@ -125,6 +136,10 @@ impl Fed for LeaseObject {
             FeedEvent::Heard | FeedEvent::Broken(_) => Vec::new(),
         }
     }
+
+    fn forget_gone(index: &mut Index, version: &ResourceVersion) {
+        index.forget_gone_leases(version);
+    }
 }
 
 impl Fed for EnvironmentObject {
@@ -140,6 +155,10 @@ impl Fed for EnvironmentObject {
             } => index.reset_environments(scope, objects, &resource_version),
             FeedEvent::Heard | FeedEvent::Broken(_) => Vec::new(),
         }
+    }
+
+    fn forget_gone(index: &mut Index, version: &ResourceVersion) {
+        index.forget_gone_environments(version);
     }
 }
 

@@ -30,9 +30,12 @@ pub async fn work<D: Database, C: Cluster>(
         let now = *state.borrow_and_update();
         let leads = matches!(now, LeadershipState::Leading { .. });
         if leads && !led {
-            // What happened while another led, or nobody, may have passed this queue by.
+            // Opened first: what happened before is among the index's keys, what happens from here on is pushed.
+            reconciler.queue.open();
             let keys = reconciler.index().keys();
             reconciler.queue.extend(keys);
+        } else if matches!(now, LeadershipState::Following | LeadershipState::Unknown) {
+            reconciler.queue.close();
         }
         led = leads;
         let works = matches!(now, LeadershipState::Leading { .. } | LeadershipState::Lapsed { .. });

@@ -191,6 +191,20 @@ impl Index {
         }
     }
 
+    /// Forgets the deleted leases that were no newer than a complete list: their rows are found by comparing with it (I5).
+    pub fn forget_gone_leases(&mut self, version: &ResourceVersion) {
+        for lease in self.leases.gone_until(version) {
+            self.forget_lease(lease);
+        }
+    }
+
+    /// The same for environments.
+    pub fn forget_gone_environments(&mut self, version: &ResourceVersion) {
+        for environment in self.environments.gone_until(version) {
+            self.forget_environment(environment);
+        }
+    }
+
     /// The Environment objects that show this row.
     pub fn environments_of_row(&self, row: Uuid) -> Vec<Uuid> {
         self.environments_by_row

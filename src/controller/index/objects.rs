@@ -98,6 +98,15 @@ impl<T: Watched> Objects<T> {
         self.by_uid.values().filter(in_scope).filter(missing).cloned().collect()
     }
 
+    /// The deleted objects whose last state is no newer than `version`.
+    pub(super) fn gone_until(&self, version: &ResourceVersion) -> Vec<Uuid> {
+        let gone = self
+            .gone
+            .iter()
+            .filter(|(_, object)| object.meta().resource_version <= *version);
+        gone.map(|(uid, _)| *uid).collect()
+    }
+
     /// Forgets a deleted object.
     pub(super) fn forget(&mut self, uid: Uuid) -> Option<Arc<T>> {
         self.gone.remove(&uid)

@@ -149,3 +149,15 @@ fn a_namespace_concerns_what_is_in_it_only_when_its_label_or_its_end_comes() {
         [key(1)]
     );
 }
+
+#[test]
+fn what_is_gone_is_forgotten_with_a_list_that_is_newer() {
+    let mut index = Index::default();
+    index.apply_lease(lease("a", "x", 1, 10));
+    index.apply_lease(lease("a", "y", 2, 11));
+    index.delete_lease(lease("a", "x", 1, 20));
+    index.delete_lease(lease("a", "y", 2, 40));
+    index.forget_gone_leases(&version(30));
+    assert!(index.leases.gone(Uuid::from_u128(1)).is_none());
+    assert!(index.leases.gone(Uuid::from_u128(2)).is_some(), "newer than the list");
+}
