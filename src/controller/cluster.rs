@@ -10,9 +10,10 @@ use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use serde_json::{Value, json};
 
+use super::event::{Emitter, Notice};
 use super::index::{LOCAL_NAME, RunKey};
 use super::object::{DecodeError, EnvironmentObject, LeaseObject, Meta, NamespaceObject, RunObject, Watched};
-use crate::api::{Environment, EnvironmentLease, GROUP, VERSION};
+use crate::api::{Environment, EnvironmentLease};
 use crate::runtime::NAME;
 
 /// How long one request may take.
@@ -67,21 +68,6 @@ pub enum Local {
     Found(EnvironmentObject),
 }
 
-/// A notice for people, attached to an object.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Notice {
-    /// Kind of the object that it regards.
-    pub kind: &'static str,
-    /// The object that it regards.
-    pub regarding: Meta,
-    /// Something that a person should look at.
-    pub warning: bool,
-    /// The closed reason.
-    pub reason: &'static str,
-    /// A sentence.
-    pub message: String,
-}
-
 /// What reconcilers ask of the cluster. Nothing else of it is known to them.
 pub trait Cluster: Send + Sync + 'static {
     /// Merges `status` into a lease's status if the object still has the version that was decided upon.
@@ -133,12 +119,12 @@ pub trait Cluster: Send + Sync + 'static {
 #[derive(Clone)]
 pub struct KubeCluster {
     client: Client,
-    events: super::event::Emitter,
+    events: Emitter,
 }
 
 impl KubeCluster {
     /// A cluster that is reached through `client`.
-    pub fn new(client: Client, events: super::event::Emitter) -> Self {
+    pub fn new(client: Client, events: Emitter) -> Self {
         Self { client, events }
     }
 
@@ -268,9 +254,4 @@ pub fn complete_patch(before: &Value, after: &Value) -> Value {
         }
         _ => after.clone(),
     }
-}
-
-/// `apiVersion` of both kinds.
-pub fn api_version() -> String {
-    format!("{GROUP}/{VERSION}")
 }

@@ -14,7 +14,8 @@ use kube::Client;
 use kube::api::{Api, PostParams};
 use tokio::time::Instant;
 
-use super::cluster::{Notice, api_version};
+use super::object::Meta;
+use crate::api::{GROUP, VERSION};
 use crate::runtime::NAME;
 use crate::runtime::metrics::Metrics;
 
@@ -29,6 +30,21 @@ const PER_SECOND: f64 = 10.0;
 
 /// How long writing an Event may take.
 const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// A notice for people, attached to an object.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Notice {
+    /// Kind of the object that it regards.
+    pub kind: &'static str,
+    /// The object that it regards.
+    pub regarding: Meta,
+    /// Something that a person should look at.
+    pub warning: bool,
+    /// The closed reason.
+    pub reason: &'static str,
+    /// A sentence.
+    pub message: String,
+}
 
 /// Writes Events.
 #[derive(Clone)]
@@ -118,7 +134,7 @@ impl Emitter {
             note: Some(notice.message.chars().take(1_000).collect()),
             reason: Some(notice.reason.to_owned()),
             regarding: Some(ObjectReference {
-                api_version: Some(api_version()),
+                api_version: Some(format!("{GROUP}/{VERSION}")),
                 kind: Some(notice.kind.to_owned()),
                 namespace: Some(of.namespace.clone()),
                 name: Some(of.name.clone()),

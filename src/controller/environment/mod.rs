@@ -6,9 +6,10 @@ use std::time::Duration;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::cluster::{Cluster, ClusterError, Notice, complete_patch};
+use super::cluster::{Cluster, ClusterError, complete_patch};
 use super::company;
 use super::database::Database;
+use super::event::Notice;
 use super::index::Key;
 use super::object::{EnvironmentObject, NamespaceObject};
 use super::reconcile::{ReconcileError, Reconciler};

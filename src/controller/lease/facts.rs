@@ -1,12 +1,33 @@
-//! Single facts about a lease, from what was gathered. Pure.
+//! The lease as the feeds know it, and single facts about it from what was gathered. Pure.
 
-use super::scene::Subject;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
 use crate::api::{self, LeasePolicy, ObjectRef, Reason};
 use crate::controller::company::Company;
 use crate::controller::object::LeaseObject;
 use crate::lifecycle::lease::{Object, Obstacle, Row};
 use crate::lifecycle::lease_status::shown_ending;
 use crate::store::lease_object::{LeaseView, RunLook};
+
+/// The lease as the feeds know it.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// uid of the object.
+    pub id: Uuid,
+    /// The object: as it is, or as it was before its deletion.
+    pub object: Option<Arc<LeaseObject>>,
+    /// It was seen to be deleted.
+    pub deleted: bool,
+}
+
+impl Subject {
+    /// The object, where it is there.
+    pub fn present(&self) -> Option<&LeaseObject> {
+        self.object.as_deref().filter(|_| !self.deleted)
+    }
+}
 
 pub(super) fn object(subject: &Subject) -> Object {
     match &subject.object {

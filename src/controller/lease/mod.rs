@@ -23,8 +23,8 @@ mod facts;
 mod report;
 mod scene;
 
-use facts::acquire_deadline;
-use scene::{Scene, Subject};
+use facts::{Subject, acquire_deadline};
+use scene::Scene;
 
 /// How many decisions one reconcile may carry out before others get their turn.
 const ROUNDS: usize = 5;

@@ -4,10 +4,12 @@ use std::sync::PoisonError;
 
 use serde_json::json;
 
-use super::scene::{Scene, Subject};
+use super::facts::Subject;
+use super::scene::Scene;
 use crate::api::{Driver, EnvironmentLeaseStatus, LeasePhase, LeasedEnvironment, LeasedRun, Reason, Timestamp};
-use crate::controller::cluster::{Cluster, ClusterError, Notice, complete_patch};
+use crate::controller::cluster::{Cluster, ClusterError, complete_patch};
 use crate::controller::database::Database;
+use crate::controller::event::Notice;
 use crate::controller::index::{Key, LOCAL_NAME};
 use crate::controller::object::LeaseObject;
 use crate::controller::reconcile::{ReconcileError, Reconciler};

@@ -1,40 +1,22 @@
 //! Gathers what is known about one lease: from the index, from the database, and from the API server where only a live read
 //! is proof.
 
-use std::sync::Arc;
-
 use uuid::Uuid;
 
-use super::facts::{acquire_deadline, environment_display, object, obstacle, policy, row, run_display, run_object};
+use super::facts::{
+    Subject, acquire_deadline, environment_display, object, obstacle, policy, row, run_display, run_object,
+};
 use crate::api::{Driver, ObjectRef, Reason};
 use crate::controller::cluster::Cluster;
 use crate::controller::company::{self, Company};
 use crate::controller::database::Database;
 use crate::controller::index::{KnownRun, LOCAL_NAME, RunKey};
-use crate::controller::object::{LeaseObject, NamespaceObject};
+use crate::controller::object::NamespaceObject;
 use crate::controller::reconcile::{ReconcileError, Reconciler};
 use crate::lifecycle::EnvironmentState;
 use crate::lifecycle::lease::{Decision, Environment, Facts, Obstacle, Run, decide};
 use crate::store::Settle;
 use crate::store::lease_object::{EnvironmentChoice, LeaseLook, LeaseView, RunLook};
-
-/// The lease as the feeds know it.
-#[derive(Clone, Debug)]
-pub struct Subject {
-    /// uid of the object.
-    pub id: Uuid,
-    /// The object: as it is, or as it was before its deletion.
-    pub object: Option<Arc<LeaseObject>>,
-    /// It was seen to be deleted.
-    pub deleted: bool,
-}
-
-impl Subject {
-    /// The object, where it is there.
-    pub fn present(&self) -> Option<&LeaseObject> {
-        self.object.as_deref().filter(|_| !self.deleted)
-    }
-}
 
 /// Everything that a decision about the lease needs, and what carrying it out needs besides.
 #[derive(Clone, Debug)]
