@@ -3,6 +3,7 @@
 //! Each test has a namespace, a database and an operator process of its own on parts that all of them share.
 
 mod api_server;
+mod attached;
 mod choice;
 mod crash;
 mod deletion;

@@ -6,14 +6,19 @@ use uuid::Uuid;
 use super::World;
 
 impl World<'_> {
-    /// Makes a company, if the operator has not made it, and an agent in it.
-    pub async fn insert_agent(&self, company: Uuid) -> Uuid {
+    /// Makes a company, if the operator has not made it.
+    pub async fn insert_company(&self, company: Uuid) {
         sqlx::query("INSERT INTO companies (id, name, issue_prefix) VALUES ($1, 'Acme', $2) ON CONFLICT DO NOTHING")
             .bind(company)
             .bind(company.to_string())
             .execute(&self.pool)
             .await
             .unwrap();
+    }
+
+    /// Makes an agent and, if it is not there, its company.
+    pub async fn insert_agent(&self, company: Uuid) -> Uuid {
+        self.insert_company(company).await;
         sqlx::query_scalar("INSERT INTO agents (company_id, name) VALUES ($1, 'Ada') RETURNING id")
             .bind(company)
             .fetch_one(&self.pool)

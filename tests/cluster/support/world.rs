@@ -5,6 +5,7 @@ use std::panic::Location;
 use std::path::PathBuf;
 
 use environment_operator::api::{self, Environment, EnvironmentLease, EnvironmentPhase, LeasePhase, Reason};
+use environment_operator::store::Mode;
 use harness::control_plane::ControlPlane;
 use harness::control_plane::audit::{AuditEvent, Mark};
 use harness::namespace::Namespace;
@@ -27,6 +28,9 @@ use super::{Claim, LIMIT};
 /// The binary under test.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_environment-operator");
 
+/// The tables as an origin's server makes them.
+const ORIGIN: &str = include_str!("../../fixtures/origin.sql");
+
 /// What one test has to itself. Operators are started from it, and killed when their values are dropped.
 pub struct World<'p> {
     /// The administrator's client.
@@ -41,6 +45,7 @@ pub struct World<'p> {
     /// The operators' own user, so that their requests can be told from others'.
     user: String,
     kubeconfig: PathBuf,
+    mode: Mode,
 }
 
 impl World<'static> {
@@ -52,6 +57,18 @@ impl World<'static> {
     /// A world on the shared parts whose namespace has labels.
     pub async fn with_labels<const N: usize>(prefix: &str, labels: [(&str, &str); N]) -> Self {
         Self::on(ControlPlane::shared().await, Postgres::shared().await, prefix, labels).await
+    }
+
+    /// A world on the shared parts whose database an origin's server has prepared: its tables are there, and in them the
+    /// company of the namespace. Its operators run in mode attached.
+    pub async fn attached(prefix: &str) -> Self {
+        let world = Self {
+            mode: Mode::Attached,
+            ..Self::new(prefix).await
+        };
+        sqlx::raw_sql(ORIGIN).execute(&world.pool).await.unwrap();
+        world.insert_company(world.company()).await;
+        world
     }
 }
 
@@ -79,15 +96,21 @@ impl<'p> World<'p> {
             control_plane,
             user,
             kubeconfig,
+            mode: Mode::Standalone,
         }
     }
 
     /// An operator to start, with this world's identity. The sweep rests for an hour and objects are not looked at again
     /// without cause, so that a test sees what it is about; arguments go over these settings.
     pub fn operator(&self) -> Options {
+        let mode = match self.mode {
+            Mode::Standalone => "standalone",
+            Mode::Attached => "attached",
+        };
         Operator::of(PROGRAM.as_ref())
             .kubeconfig(&self.kubeconfig)
             .database_url(self.database.url())
+            .env("ENVIRONMENT_OPERATOR_MODE", mode)
             .env("ENVIRONMENT_OPERATOR_CLUSTER_ID", self.namespace.name())
             .env("ENVIRONMENT_OPERATOR_NAMESPACES", self.namespace.name())
             .env("ENVIRONMENT_OPERATOR_SWEEP_INTERVAL", "1h")
