@@ -296,13 +296,16 @@ fn decide_claim(facts: &Facts) -> Decision {
     }
 }
 
-/// The decision after the database has refused a grant: under its locks it may have seen more than the facts.
-pub fn refused_by_database(facts: &Facts, reason: Reason, message: String) -> Decision {
+/// The decision after the database has refused a grant: under its locks it may have seen more than the facts. None: look and
+/// decide again.
+pub fn refused_by_database(facts: &Facts, reason: Reason, message: String) -> Option<Decision> {
     match reason {
-        Reason::RunAlreadyFinished | Reason::AgentMismatch | Reason::EnvironmentArchived | Reason::InvalidSpec => {
-            Decision::Refuse(reason, message)
+        Reason::RunAlreadyFinished | Reason::AgentMismatch | Reason::InvalidSpec => {
+            Some(Decision::Refuse(reason, message))
         }
-        _ => wait(facts, reason, message),
+        // The row alone doesn't tell why: its user may have archived it, for good, or its object was deleted and comes back.
+        Reason::EnvironmentArchived | Reason::EnvironmentNotFound => None,
+        _ => Some(wait(facts, reason, message)),
     }
 }
 

@@ -9,6 +9,7 @@ mod crash;
 mod deletion;
 mod ending;
 mod environment;
+mod environment_deletion;
 mod grant;
 mod idle;
 mod listing;

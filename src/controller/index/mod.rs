@@ -215,12 +215,13 @@ impl Index {
             .collect()
     }
 
-    /// The leases that show this environment's row and no end.
+    /// The leases that may hold this environment's row: they show no end, and that row or none yet (a grant is committed
+    /// before it is shown).
     pub fn leases_of_row(&self, row: Uuid) -> Vec<Key> {
         let holds = |lease: &&Arc<LeaseObject>| {
             let status = lease.status.as_ref();
             let shown = status.and_then(|status| status.environment.as_ref());
-            shown.is_some_and(|shown| shown.id == row) && status.and_then(shown_ending).is_none()
+            shown.is_none_or(|shown| shown.id == row) && status.and_then(shown_ending).is_none()
         };
         self.leases
             .iter()

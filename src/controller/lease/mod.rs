@@ -175,12 +175,12 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             GrantOutcome::Busy => Ok(Step::Done(Some(BUSY_PAUSE))),
             GrantOutcome::Refused(refusal) => Ok(
                 match refused_by_database(&scene.facts, refusal.reason, refusal.message) {
-                    Decision::Wait(reason, message) => {
+                    Some(Decision::Wait(reason, message)) => {
                         self.index().set_waiting(subject.id, true);
                         Step::Report(Verdict::Pending(reason, message), Some(patience(lease, scene)))
                     }
-                    Decision::Refuse(reason, message) => Step::Report(Verdict::Refused(reason, message), None),
-                    _ => Step::Again,
+                    Some(Decision::Refuse(reason, message)) => Step::Report(Verdict::Refused(reason, message), None),
+                    Some(_) | None => Step::Again,
                 },
             ),
         }

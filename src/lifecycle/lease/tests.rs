@@ -201,6 +201,27 @@ fn an_archived_environment_refuses_in_the_origin_s_words() {
 }
 
 #[test]
+fn a_grant_that_was_refused_for_its_environment_is_decided_again() {
+    for reason in [Reason::EnvironmentArchived, Reason::EnvironmentNotFound] {
+        assert_eq!(refused_by_database(&claim(), reason, String::new()), None);
+    }
+    // What the next look tells: whoever deletes an Environment may make it again.
+    let deleted = Facts {
+        environment: Environment::Deleted,
+        ..claim()
+    };
+    assert!(matches!(
+        decide(&deleted),
+        Decision::Wait(Reason::EnvironmentNotFound, _)
+    ));
+    let final_ = |reason| refused_by_database(&claim(), reason, String::new());
+    for reason in [Reason::RunAlreadyFinished, Reason::AgentMismatch, Reason::InvalidSpec] {
+        assert!(matches!(final_(reason), Some(Decision::Refuse(..))), "{reason:?}");
+    }
+    assert!(matches!(final_(Reason::RunNotFound), Some(Decision::Wait(..))));
+}
+
+#[test]
 fn each_cause_gives_its_status_and_reason() {
     let outcome = |outcome| Facts {
         run: Run::Over(outcome),
