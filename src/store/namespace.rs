@@ -40,11 +40,20 @@ pub(crate) async fn settle(
     .bind(column(settles, |(_, company_id)| *company_id))
     .execute(&mut *connection)
     .await?;
+    recorded(connection, leader, &column(settles, |(settle, _)| settle.namespace_uid)).await
+}
+
+/// Which of these Namespaces (uids) have which company recorded.
+pub(crate) async fn recorded(
+    connection: &mut PgConnection,
+    leader: &Leader,
+    namespaces: &[Uuid],
+) -> Result<HashMap<Uuid, Uuid>, StoreError> {
     let recorded: Vec<(Uuid, Uuid)> = sqlx::query_as(
         "SELECT uid, company_id FROM environment_operator.namespace WHERE cluster = $1 AND uid = ANY ($2)",
     )
     .bind(&leader.cluster)
-    .bind(column(settles, |(settle, _)| settle.namespace_uid))
+    .bind(namespaces)
     .fetch_all(connection)
     .await?;
     Ok(recorded.into_iter().collect())

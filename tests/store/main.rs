@@ -14,3 +14,4 @@ mod pooler;
 mod races;
 mod support;
 mod syncs;
+mod tenants;

@@ -234,6 +234,7 @@ type TaggedQuery<'q> = sqlx::query::QueryAs<'q, Postgres, Tagged, PgArguments>;
 ///
 /// - `run` locks the run's row and `checked` reads the status under that lock: a run that ends meanwhile waits, and its
 ///   notification comes after the grant.
+/// - What is another company's is not even locked: its own transactions must neither wait for ours nor be told of.
 /// - `settled` returns the Namespaces whose recorded company is the claim's, whoever recorded it first.
 /// - `= ANY (ARRAY (SELECT …))`: a generic plan guesses ten rows an array and would join the sets row by row.
 /// - The run's context is merged with what is there now; anything but an object is replaced, for it has no keys to keep.
@@ -260,11 +261,13 @@ asked AS MATERIALIZED (
 environment AS MATERIALIZED (
   SELECT id, company_id, name, driver, status FROM public.environments
   WHERE id = ANY (ARRAY (SELECT environment_id FROM asked WHERE NOT known))
+    AND (id, company_id) IN (SELECT environment_id, company_id FROM asked)
   ORDER BY id FOR KEY SHARE SKIP LOCKED
 ),
 run AS MATERIALIZED (
   SELECT id, company_id, status, agent_id FROM public.heartbeat_runs
   WHERE id = ANY (ARRAY (SELECT run_id FROM asked WHERE NOT known))
+    AND (id, company_id) IN (SELECT run_id, company_id FROM asked)
   ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
 ),
 checked AS MATERIALIZED (

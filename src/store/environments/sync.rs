@@ -157,7 +157,11 @@ async fn settle(
             .filter_map(|sync| Some((sync.settle.as_ref()?, sync.company_id)))
     };
     if mode == Mode::Standalone {
+        // A Namespace that is recorded meanwhile had its company's row then: if it is gone, somebody has deleted it.
+        let namespaces: Vec<Uuid> = settles().map(|(settle, _)| settle.namespace_uid).collect();
+        let recorded = namespace::recorded(connection, leader, &namespaces).await?;
         let new: BTreeMap<Uuid, &str> = settles()
+            .filter(|(settle, _)| !recorded.contains_key(&settle.namespace_uid))
             .map(|(settle, company_id)| (company_id, settle.namespace.as_str()))
             .collect();
         for (company_id, name) in new {
