@@ -1,13 +1,13 @@
-//! Whose the object `local` is.
+//! The default Local: one row per company, whatever objects stand for it, and whose the object `local` is.
 
-use environment_operator::api::LeasePhase;
+use environment_operator::api::{COMPANY_LABEL, LeasePhase};
 use harness::wait::eventually;
 use kube::ResourceExt;
 use serde_json::json;
 use uuid::Uuid;
 
 use crate::support::proxy::{Fault, Proxy, creates};
-use crate::support::{LIMIT, World, lease};
+use crate::support::{LIMIT, World, lease, scope};
 
 #[tokio::test]
 async fn a_users_local_that_comes_just_before_the_operators_is_not_taken_for_the_operators() {
@@ -48,4 +48,26 @@ async fn a_users_local_that_comes_just_before_the_operators_is_not_taken_for_the
             .unwrap();
     assert!(!made, "a user has made it");
     world.settles().await;
+}
+
+#[tokio::test]
+async fn locals_in_two_namespaces_of_one_company_stand_for_one_row() {
+    let first = World::new("local").await;
+    let company = first.company().to_string();
+    let second = first
+        .beside(first.control_plane(), "local", [(COMPANY_LABEL, company.as_str())])
+        .await;
+    let worlds = [first, second];
+    let _operator = worlds[0].start_with(&[&scope(&worlds)]).await;
+    let mut rows = Vec::new();
+    for world in &worlds {
+        world.environment("mine", json!({ "driver": "Local" })).await;
+        let held = world.granted(lease("held").environment("mine")).await;
+        rows.push(held.status.unwrap().environment.unwrap().id);
+    }
+    assert_eq!(rows[0], rows[1]);
+    assert_eq!(worlds[0].environment_rows(worlds[0].company()).await.len(), 1);
+    for world in &worlds {
+        world.settles().await;
+    }
 }

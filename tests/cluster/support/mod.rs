@@ -20,7 +20,7 @@ pub use database::moment;
 pub use ending::Expected;
 pub use lease::{Claim, lease};
 pub use settled::id_of;
-pub use world::{World, install_definitions};
+pub use world::{World, install_definitions, scope};
 
 use std::time::Duration;
 

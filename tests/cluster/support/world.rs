@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::panic::Location;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use environment_operator::api::{self, Environment, EnvironmentLease, EnvironmentPhase, LeasePhase, Reason};
 use environment_operator::store::Mode;
@@ -38,7 +39,7 @@ pub struct World<'p> {
     /// Where the objects are.
     pub namespace: Namespace,
     /// Empty until the first operator has started.
-    pub database: Database,
+    pub database: Arc<Database>,
     /// A way into the database.
     pub pool: PgPool,
     control_plane: &'p ControlPlane,
@@ -80,10 +81,32 @@ impl<'p> World<'p> {
         prefix: &str,
         labels: [(&str, &str); N],
     ) -> Self {
+        let database = Arc::new(postgres.database().await.unwrap());
+        Self::around(control_plane, database, prefix, labels).await
+    }
+
+    /// Another world on the same database: a namespace of its own, on the same control plane or on another one. An operator
+    /// that is to look after several of them is told so by [`scope`].
+    pub async fn beside<'q, const N: usize>(
+        &self,
+        control_plane: &'q ControlPlane,
+        prefix: &str,
+        labels: [(&str, &str); N],
+    ) -> World<'q> {
+        let mode = self.mode;
+        let world = World::around(control_plane, self.database.clone(), prefix, labels).await;
+        World { mode, ..world }
+    }
+
+    async fn around<const N: usize>(
+        control_plane: &'p ControlPlane,
+        database: Arc<Database>,
+        prefix: &str,
+        labels: [(&str, &str); N],
+    ) -> Self {
         let client = control_plane.client().await.unwrap();
         ensure_definitions(control_plane, &client).await;
         let namespace = Namespace::create_with_labels(&client, prefix, labels).await.unwrap();
-        let database = postgres.database().await.unwrap();
         let options = database.options().unwrap();
         let pool = PgPoolOptions::new().max_connections(4).connect_lazy_with(options);
         let user = format!("operator-{}", namespace.name());
@@ -277,6 +300,12 @@ impl<'p> World<'p> {
             .writes(mark, |event| event.user() == self.user)
             .unwrap()
     }
+}
+
+/// The argument of an operator that looks after the namespaces of several worlds.
+pub fn scope(worlds: &[World<'_>]) -> String {
+    let names: Vec<&str> = worlds.iter().map(|world| world.namespace.name()).collect();
+    format!("--namespaces={}", names.join(","))
 }
 
 /// Waits until the object is what `see` looks for; where it never is, the test fails in its own line.
