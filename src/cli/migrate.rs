@@ -2,10 +2,20 @@
 
 use super::Error;
 use crate::runtime::configuration::DatabaseSettings;
-use crate::store::migrate;
+use crate::store::{StartError, migrate, run_trigger};
 
 pub(super) async fn migrate(settings: &DatabaseSettings) -> Result<(), Error> {
-    let applied = migrate::migrate(settings.database_url.expose(), settings.mode).await?;
+    let applied = prepare(settings).await?;
     tracing::info!(database = %settings.database_url, applied, "the database is up to date");
     Ok(())
+}
+
+/// Brings the database up to what these settings need, and says how many migrations that took.
+pub(super) async fn prepare(settings: &DatabaseSettings) -> Result<usize, StartError> {
+    let url = settings.database_url.expose();
+    let applied = migrate::migrate(url, settings.mode).await?;
+    if settings.run_trigger {
+        run_trigger::ensure(url).await?;
+    }
+    Ok(applied)
 }

@@ -9,7 +9,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::Error;
+use super::{Error, migrate};
 use crate::controller::shell::{self, Context};
 use crate::mirror::Mirror;
 use crate::runtime::client;
@@ -18,7 +18,7 @@ use crate::runtime::health::{self, Health};
 use crate::runtime::leadership::{Campaign, Request};
 use crate::runtime::metrics::Metrics;
 use crate::runtime::shutdown;
-use crate::store::{Category, Leader, StartError, Store, StoreError, lead, migrate};
+use crate::store::{Category, Leader, StartError, Store, StoreError, lead};
 
 /// Connections of the pool: two that write, the rest for looks, leadership and the sweep.
 const CONNECTIONS: u32 = 8;
@@ -163,9 +163,8 @@ async fn reach_store(
 }
 
 async fn open_store(settings: &DatabaseSettings) -> Result<Store, StartError> {
-    let url = settings.database_url.expose();
-    migrate::migrate(url, settings.mode).await?;
-    Store::open(url, settings.mode, CONNECTIONS).await
+    migrate::prepare(settings).await?;
+    Store::open(settings.database_url.expose(), settings.mode, CONNECTIONS).await
 }
 
 /// Waits a little. `None`: the process is to stop.

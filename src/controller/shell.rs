@@ -85,7 +85,11 @@ pub async fn run(context: Context, stop: CancellationToken) {
     let (tombstones, leader) = (feeds.tombstones.clone(), leadership.leader());
     let mut tasks = std::mem::take(&mut feeds.tasks);
     tasks.spawn(measure(reconciler.queue.clone(), metrics));
-    tasks.spawn(run_end::listen(reconciler.clone(), stop.clone()));
+    if settings.database.has_run_trigger() {
+        tasks.spawn(run_end::listen(reconciler.clone(), stop.clone()));
+    } else {
+        tasks.spawn(run_end::poll(reconciler.clone(), stop.clone()));
+    }
     if workers::listed(listed, expected, &stop).await {
         tasks.spawn(tombstone::watch(reconciler.clone(), leader, tombstones, stop.clone()));
         tasks.spawn(sweep::watch(

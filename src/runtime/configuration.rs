@@ -55,6 +55,16 @@ pub struct DatabaseSettings {
     /// Who owns the origin's tables
     #[arg(long, env = "ENVIRONMENT_OPERATOR_MODE", value_parser = parse_mode(), default_value = "standalone")]
     pub mode: Mode,
+    /// In mode attached, make triggers on the origin's heartbeat_runs that tell of ended runs at once: this alters that table
+    #[arg(long, env = "ENVIRONMENT_OPERATOR_RUN_TRIGGER")]
+    pub run_trigger: bool,
+}
+
+impl DatabaseSettings {
+    /// Whether triggers tell of runs that end; without them they are asked for.
+    pub fn has_run_trigger(&self) -> bool {
+        self.run_trigger || self.mode == Mode::Standalone
+    }
 }
 
 /// The cluster and the installation in it; together they name the leadership row and the objects' rows.
@@ -118,7 +128,7 @@ pub enum ForeignLeases {
 /// A way of noticing that a lease has to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum NoticeSource {
-    /// Run rows, by LISTEN
+    /// Run rows, by LISTEN or, attached without --run-trigger, by asking for them
     Runs,
     /// Run objects, by their watches
     Objects,

@@ -32,6 +32,24 @@ pub async fn listen(store: &Store) -> Result<RunEnds, StoreError> {
     Ok(RunEnds(listener))
 }
 
+/// Of these runs, those that are over, with their status, and those that are gone, without one: what is asked where no
+/// trigger may tell. Each is found by its primary key.
+///
+/// # Errors
+/// When the database cannot be asked.
+pub async fn not_live(store: &Store, runs: &[Uuid]) -> Result<Vec<(Uuid, Option<String>)>, StoreError> {
+    let over = sqlx::query_as(
+        "SELECT asked.id, r.status
+         FROM unnest($1::uuid[]) AS asked(id)
+         LEFT JOIN public.heartbeat_runs AS r ON r.id = asked.id
+         WHERE coalesce(r.status, 'gone') NOT IN ('queued', 'scheduled_retry', 'running')",
+    )
+    .bind(runs)
+    .fetch_all(&store.pool)
+    .await?;
+    Ok(over)
+}
+
 /// How full the server's queue of notifications is, 0 to 1: at 1 the origin's own statements fail, and a session that listens
 /// and does not read keeps it from being emptied.
 ///

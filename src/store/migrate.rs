@@ -57,7 +57,7 @@ pub async fn migrate(url: &str, mode: Mode) -> Result<usize, StartError> {
     Ok(count)
 }
 
-async fn connect_to_migrate(options: &PgConnectOptions) -> Result<PgConnection, StartError> {
+pub(super) async fn connect_to_migrate(options: &PgConnectOptions) -> Result<PgConnection, StartError> {
     // No statement_timeout: an index on a large table takes its time.
     let options = options.clone().options([("lock_timeout", "10s")]);
     Ok(PgConnection::connect_with(&options).await?)
@@ -135,7 +135,7 @@ async fn missing(
         .count())
 }
 
-async fn lock(connection: &mut PgConnection) -> Result<(), StartError> {
+pub(super) async fn lock(connection: &mut PgConnection) -> Result<(), StartError> {
     for _ in 0..LOCK_TRIES {
         let held: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock($1)")
             .bind(LOCK)

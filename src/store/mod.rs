@@ -1,6 +1,6 @@
 //! Postgres: one file per table, each operation once and set-based, its SQL beside its function.
 //!
-//! - [`connect`], [`migrate`]: session connections that are safe to lead from, and the two owners' migrations
+//! - [`connect`], [`migrate`], [`run_trigger`]: session connections that are safe to lead from, and what has to be made first
 //! - [`lead`], [`cluster`]: who may write, and in which incarnation of the cluster
 //! - [`namespace`], [`environment_object`], [`lease_object`]: what the operator remembers in its own schema
 //! - [`sweep`], [`tombstone`]: what is due, and what is gone, selected by SQL alone
@@ -23,6 +23,7 @@ pub mod lease_object;
 pub mod migrate;
 pub mod namespace;
 mod references;
+pub mod run_trigger;
 pub mod spelling;
 pub mod sweep;
 pub mod tombstone;

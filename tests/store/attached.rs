@@ -3,7 +3,7 @@
 use environment_operator::api::Reason;
 use environment_operator::lifecycle::LeaseState;
 use environment_operator::store::environments::{EnvironmentOutcome, EnvironmentSync};
-use environment_operator::store::{Mode, Store, lead, migrate};
+use environment_operator::store::{Mode, StartError, Store, lead, migrate, run_trigger};
 use sqlx::{AssertSqlSafe, Executor};
 use uuid::Uuid;
 
@@ -54,6 +54,10 @@ async fn an_attached_operator_works_with_the_documented_rights_and_alters_no_tab
         0,
         "nothing is missing, so no rights are needed"
     );
+    let StartError::Refused(sentence) = run_trigger::ensure(&url).await.unwrap_err() else {
+        panic!("not refused")
+    };
+    assert!(sentence.contains("--mode attached --run-trigger"), "{sentence}");
     let admin = Store::open(database.url(), Mode::Attached, 2).await.unwrap();
     let store = Store::open(&url, Mode::Attached, 4).await.unwrap();
     let leader = lead::acquire(&store, "cluster", "default", HOLDER)
@@ -104,4 +108,28 @@ async fn an_attached_operator_works_with_the_documented_rights_and_alters_no_tab
     world.pool().close().await;
     let drop_role = format!("DROP OWNED BY {role}; DROP ROLE {role}");
     owner.execute(sqlx::raw_sql(AssertSqlSafe(drop_role))).await.unwrap();
+}
+
+#[tokio::test]
+async fn triggers_that_are_asked_for_are_made_once_and_again_if_they_were_taken_away() {
+    let database = fresh_database().await;
+    let mut owner = database.connect().await.unwrap();
+    owner.execute(sqlx::raw_sql(ORIGIN)).await.unwrap();
+    migrate::migrate(database.url(), Mode::Attached).await.unwrap();
+    run_trigger::ensure(database.url()).await.unwrap();
+    let ids = "SELECT array_agg(oid::int8 ORDER BY oid) FROM pg_trigger WHERE NOT tgisinternal";
+    let made: Vec<i64> = sqlx::query_scalar(ids).fetch_one(&mut owner).await.unwrap();
+    assert_eq!(made.len(), 2);
+    let ensures = (0..4).map(|_| run_trigger::ensure(database.url()));
+    futures::future::try_join_all(ensures).await.unwrap();
+    let again: Vec<i64> = sqlx::query_scalar(ids).fetch_one(&mut owner).await.unwrap();
+    assert_eq!(again, made, "nothing was made that was there");
+    owner
+        .execute("DROP TRIGGER environment_operator_run_ended ON heartbeat_runs")
+        .await
+        .unwrap();
+    let ensures = (0..4).map(|_| run_trigger::ensure(database.url()));
+    futures::future::try_join_all(ensures).await.unwrap();
+    let mended: Vec<i64> = sqlx::query_scalar(ids).fetch_one(&mut owner).await.unwrap();
+    assert_eq!(mended.len(), 2);
 }

@@ -226,6 +226,26 @@ async fn a_runs_end_and_its_deletion_are_heard_of_and_nothing_else_is() {
 }
 
 #[tokio::test]
+async fn of_the_runs_that_are_asked_for_those_that_are_over_or_gone_are_told() {
+    let world = World::new().await;
+    let mut asked = Vec::new();
+    for status in ["queued", "scheduled_retry", "running"] {
+        asked.push(world.run(status).await);
+    }
+    let mut expected = vec![(Uuid::new_v4(), None)];
+    for status in ["succeeded", "failed", "cancelled", "timed_out", "interrupted"] {
+        expected.push((world.run(status).await, Some(status.to_owned())));
+    }
+    world.run("failed").await; // nobody asks for it
+    asked.extend(expected.iter().map(|(run, _)| *run));
+    let mut told = heartbeat_runs::not_live(&world.store, &asked).await.unwrap();
+    told.sort();
+    expected.sort();
+    assert_eq!(told, expected);
+    assert_eq!(heartbeat_runs::not_live(&world.store, &[]).await.unwrap(), []);
+}
+
+#[tokio::test]
 async fn a_lost_ear_says_so_instead_of_connecting_again_in_silence() {
     let world = World::new().await;
     let mut ends = heartbeat_runs::listen(&world.store).await.unwrap();

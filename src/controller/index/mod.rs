@@ -328,20 +328,21 @@ impl Index {
 
     /// The leases of heartbeat runs that show no end.
     pub fn unfinished_of_heartbeat_runs(&self) -> Vec<Key> {
-        let of_run = |lease: &&Arc<LeaseObject>| {
-            lease
-                .spec
-                .run
-                .as_ref()
-                .is_some_and(|run| run.heartbeat_run_id.is_some())
-        };
-        let unfinished = |lease: &&Arc<LeaseObject>| lease.status.as_ref().and_then(shown_ending).is_none();
-        self.leases
-            .iter()
-            .filter(of_run)
-            .filter(unfinished)
-            .map(|lease| Key::Lease(lease.meta.uid))
-            .collect()
+        self.of_heartbeat_runs().map(|(_, lease)| Key::Lease(lease)).collect()
+    }
+
+    /// The heartbeat runs of leases that show no end, each once.
+    pub fn heartbeat_runs(&self) -> HashSet<Uuid> {
+        self.of_heartbeat_runs().map(|(run, _)| run).collect()
+    }
+
+    /// The leases of heartbeat runs that show no end, after their runs.
+    fn of_heartbeat_runs(&self) -> impl Iterator<Item = (Uuid, Uuid)> {
+        self.leases.iter().filter_map(|lease| {
+            let run = lease.spec.run.as_ref()?.heartbeat_run_id?;
+            let ended = lease.status.as_ref().and_then(shown_ending).is_some();
+            (!ended).then_some((run, lease.meta.uid))
+        })
     }
 
     /// Notes whether a claim waits.

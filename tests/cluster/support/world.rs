@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::panic::Location;
 use std::path::PathBuf;
+use std::process::Output;
 use std::sync::Arc;
 
 use environment_operator::api::{self, Environment, EnvironmentLease, EnvironmentPhase, LeasePhase, Reason};
@@ -126,16 +127,12 @@ impl<'p> World<'p> {
     /// An operator to start, with this world's identity. The sweep rests for an hour and objects are not looked at again
     /// without cause, so that a test sees what it is about; arguments go over these settings.
     pub fn operator(&self) -> Options {
-        let mode = match self.mode {
-            Mode::Standalone => "standalone",
-            Mode::Attached => "attached",
-        };
-        Operator::of(PROGRAM.as_ref())
+        let options = Operator::of(PROGRAM.as_ref())
             .kubeconfig(&self.kubeconfig)
-            .database_url(self.database.url())
-            .env("ENVIRONMENT_OPERATOR_MODE", mode)
-            .env("ENVIRONMENT_OPERATOR_CLUSTER_ID", self.namespace.name())
-            .env("ENVIRONMENT_OPERATOR_NAMESPACES", self.namespace.name())
+            .database_url(self.database.url());
+        let identity = self.identity().into_iter();
+        identity
+            .fold(options, |options, (name, value)| options.env(name, value))
             .env("ENVIRONMENT_OPERATOR_SWEEP_INTERVAL", "1h")
             .env("ENVIRONMENT_OPERATOR_RESYNC_INTERVAL", "1h")
             .env("ENVIRONMENT_OPERATOR_LOG", "info,environment_operator=debug")
@@ -154,6 +151,31 @@ impl<'p> World<'p> {
         let operator = options.start().unwrap();
         operator.wait_ready().await;
         operator
+    }
+
+    /// Runs another subcommand of the same binary to its end, with this world's settings in its environment.
+    pub async fn command(&self, arguments: &[&str]) -> Output {
+        let mut command = tokio::process::Command::new(PROGRAM);
+        command
+            .args(arguments)
+            .env_clear()
+            .env("KUBECONFIG", &self.kubeconfig)
+            .env("DATABASE_URL", self.database.url())
+            .envs(self.identity());
+        command.kill_on_drop(true).output().await.unwrap()
+    }
+
+    /// The settings that all of this world's operators share.
+    fn identity(&self) -> [(&'static str, &str); 3] {
+        let mode = match self.mode {
+            Mode::Standalone => "standalone",
+            Mode::Attached => "attached",
+        };
+        [
+            ("ENVIRONMENT_OPERATOR_MODE", mode),
+            ("ENVIRONMENT_OPERATOR_CLUSTER_ID", self.namespace.name()),
+            ("ENVIRONMENT_OPERATOR_NAMESPACES", self.namespace.name()),
+        ]
     }
 
     /// The company of the world's namespace, where no label names another.
