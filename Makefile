@@ -5,7 +5,7 @@ SHELL := /bin/bash
 target := $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format lint imports generated dependencies advisories
+.PHONY: help setup demo test proof check format lint imports generated dependencies advisories
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1 - \2/p' Makefile
@@ -20,6 +20,9 @@ demo: setup ## Watch leases live and end, on a real control plane and a real Pos
 
 test: setup ## Run every test
 	@scripts/test.sh
+
+proof: setup ## Minutes of leases of all kinds under an operator that is killed at random (TEST_SEED=... to repeat)
+	@cargo test --workspace --test cluster -- --ignored --nocapture random::
 
 check: format lint imports generated dependencies ## Hold the code to the rules of the house
 

@@ -17,6 +17,7 @@ mod local;
 mod noticing;
 mod outage;
 mod races;
+mod random;
 mod refusal;
 mod replicas;
 mod rights;

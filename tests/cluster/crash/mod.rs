@@ -2,11 +2,9 @@
 //!
 //! - [`grants`]: before, within and after the transaction of a grant; between the object `local` and its row
 //! - [`endings`]: the same for an ending
-//! - [`random`]: at moments that are drawn
 
 mod endings;
 mod grants;
-mod random;
 
 use environment_operator::api::LeasePhase;
 use harness::operator::Operator;

@@ -1,9 +1,10 @@
 //! The origin's server, played by plain SQL: companies, agents, runs, and the statements that it ends them with.
 
+use harness::wait::eventually;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::World;
+use super::{LIMIT, World};
 
 impl World<'_> {
     /// Makes a company, if the operator has not made it.
@@ -66,20 +67,20 @@ impl World<'_> {
         assert_eq!(done.rows_affected(), runs.len() as u64);
     }
 
-    /// Deletes a run as the origin does: its activity first, in one transaction.
+    /// Deletes a run as the origin does: its activity first, in one transaction; again where a grant has added some meanwhile.
     pub async fn delete_run(&self, run: Uuid) {
-        let mut transaction = self.pool.begin().await.unwrap();
+        eventually("the run is deleted", LIMIT, async || self.try_to_delete_run(run).await).await;
+    }
+
+    async fn try_to_delete_run(&self, run: Uuid) -> Result<(), sqlx::Error> {
+        let mut transaction = self.pool.begin().await?;
         for statement in [
             "DELETE FROM activity_log WHERE run_id = $1",
             "DELETE FROM heartbeat_runs WHERE id = $1",
         ] {
-            sqlx::query(statement)
-                .bind(run)
-                .execute(&mut *transaction)
-                .await
-                .unwrap();
+            sqlx::query(statement).bind(run).execute(&mut *transaction).await?;
         }
-        transaction.commit().await.unwrap();
+        transaction.commit().await
     }
 
     /// Ends a lease's row as the origin's release does: without looking at what it was.
