@@ -111,7 +111,7 @@ async fn torment(world: &World<'static>, operator: &mut Operator, mut random: Rn
     let mut times = 0;
     loop {
         // Not a wait for anything: the moment itself is what is drawn.
-        let peace = Duration::from_millis(random.u64(500..4000));
+        let peace = Duration::from_millis(random.u64(300..2500));
         tokio::select! {
             () = told.cancelled() => return times,
             () = tokio::time::sleep(peace) => {}
