@@ -103,6 +103,8 @@ pub enum Environment {
     NotFound,
     /// The company has no Local yet: it is to be made.
     LocalMissing,
+    /// It is an agent's default environment, and the agent, or the run that tells which, is not there (yet).
+    Unsettled,
 }
 
 /// What stands between a claim and a grant besides run and environment.
@@ -290,7 +292,7 @@ fn decide_claim(facts: &Facts) -> Decision {
             Reason::EnvironmentNotActive,
             format!("environment {environment} is not in the database yet"),
         ),
-        (None, Run::Unknown, _) => Decision::Nothing,
+        (None, Run::Unknown, _) | (None, _, Environment::Unsettled) => Decision::Nothing,
         (None, _, Environment::LocalMissing) => Decision::MakeLocal,
         (None, _, Environment::Active) => Decision::Grant,
     }

@@ -1,24 +1,13 @@
 //! Environments that are deleted, and made again, at inconvenient moments.
 
-use axum::http::{Method, Uri};
 use environment_operator::api::{LeasePhase, Reason};
 use harness::wait::eventually;
 use kube::ResourceExt;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::support::proxy::{Fault, Proxy, writes_status_of};
+use crate::support::proxy::{Fault, Proxy, reads, watches, writes_status_of};
 use crate::support::{GRACE, LIMIT, World, lease};
-
-/// Whether it watches objects of this kind (lower-case plural).
-fn watches(kind: &'static str) -> impl Fn(&Method, &Uri) -> bool {
-    move |_, uri| uri.path().ends_with(&format!("/{kind}")) && uri.query().is_some_and(|query| query.contains("watch="))
-}
-
-/// Whether it reads one object of this kind (lower-case plural).
-fn reads(kind: &'static str) -> impl Fn(&Method, &Uri) -> bool {
-    move |method, uri| method == Method::GET && uri.path().contains(&format!("/{kind}/"))
-}
 
 async fn archived(world: &World<'_>, id: Uuid) {
     eventually("the row is archived", LIMIT, async || {
@@ -32,15 +21,6 @@ async fn archived(world: &World<'_>, id: Uuid) {
     .await;
 }
 
-async fn set_default_environment(world: &World<'_>, agent: Uuid, environment: Uuid) {
-    sqlx::query("UPDATE agents SET default_environment_id = $2 WHERE id = $1")
-        .bind(agent)
-        .bind(environment)
-        .execute(&world.pool)
-        .await
-        .unwrap();
-}
-
 #[tokio::test]
 async fn a_claim_whose_environment_is_deleted_under_its_grant_waits_for_the_next_one() {
     let world = World::new("environment-gone").await;
@@ -51,7 +31,7 @@ async fn a_claim_whose_environment_is_deleted_under_its_grant_waits_for_the_next
     operator.wait_ready().await;
     let first = world.ssh_environment("builder").await.uid().unwrap().parse().unwrap();
     let agent = world.insert_agent(world.company()).await;
-    set_default_environment(&world, agent, first).await;
+    world.set_default_environment(agent, first).await;
     let job = world.job("build", json!({ "suspend": true })).await;
     let reading = proxy.spoil(Fault::Withhold, reads("jobs"));
     let run = json!({ "apiVersion": "batch/v1", "kind": "Job", "name": "build", "uid": job.uid().unwrap() });
@@ -67,7 +47,9 @@ async fn a_claim_whose_environment_is_deleted_under_its_grant_waits_for_the_next
         .lease_because("claim", LeasePhase::Pending, Reason::EnvironmentNotFound)
         .await;
     let second = world.ssh_environment("builder").await;
-    set_default_environment(&world, agent, second.uid().unwrap().parse().unwrap()).await;
+    world
+        .set_default_environment(agent, second.uid().unwrap().parse().unwrap())
+        .await;
     let granted = world.lease_in("claim", LeasePhase::Active).await;
     let environment = granted.status.unwrap().environment.unwrap();
     assert_eq!(environment.id.to_string(), second.uid().unwrap());

@@ -15,6 +15,7 @@ mod idle;
 mod listing;
 mod local;
 mod noticing;
+mod order;
 mod outage;
 mod races;
 mod random;

@@ -1,4 +1,4 @@
-//! The reconciler of leases: dereference ([`scene`], [`facts`]), decide, commit, report ([`report`]).
+//! The reconciler of leases: dereference ([`scene`], [`facts`], [`choice`]), decide, commit, report ([`report`]).
 
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -19,10 +19,12 @@ use crate::runtime::configuration::NoticeSource;
 use crate::store::ObjectVersion;
 use crate::store::environment_leases::{End, EndOutcome, ForeignEnd, Grant, GrantOutcome, LeaseSync, SyncOutcome};
 
+mod choice;
 mod facts;
 mod report;
 mod scene;
 
+use choice::local_object;
 use facts::{Subject, acquire_deadline};
 use scene::Scene;
 
@@ -141,7 +143,9 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
         else {
             return Ok(Step::Done(Some(UNKNOWN_PAUSE))); // the facts said otherwise: they will again when they are whole
         };
-        if environment.driver == crate::api::Driver::Local && self.local_object_of(subject, &scene.view).is_none() {
+        if environment.driver == crate::api::Driver::Local
+            && local_object(&self.index(), subject, &scene.view).is_none()
+        {
             // The row is there, made by the origin or left by a deleted object: it gets an object, and the lease its row.
             self.make_local(subject).await?;
         }

@@ -3,18 +3,18 @@
 
 use uuid::Uuid;
 
+use super::choice::{choice, environment};
 use super::facts::{
     Subject, acquire_deadline, environment_display, object, obstacle, policy, row, run_display, run_object,
 };
-use crate::api::{Driver, ObjectRef, Reason};
+use crate::api::{ObjectRef, Reason};
 use crate::controller::cluster::Cluster;
 use crate::controller::company::{self, Company};
 use crate::controller::database::Database;
-use crate::controller::index::{KnownRun, LOCAL_NAME, RunKey};
+use crate::controller::index::{KnownRun, RunKey};
 use crate::controller::object::NamespaceObject;
 use crate::controller::reconcile::{ReconcileError, Reconciler};
-use crate::lifecycle::EnvironmentState;
-use crate::lifecycle::lease::{Decision, Environment, Facts, Obstacle, Run, decide};
+use crate::lifecycle::lease::{Decision, Facts, Obstacle, Run, decide};
 use crate::store::Settle;
 use crate::store::lease_object::{EnvironmentChoice, LeaseLook, LeaseView, RunLook};
 
@@ -67,7 +67,8 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             Some(lease) => self.namespace(&lease.meta.namespace).await?,
             None => None,
         };
-        let (view, namespace) = self.look(subject, namespace).await?;
+        let choice = choice(&self.index(), subject);
+        let (view, namespace) = self.look(subject, namespace, choice).await?;
         let claim = subject
             .present()
             .filter(|_| view.row.is_none() && view.object.is_none());
@@ -86,9 +87,10 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             object: object(subject),
             row: row(&view),
             run: seen.run,
-            environment: self.environment_fact(subject, &view),
-            namespace_terminating: claim.is_some()
-                && namespace.as_ref().is_none_or(|namespace| namespace.meta.deleting),
+            environment: environment(&self.index(), subject, &view, choice),
+            namespace_terminating: namespace
+                .as_ref()
+                .map_or(claim.is_some(), |namespace| namespace.meta.deleting),
             obstacle,
             policy: policy(subject, &view),
             run_display: run_display(subject, &view, run_object.as_ref()),
@@ -126,10 +128,11 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
         &self,
         subject: &Subject,
         namespace: Option<NamespaceObject>,
+        choice: Option<EnvironmentChoice>,
     ) -> Result<(LeaseView, Option<NamespaceObject>), ReconcileError> {
         let view = self
             .database
-            .look_lease(self.question(subject, namespace.as_ref()))
+            .look_lease(question(subject, namespace.as_ref(), choice))
             .await?;
         if !view.leading {
             return Err(ReconcileError::NotLeading);
@@ -143,68 +146,11 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
         if live.as_ref().map(said) == Some(said(known)) {
             return Ok((view, live));
         }
-        let view = self.database.look_lease(self.question(subject, live.as_ref())).await?;
+        let view = self
+            .database
+            .look_lease(question(subject, live.as_ref(), choice))
+            .await?;
         Ok((view, live))
-    }
-
-    fn question(&self, subject: &Subject, namespace: Option<&NamespaceObject>) -> LeaseLook {
-        let spec = subject.object.as_ref().map(|lease| &lease.spec);
-        LeaseLook {
-            id: subject.id,
-            namespace_uid: namespace.map(|namespace| namespace.meta.uid),
-            company_id: namespace.and_then(|namespace| company::named(namespace).ok()),
-            environment: self.choice(subject).unwrap_or(EnvironmentChoice::Default),
-            agent_id: spec.and_then(|spec| spec.agent_id),
-            run_id: spec.and_then(|spec| spec.run.as_ref()?.heartbeat_run_id),
-            issue_id: spec.and_then(|spec| spec.issue_id),
-            execution_workspace_id: spec.and_then(|spec| spec.execution_workspace_id),
-        }
-    }
-
-    /// Which environment a claim chooses; none where it names one that is not there.
-    fn choice(&self, subject: &Subject) -> Option<EnvironmentChoice> {
-        let lease = subject.object.as_ref()?;
-        let Some(reference) = &lease.spec.environment_ref else {
-            return Some(EnvironmentChoice::Default);
-        };
-        let index = self.index();
-        match index.environments.named(&lease.meta.namespace, &reference.name) {
-            Some(environment) => Some(EnvironmentChoice::Object(environment.meta.uid)),
-            None if reference.name == LOCAL_NAME => Some(EnvironmentChoice::Local),
-            None => None,
-        }
-    }
-
-    fn environment_fact(&self, subject: &Subject, view: &LeaseView) -> Environment {
-        if view.environment_deleted {
-            return Environment::Deleted;
-        }
-        let granted = view.object.is_some();
-        let choice = self.choice(subject);
-        match (&view.environment, choice) {
-            (_, None) if !granted => Environment::NotFound,
-            (Some(row), _) if row.status == EnvironmentState::Archived => Environment::Archived,
-            (Some(_), _) => Environment::Active,
-            (None, Some(EnvironmentChoice::Object(_))) => Environment::NotMirrored,
-            (None, _) if self.local_object_of(subject, view).is_some() => Environment::NotMirrored,
-            (None, _) => Environment::LocalMissing,
-        }
-    }
-
-    /// An object that stands for the Local of the lease's company: one that shows the company, or one in the same Namespace.
-    pub(super) fn local_object_of(&self, subject: &Subject, view: &LeaseView) -> Option<Uuid> {
-        let lease = subject.object.as_ref()?;
-        let company = view.recorded_company;
-        let index = self.index();
-        let locals = index
-            .environments
-            .iter()
-            .filter(|environment| environment.spec.driver == Driver::Local);
-        let mut of_company = locals.filter(|environment| {
-            let shown = environment.status.as_ref().and_then(|status| status.company_id);
-            environment.meta.namespace == lease.meta.namespace || (shown.is_some() && shown == company)
-        });
-        of_company.next().map(|environment| environment.meta.uid)
     }
 
     async fn run(&self, subject: &Subject, view: &LeaseView, object: Option<&ObjectRef>) -> SeenRun {
@@ -299,5 +245,20 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             .read_namespace(name)
             .await?
             .is_none_or(|namespace| namespace.meta.deleting))
+    }
+}
+
+/// What is asked of the database.
+fn question(subject: &Subject, namespace: Option<&NamespaceObject>, choice: Option<EnvironmentChoice>) -> LeaseLook {
+    let spec = subject.object.as_ref().map(|lease| &lease.spec);
+    LeaseLook {
+        id: subject.id,
+        namespace_uid: namespace.map(|namespace| namespace.meta.uid),
+        company_id: namespace.and_then(|namespace| company::named(namespace).ok()),
+        environment: choice.unwrap_or(EnvironmentChoice::Default),
+        agent_id: spec.and_then(|spec| spec.agent_id),
+        run_id: spec.and_then(|spec| spec.run.as_ref()?.heartbeat_run_id),
+        issue_id: spec.and_then(|spec| spec.issue_id),
+        execution_workspace_id: spec.and_then(|spec| spec.execution_workspace_id),
     }
 }

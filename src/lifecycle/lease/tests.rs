@@ -410,6 +410,7 @@ fn any_facts() -> impl Strategy<Value = Facts> {
         Environment::NotMirrored,
         Environment::NotFound,
         Environment::LocalMissing,
+        Environment::Unsettled,
     ];
     let policies = vec![
         LeasePolicy::Ephemeral,

@@ -27,6 +27,17 @@ impl World<'_> {
             .unwrap()
     }
 
+    /// Sets the environment that an agent's claims get where they name none.
+    pub async fn set_default_environment(&self, agent: Uuid, environment: Uuid) {
+        let done = sqlx::query("UPDATE agents SET default_environment_id = $2 WHERE id = $1")
+            .bind(agent)
+            .bind(environment)
+            .execute(&self.pool)
+            .await
+            .unwrap();
+        assert_eq!(done.rows_affected(), 1);
+    }
+
     /// A running heartbeat run of a new agent, in the company of the world's namespace.
     pub async fn insert_run(&self) -> Uuid {
         let company = self.company();

@@ -186,6 +186,16 @@ pub fn lists_further_page_of(kind: &'static str) -> impl Fn(&Method, &Uri) -> bo
     }
 }
 
+/// Whether it watches objects of this kind (lower-case plural).
+pub fn watches(kind: &'static str) -> impl Fn(&Method, &Uri) -> bool {
+    move |_, uri| uri.path().ends_with(&format!("/{kind}")) && uri.query().is_some_and(|query| query.contains("watch="))
+}
+
+/// Whether it reads one object of this kind (lower-case plural).
+pub fn reads(kind: &'static str) -> impl Fn(&Method, &Uri) -> bool {
+    move |method, uri| method == Method::GET && uri.path().contains(&format!("/{kind}/"))
+}
+
 async fn serve(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let rules = shared.rules.lock().unwrap().clone();
     let takes =

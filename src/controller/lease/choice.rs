@@ -1,0 +1,77 @@
+//! Which environment a claim chooses, and what is known of it. Pure.
+
+use uuid::Uuid;
+
+use super::facts::Subject;
+use crate::api::Driver;
+use crate::controller::index::{Index, LOCAL_NAME};
+use crate::lifecycle::EnvironmentState;
+use crate::lifecycle::lease::Environment;
+use crate::store::lease_object::{EnvironmentChoice, LeaseView, RunLook};
+
+/// Which environment a claim chooses; none where it names one that is not there.
+///
+/// Asked once for each scene: the look answers for what was chosen before it, and the index may say something else after.
+pub(super) fn choice(index: &Index, subject: &Subject) -> Option<EnvironmentChoice> {
+    let lease = subject.object.as_ref()?;
+    let Some(reference) = &lease.spec.environment_ref else {
+        return Some(EnvironmentChoice::Default);
+    };
+    match index.environments.named(&lease.meta.namespace, &reference.name) {
+        Some(environment) => Some(EnvironmentChoice::Object(environment.meta.uid)),
+        None if reference.name == LOCAL_NAME => Some(EnvironmentChoice::Local),
+        None => None,
+    }
+}
+
+/// What is known of the environment: of the row where there is one, else of the one that was chosen before the look.
+pub(super) fn environment(
+    index: &Index,
+    subject: &Subject,
+    view: &LeaseView,
+    choice: Option<EnvironmentChoice>,
+) -> Environment {
+    if view.object.is_none() {
+        match choice {
+            None => return Environment::NotFound,
+            Some(EnvironmentChoice::Default) if !agent_is_known(subject, view) => return Environment::Unsettled,
+            Some(EnvironmentChoice::Default | EnvironmentChoice::Local | EnvironmentChoice::Object(_)) => {}
+        }
+    }
+    match (&view.environment, choice) {
+        _ if view.environment_deleted => Environment::Deleted,
+        (Some(row), _) if row.status == EnvironmentState::Archived => Environment::Archived,
+        (Some(_), _) => Environment::Active,
+        (None, Some(EnvironmentChoice::Object(_))) => Environment::NotMirrored,
+        (None, _) if local_object(index, subject, view).is_some() => Environment::NotMirrored,
+        (None, _) => Environment::LocalMissing,
+    }
+}
+
+/// Whether the agent whose default environment counts is there: that of the spec, else the run's.
+fn agent_is_known(subject: &Subject, view: &LeaseView) -> bool {
+    let named = subject
+        .object
+        .as_ref()
+        .is_some_and(|lease| lease.spec.agent_id.is_some());
+    if named {
+        !view.agent_missing
+    } else {
+        view.run != RunLook::Missing
+    }
+}
+
+/// An object that stands for the Local of the lease's company: one that shows the company, or one in the same Namespace.
+pub(super) fn local_object(index: &Index, subject: &Subject, view: &LeaseView) -> Option<Uuid> {
+    let lease = subject.object.as_ref()?;
+    let company = view.recorded_company;
+    let locals = index
+        .environments
+        .iter()
+        .filter(|environment| environment.spec.driver == Driver::Local);
+    let mut of_company = locals.filter(|environment| {
+        let shown = environment.status.as_ref().and_then(|status| status.company_id);
+        environment.meta.namespace == lease.meta.namespace || (shown.is_some() && shown == company)
+    });
+    of_company.next().map(|environment| environment.meta.uid)
+}

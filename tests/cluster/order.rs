@@ -1,0 +1,81 @@
+//! Objects and rows that come in any order settle to the same end.
+
+use environment_operator::api::{Environment, LeasePhase, Reason};
+use kube::ResourceExt;
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::support::proxy::{Fault, Proxy, reads, watches};
+use crate::support::{World, lease};
+
+fn uid(environment: &Environment) -> Uuid {
+    environment.uid().unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_claim_gets_the_environment_that_it_names_also_where_that_comes_while_it_is_looked_at() {
+    let world = World::new("order-named").await;
+    let proxy = Proxy::start(world.client.clone(), None).await;
+    // The operator hears of no Job, so it reads the one that is named by uid: between its look and its grant.
+    let _deaf = proxy.spoil(Fault::Withhold, watches("jobs"));
+    let operator = world.operator().kubeconfig(proxy.kubeconfig()).start().unwrap();
+    operator.wait_ready().await;
+    world.granted(lease("on-local")).await;
+    let job = world.job("build", json!({ "suspend": true })).await;
+    let reading = proxy.spoil(Fault::Withhold, reads("jobs"));
+    let run = json!({ "apiVersion": "batch/v1", "kind": "Job", "name": "build", "uid": job.uid().unwrap() });
+    let claim = lease("claim")
+        .environment("builder")
+        .set("run", json!({ "objectRef": run }));
+    world.claim(claim).await;
+    reading.wait_for_hits(1).await;
+    let builder = world.ssh_environment("builder").await;
+    reading.lift();
+    let granted = world.lease_in("claim", LeasePhase::Active).await;
+    let environment = granted.status.unwrap().environment.unwrap();
+    assert_eq!(environment.id, uid(&builder));
+    world.settles().await;
+}
+
+#[tokio::test]
+async fn an_archived_local_refuses_no_claim_whose_agent_is_not_known_yet() {
+    let world = World::new("order-agent").await;
+    let _operator = world.start().await;
+    let builder = world.ssh_environment("builder").await;
+    let agent = world.insert_agent(world.company()).await;
+    world.set_default_environment(agent, uid(&builder)).await;
+    sqlx::query(
+        "INSERT INTO environments (company_id, name, driver, status) VALUES ($1, 'Local', 'local', 'archived')",
+    )
+    .bind(world.company())
+    .execute(&world.pool)
+    .await
+    .unwrap();
+    let (run, other) = (Uuid::new_v4(), Uuid::new_v4());
+    world.claim(lease("of-run").heartbeat_run(run)).await;
+    world.claim(lease("of-agent").set("agentId", json!(other))).await;
+    world
+        .lease_because("of-run", LeasePhase::Pending, Reason::RunNotFound)
+        .await;
+    world
+        .lease_because("of-agent", LeasePhase::Pending, Reason::ReferenceNotFound)
+        .await;
+    sqlx::query("INSERT INTO heartbeat_runs (id, company_id, agent_id, status) VALUES ($1, $2, $3, 'running')")
+        .bind(run)
+        .bind(world.company())
+        .bind(agent)
+        .execute(&world.pool)
+        .await
+        .unwrap();
+    sqlx::query("INSERT INTO agents (id, company_id, name, default_environment_id) VALUES ($1, $2, 'Bea', $3)")
+        .bind(other)
+        .bind(world.company())
+        .bind(uid(&builder))
+        .execute(&world.pool)
+        .await
+        .unwrap();
+    for name in ["of-run", "of-agent"] {
+        let granted = world.lease_in(name, LeasePhase::Active).await;
+        assert_eq!(granted.status.unwrap().environment.unwrap().id, uid(&builder));
+    }
+}
