@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use kube::Client;
-use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use serde_json::{Value, json};
 
@@ -84,6 +84,9 @@ pub trait Cluster: Send + Sync + 'static {
         status: Value,
     ) -> impl Future<Output = Result<EnvironmentObject, ClusterError>> + Send;
 
+    /// Deletes a lease if the object still is the one, in the version, that was decided upon.
+    fn delete_lease(&self, of: &Meta) -> impl Future<Output = Result<(), ClusterError>> + Send;
+
     /// Makes the Environment `local` in a namespace; the one that is there already is as good.
     fn create_local(&self, namespace: &str) -> impl Future<Output = Result<Local, ClusterError>> + Send;
 
@@ -145,6 +148,15 @@ impl KubeCluster {
         decode(resource, patched)
     }
 
+    async fn delete(&self, resource: &ApiResource, of: &Meta) -> Result<(), ClusterError> {
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &of.namespace, resource);
+        let parameters = DeleteParams::default().preconditions(Preconditions {
+            uid: Some(of.uid.to_string()),
+            resource_version: Some(of.resource_version.as_str().to_owned()),
+        });
+        within(api.delete(&of.name, &parameters)).await.map(drop)
+    }
+
     async fn read<T: Watched>(
         &self,
         resource: &ApiResource,
@@ -173,6 +185,10 @@ impl Cluster for KubeCluster {
     async fn patch_environment_status(&self, of: &Meta, status: Value) -> Result<EnvironmentObject, ClusterError> {
         self.patch_status(&ApiResource::erase::<Environment>(&()), of, status)
             .await
+    }
+
+    async fn delete_lease(&self, of: &Meta) -> Result<(), ClusterError> {
+        self.delete(&ApiResource::erase::<EnvironmentLease>(&()), of).await
     }
 
     async fn create_local(&self, namespace: &str) -> Result<Local, ClusterError> {

@@ -5,12 +5,14 @@
 //! - [`ending`]: why a lease ends, and which cause wins when several are visible
 //! - [`lease`]: what to do with one lease, from all that is known about it
 //! - [`lease_status`], [`environment_status`]: what the objects show
+//! - [`removal`]: when the object of a finished lease has had its time
 //! - [`resource_version`]: which of two versions of an object is the newer one
 
 pub mod ending;
 pub mod environment_status;
 pub mod lease;
 pub mod lease_status;
+pub mod removal;
 pub mod resource_version;
 pub mod run;
 mod vocabulary;

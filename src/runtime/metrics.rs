@@ -35,6 +35,7 @@ pub struct Metrics {
     lease_refusals: Family<Reason, Counter>,
     lease_endings: Family<Reason, Counter>,
     rewritten_endings: Counter,
+    removed_objects: Counter,
     batch_size: Family<Statement, Histogram, Buckets>,
     batch_duration: Family<Statement, Histogram, Buckets>,
     feed_freshness: Family<Kind, Gauge<f64, AtomicU64>>,
@@ -105,6 +106,7 @@ impl Metrics {
             lease_refusals: Family::default(),
             lease_endings: Family::default(),
             rewritten_endings: Counter::default(),
+            removed_objects: Counter::default(),
             batch_size: Family::new_with_constructor(ROWS),
             batch_duration: Family::new_with_constructor(SECONDS),
             feed_freshness: Family::default(),
@@ -147,6 +149,11 @@ impl Metrics {
             "rewritten_endings",
             "Ended rows that another writer changed after their end",
             self.rewritten_endings.clone(),
+        );
+        registry.register(
+            "removed_objects",
+            "Finished lease objects removed after spec.ttlSecondsAfterFinished",
+            self.removed_objects.clone(),
         );
         registry.register("batch_size", "Rows of a transaction", self.batch_size.clone());
         registry.register(
@@ -239,6 +246,11 @@ impl Metrics {
     /// An ended row was found changed by another writer.
     pub fn ending_rewritten(&self) {
         self.rewritten_endings.inc();
+    }
+
+    /// The object of a finished lease was removed.
+    pub fn object_removed(&self) {
+        self.removed_objects.inc();
     }
 
     /// A transaction of the mirror is over; `statement` names what it did.

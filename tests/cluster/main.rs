@@ -20,6 +20,7 @@ mod outage;
 mod races;
 mod random;
 mod refusal;
+mod removal;
 mod replicas;
 mod rights;
 mod run_objects;

@@ -2,9 +2,10 @@
 
 use environment_operator::api::{LeasePhase, Reason};
 use harness::objects;
+use harness::wait::eventually;
 use serde_json::json;
 
-use crate::support::{Expected, GRACE, World, lease};
+use crate::support::{Expected, GRACE, LIMIT, World, lease};
 
 const USER: &str = "system:serviceaccount:environment-operator:environment-operator";
 
@@ -51,6 +52,16 @@ async fn the_rights_of_deploy_suffice_for_a_whole_lease_and_nothing_else_is_aske
         message,
     }
     .of(&world, "orphan")
+    .await;
+    world
+        .claim(lease("brief").set("release", true).set("ttlSecondsAfterFinished", 0))
+        .await;
+    eventually("the failed claim is removed", LIMIT, async || {
+        match world.leases().get_opt("brief").await {
+            Ok(None) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
     .await;
     operator.stop(GRACE).await.unwrap();
 

@@ -1,4 +1,5 @@
-//! The reconciler of leases: dereference ([`scene`], [`facts`], [`choice`]), decide, commit, report ([`report`]).
+//! The reconciler of leases: dereference ([`scene`], [`facts`], [`choice`]), decide, commit, report ([`report`]). What has
+//! ended is removed in time ([`removal`]).
 
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -21,6 +22,7 @@ use crate::store::environment_leases::{End, EndOutcome, ForeignEnd, Grant, Grant
 
 mod choice;
 mod facts;
+mod removal;
 mod report;
 mod scene;
 
@@ -81,21 +83,30 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
         self.index()
             .set_waiting(subject.id, matches!(decision, Decision::Wait(..) | Decision::MakeLocal));
         match decision {
-            Decision::Nothing => Ok(Step::Done(
-                subject.present().and_then(|lease| not_finished(lease, UNKNOWN_PAUSE)),
-            )),
+            Decision::Nothing => self.nothing(subject, scene).await,
             Decision::Forget => self.forget(subject, scene).await,
             Decision::Wait(reason, message) => Ok(Step::Report(
                 Verdict::Pending(reason, message),
                 subject.present().map(|lease| patience(lease, scene)),
             )),
-            Decision::Refuse(reason, message) => Ok(Step::Report(Verdict::Refused(reason, message), None)),
+            Decision::Refuse(reason, message) => Ok(refuse(subject, reason, message)),
             Decision::MakeLocal => self.make_local(subject).await,
             Decision::Grant => self.grant(subject, scene).await,
             Decision::Hold => self.hold(subject, scene).await,
             Decision::End(ending) => self.end(subject, scene, ending).await,
             Decision::Follow { ending, record } => self.follow(subject, scene, ending, record).await,
         }
+    }
+
+    /// A claim that has failed stays for its time; of any other, more has to be known first.
+    async fn nothing(&self, subject: &Subject, scene: &Scene) -> Result<Step, ReconcileError> {
+        let Some(lease) = subject.present().filter(|lease| !lease.meta.deleting) else {
+            return Ok(Step::Done(None));
+        };
+        Ok(Step::Done(match lease.status.as_ref().and_then(shown_ending) {
+            Some(_) => self.remove_in_time(subject, scene).await?,
+            None => Some(UNKNOWN_PAUSE),
+        }))
     }
 
     async fn forget(&self, subject: &Subject, scene: &Scene) -> Result<Step, ReconcileError> {
@@ -183,7 +194,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
                         self.index().set_waiting(subject.id, true);
                         Step::Report(Verdict::Pending(reason, message), Some(patience(lease, scene)))
                     }
-                    Some(Decision::Refuse(reason, message)) => Step::Report(Verdict::Refused(reason, message), None),
+                    Some(Decision::Refuse(reason, message)) => refuse(subject, reason, message),
                     Some(_) | None => Step::Again,
                 },
             ),
@@ -292,7 +303,8 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             released_at: released_at.map(Timestamp::cut),
             cleanup_status: scene.view.row.as_ref().and_then(|row| row.cleanup_status.clone()),
         };
-        Ok(Step::Report(verdict, None))
+        let pause = self.remove_in_time(subject, scene).await?;
+        Ok(Step::Report(verdict, pause))
     }
 
     /// The time until the row expires, if deadlines may end leases.
@@ -319,9 +331,11 @@ fn until(now: jiff::Timestamp, at: jiff::Timestamp) -> Duration {
     Duration::try_from(at.duration_since(now)).unwrap_or_default()
 }
 
-fn not_finished(lease: &LeaseObject, pause: Duration) -> Option<Duration> {
-    let going = lease.meta.deleting || lease.status.as_ref().and_then(shown_ending).is_some();
-    (!going).then_some(pause)
+/// Shows that a claim has failed, and looks again when it has been shown for its time.
+fn refuse(subject: &Subject, reason: Reason, message: String) -> Step {
+    let ttl = subject.present().map(|lease| lease.spec.ttl_seconds_after_finished);
+    let pause = ttl.map(|seconds| Duration::from_secs(seconds.unsigned_abs().into()));
+    Step::Report(Verdict::Refused(reason, message), pause)
 }
 
 /// How long a claim waits before it looks again by itself: the longer it has waited, the longer, but never past its end.

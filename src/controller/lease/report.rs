@@ -46,16 +46,19 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
                 self.index().apply_lease(written);
             }
             Err(ClusterError::NotFound) => return Ok(()), // its deletion is on its way through the feed
-            Err(ClusterError::Conflict) => {
-                if let Some(read) = self.cluster.read_lease(&lease.meta.namespace, &lease.meta.name).await? {
-                    self.index().apply_lease(read);
-                }
-                self.queue.push(Key::Lease(lease.meta.uid));
-                return Ok(());
-            }
+            Err(ClusterError::Conflict) => return self.read_again(lease).await,
             Err(error) => return Err(error.into()),
         }
         self.explain(lease, &status).await;
+        Ok(())
+    }
+
+    /// The object is not what was decided upon: what it is now is decided upon next.
+    pub(super) async fn read_again(&self, lease: &LeaseObject) -> Result<(), ReconcileError> {
+        if let Some(read) = self.cluster.read_lease(&lease.meta.namespace, &lease.meta.name).await? {
+            self.index().apply_lease(read);
+        }
+        self.queue.push(Key::Lease(lease.meta.uid));
         Ok(())
     }
 

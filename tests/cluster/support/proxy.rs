@@ -177,6 +177,11 @@ pub fn creates(kind: &'static str) -> impl Fn(&Method, &Uri) -> bool {
     move |method, uri| method == Method::POST && uri.path().ends_with(&format!("/{kind}"))
 }
 
+/// Whether it deletes an object of this kind (lower-case plural).
+pub fn deletes(kind: &'static str) -> impl Fn(&Method, &Uri) -> bool {
+    move |method, uri| method == Method::DELETE && uri.path().contains(&format!("/{kind}/"))
+}
+
 /// Whether it asks for a further page of a list of this kind (lower-case plural).
 pub fn lists_further_page_of(kind: &'static str) -> impl Fn(&Method, &Uri) -> bool {
     move |method, uri| {

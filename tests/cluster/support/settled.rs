@@ -26,7 +26,7 @@ impl World<'_> {
     /// Waits until objects and rows tell the same story, once each:
     ///
     /// - every object ever granted has exactly one row, with the same ending and reason, and shows its token and context;
-    /// - every active row of the operator's has its object;
+    /// - every active row of the operator's has its object, and of every other it is known whether its object is gone;
     /// - claims that were never granted have neither row nor activity;
     /// - no lease is held whose run is over, that was released, or whose object is gone;
     /// - each Environment has one row, the company at most one Local;
@@ -214,8 +214,15 @@ impl Picture {
             };
         };
         let active = row["status"] == "active";
-        if active && !self.objects.contains_key(&id) {
+        let gone = !self.objects.contains_key(&id);
+        if active && gone {
             faults.push(format!("the row of lease {name} is active and its object is gone"));
+        }
+        let ended = !record["ended_status"].is_null() && record["ended_status"] != "retained";
+        if ended && gone == record["deleted_at"].is_null() {
+            faults.push(format!(
+                "lease {name} has ended, its object is gone: {gone}, its record says {record}"
+            ));
         }
         let run = row["heartbeat_run_id"].as_str().map(|run| run.parse().unwrap());
         if active && run.is_some_and(|run: Uuid| self.over.contains(&run)) {

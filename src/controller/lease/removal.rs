@@ -1,0 +1,53 @@
+//! Finished leases: their objects are removed `spec.ttlSecondsAfterFinished` after the end, their rows stay.
+
+use std::time::Duration;
+
+use super::facts::Subject;
+use super::scene::Scene;
+use super::until;
+use crate::controller::cluster::{Cluster, ClusterError};
+use crate::controller::database::Database;
+use crate::controller::reconcile::{ReconcileError, Reconciler};
+use crate::lifecycle::lease_status::shown_ending;
+use crate::lifecycle::removal::{kept_until, removal_at};
+
+impl<D: Database, C: Cluster> Reconciler<D, C> {
+    /// Removes the object if its time is over, in the very version that was decided upon; else, how long it has still to stay.
+    ///
+    /// The time counts from the end that the row remembers, by the database's clock, so neither a restart nor this machine's
+    /// clock moves it. How long it is, the present spec says, for that may change after the end too.
+    pub(super) async fn remove_in_time(
+        &self,
+        subject: &Subject,
+        scene: &Scene,
+    ) -> Result<Option<Duration>, ReconcileError> {
+        let Some(lease) = subject.present().filter(|lease| !lease.meta.deleting) else {
+            return Ok(None);
+        };
+        let recorded = scene.view.object.as_ref().and_then(|object| object.ended_at);
+        let ttl = lease.spec.ttl_seconds_after_finished;
+        let shown = lease.status.as_ref().filter(|status| shown_ending(status).is_some());
+        let Some(status) = shown else {
+            // It is shown first, for all who watch it to see; only then is it removed.
+            let finished = recorded.unwrap_or(scene.view.now);
+            return Ok(Some(until(scene.view.now, kept_until(finished, ttl))));
+        };
+        let Some(at) = removal_at(status, recorded, ttl) else {
+            return Ok(None);
+        };
+        if at > scene.view.now {
+            return Ok(Some(until(scene.view.now, at)));
+        }
+        match self.cluster.delete_lease(&lease.meta).await {
+            Ok(()) => {
+                self.metrics.object_removed();
+                let (namespace, name) = (&lease.meta.namespace, &lease.meta.name);
+                tracing::info!(namespace, name, "finished lease removed");
+            }
+            Err(ClusterError::NotFound) => {} // its deletion is on its way through the feed
+            Err(ClusterError::Conflict) => self.read_again(lease).await?,
+            Err(error) => return Err(error.into()),
+        }
+        Ok(None)
+    }
+}
