@@ -14,6 +14,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
 use kube::api::{ListParams, WatchEvent, WatchParams};
 use kube::core::request::Request;
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
+use kube::discovery::Scope;
+use kube::error::DiscoveryError;
 use kube::{Client, Resource};
 use tokio::time::Instant;
 
@@ -27,6 +29,12 @@ const PAGE: u32 = 500;
 
 /// How much longer than its own timeout a watch may be silent before it counts as dead.
 const SILENCE: Duration = Duration::from_secs(10);
+
+/// How long the API server may take to say where the objects of a kind are found.
+const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Pause before a kind that is not served is asked for again.
+const NOT_SERVED_PAUSE: Duration = Duration::from_secs(3);
 
 /// How long one page of a list may take.
 const LIST_TIMEOUT: Duration = Duration::from_secs(60);
@@ -43,6 +51,22 @@ pub struct Source {
     pub namespace: Option<String>,
     /// One object of that name only (a Namespace, where the operator may not list them all).
     pub name: Option<String>,
+}
+
+impl Source {
+    /// How readiness and metrics call the feed: the kind, for one that is not the operator's own with its group, and the
+    /// Namespace.
+    pub fn display(&self) -> String {
+        let GroupVersionKind { group, kind, .. } = &self.kind;
+        let mut display = kind.clone();
+        if self.resource.is_none() && !group.is_empty() {
+            display = format!("{kind}.{group}");
+        }
+        match self.namespace.as_ref().or(self.name.as_ref()) {
+            Some(namespace) => format!("{display}/{namespace}"),
+            None => display,
+        }
+    }
 }
 
 /// What a feed hands on.
@@ -92,6 +116,13 @@ pub enum FeedError {
     /// The version to watch from is too old: a new list is needed.
     #[error("the resourceVersion has expired")]
     Expired,
+    /// The API server has no such kind (any more): its CRD is missing, or serves another version. That says nothing of the
+    /// objects.
+    #[error("the API server does not serve this kind")]
+    NotServed,
+    /// The objects of this kind are in no Namespace.
+    #[error("the objects of this kind are in no namespace, and a run is an object in its lease's own")]
+    ClusterScoped,
 }
 
 /// Follows the source for ever; every event goes to `sink`, in order.
@@ -104,12 +135,14 @@ pub async fn follow<T: Watched>(
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
     loop {
         if let Err(error) = list_and_watch(client, source, settings, &mut backoff, &mut sink).await {
-            tracing::warn!(kind = %source.kind.kind, namespace = source.namespace, %error, "feed broke off, listing again");
-            let pause = if matches!(error, FeedError::Expired) {
-                Duration::ZERO
-            } else {
-                backoff.pause()
+            let pause = match error {
+                FeedError::Expired => Duration::ZERO,
+                FeedError::NotServed => NOT_SERVED_PAUSE,
+                _ => backoff.pause(),
             };
+            if !matches!(error, FeedError::NotServed) {
+                tracing::warn!(kind = %source.kind.kind, namespace = source.namespace, %error, "feed broke off, listing again");
+            }
             sink(FeedEvent::Broken(error));
             tokio::time::sleep(pause).await;
         }
@@ -147,7 +180,8 @@ async fn list_and_watch<T: Watched>(
         .await
         {
             Ok(()) => backoff.reset(),
-            Err(error @ FeedError::Expired) => return Err(error),
+            // With the kind its resource may change, so it is asked for anew.
+            Err(error @ (FeedError::Expired | FeedError::NotServed)) => return Err(error),
             Err(error) => {
                 tracing::debug!(kind = %source.kind.kind, %error, "watch broke off");
                 sink(FeedEvent::Broken(error));
@@ -160,7 +194,14 @@ async fn list_and_watch<T: Watched>(
 async fn url_path(client: &Client, source: &Source) -> Result<String, FeedError> {
     let resource = match &source.resource {
         Some(resource) => resource.clone(),
-        None => kube::discovery::pinned_kind(client, &source.kind).await?.0,
+        None => {
+            let discovery = kube::discovery::pinned_kind(client, &source.kind);
+            let (resource, capabilities) = within(DISCOVERY_TIMEOUT, discovery).await?.map_err(refused)?;
+            if capabilities.scope == Scope::Cluster {
+                return Err(FeedError::ClusterScoped);
+            }
+            resource
+        }
     };
     Ok(DynamicObject::url_path(&resource, source.namespace.as_deref()))
 }
@@ -186,7 +227,7 @@ async fn list<T: Watched>(
     let mut version: Option<ResourceVersion> = None;
     loop {
         let request = request.list(&parameters).map_err(kube::Error::BuildRequest)?;
-        let page: Page = within(LIST_TIMEOUT, client.request(request)).await??;
+        let page: Page = within(LIST_TIMEOUT, client.request(request)).await?.map_err(refused)?;
         for item in page.items {
             objects.push(T::decode(&source.kind.group, &source.kind.kind, item.0)?);
         }
@@ -222,11 +263,11 @@ async fn watch<T: Watched>(
         .map_err(kube::Error::BuildRequest)?;
     let silence = timeout + SILENCE;
     let opened = within(silence, client.request_events::<Document>(request)).await?;
-    let mut events = std::pin::pin!(opened.map_err(expired)?);
+    let mut events = std::pin::pin!(opened.map_err(refused)?);
     sink(FeedEvent::Heard);
     while let Some(event) = within(silence, events.next()).await? {
         let decode = |object: Document| T::decode(&source.kind.group, &source.kind.kind, object.0);
-        match event.map_err(expired)? {
+        match event.map_err(refused)? {
             WatchEvent::Added(object) | WatchEvent::Modified(object) => {
                 let object = decode(object)?;
                 *version = object.meta().resource_version.clone();
@@ -243,7 +284,7 @@ async fn watch<T: Watched>(
                 }
                 sink(FeedEvent::Heard);
             }
-            WatchEvent::Error(status) => return Err(expired(kube::Error::Api(status))),
+            WatchEvent::Error(status) => return Err(refused(kube::Error::Api(status))),
         }
     }
     Ok(())
@@ -253,10 +294,12 @@ fn field_selector(source: &Source) -> Option<String> {
     source.name.as_ref().map(|name| format!("metadata.name={name}"))
 }
 
-/// Tells the answer that asks for a new list from those that ask for another try.
-fn expired(error: kube::Error) -> FeedError {
+/// Tells the answers that ask for something else than another try. A list's 404 is its whole kind's.
+fn refused(error: kube::Error) -> FeedError {
     match error {
         kube::Error::Api(status) if status.code == 410 => FeedError::Expired,
+        kube::Error::Api(status) if status.code == 404 => FeedError::NotServed,
+        kube::Error::Discovery(DiscoveryError::MissingKind(_)) => FeedError::NotServed,
         error => FeedError::Api(error),
     }
 }

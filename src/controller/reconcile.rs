@@ -29,11 +29,9 @@ pub struct ReconcileSettings {
 }
 
 impl ReconcileSettings {
-    /// Whether run objects of this group and kind are watched.
-    pub fn watches_run(&self, key: &RunKey) -> bool {
-        self.run_kinds
-            .iter()
-            .any(|kind| kind.group == key.group && kind.kind == key.kind)
+    /// The kind of a run object, if it is one that is watched.
+    pub fn run_kind(&self, key: &RunKey) -> Option<&RunKind> {
+        self.run_kinds.iter().find(|kind| kind.is(&key.group, &key.kind))
     }
 }
 

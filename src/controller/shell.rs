@@ -63,7 +63,7 @@ pub async fn run(context: Context, stop: CancellationToken) {
         metrics: metrics.clone(),
         settings: ReconcileSettings {
             namespaces: settings.identity.namespaces.clone(),
-            run_kinds: settings.endings.run_kinds.clone(),
+            run_kinds: settings.endings.watched_kinds(),
             notice_by: settings.endings.sources(),
         },
         rewritten: Mutex::default(),
@@ -135,7 +135,7 @@ impl Feeds {
             self.follow::<NamespaceObject>(sources::namespaces(*namespace), *namespace, true);
             self.follow::<EnvironmentObject>(sources::environments(*namespace), *namespace, true);
             self.follow::<LeaseObject>(sources::leases(*namespace), *namespace, true);
-            for kind in &settings.endings.run_kinds {
+            for kind in &self.reconciler.settings.run_kinds.clone() {
                 self.follow::<RunObject>(sources::runs(kind, *namespace), *namespace, false);
             }
         }
@@ -143,10 +143,7 @@ impl Feeds {
     }
 
     fn follow<T: Fed>(&mut self, source: Source, scope: Option<&str>, needed: bool) {
-        let name = match scope {
-            Some(scope) => format!("{}/{scope}", source.kind.kind),
-            None => source.kind.kind.clone(),
-        };
+        let name = source.display();
         self.health.expect_feed(&name);
         let sink = Sink {
             reconciler: self.reconciler.clone(),

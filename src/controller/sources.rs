@@ -5,8 +5,8 @@ use std::sync::Arc;
 use kube::core::{ApiResource, GroupVersionKind};
 use tokio::sync::{Notify, watch};
 
-use super::feed::{FeedEvent, Source};
-use super::index::{Index, Key, RunKey};
+use super::feed::{FeedError, FeedEvent, Source};
+use super::index::{Index, Key, RunKey, RunKindState};
 use super::object::{EnvironmentObject, LeaseObject, NamespaceObject, RunObject, Watched};
 use super::reconcile::Reconciler;
 use crate::api::{Environment, EnvironmentLease};
@@ -74,18 +74,20 @@ pub struct Sink<D, C> {
 impl<D, C> Sink<D, C> {
     /// Takes an event of the kind `T` in. `counted`: the feed has been listed before.
     pub fn take<T: Fed>(&self, counted: &mut bool, kind: &GroupVersionKind, event: FeedEvent<T>) {
-        if let FeedEvent::Broken(error) = &event {
-            return self.health.feed_failed(&self.name, error.to_string());
-        }
         let version = match &event {
             FeedEvent::Listed { resource_version, .. } => Some(resource_version.clone()),
-            _ => None,
+            FeedEvent::Broken(error) => {
+                self.tell_trouble::<T>(error);
+                None
+            }
+            FeedEvent::Applied(_) | FeedEvent::Deleted(_) | FeedEvent::Heard => {
+                self.health.feed_heard(&self.name);
+                None
+            }
         };
         let keys = T::take(&mut self.reconciler.index(), kind, self.scope.as_deref(), event);
         self.reconciler.admit(T::NOTICED_BY, keys);
-        let Some(version) = version else {
-            return self.health.feed_heard(&self.name);
-        };
+        let Some(version) = version else { return };
         if !self.reconciler.queue.is_open() {
             // A follower never gets to what is gone; once it leads, the rows tell of whatever a list no longer holds.
             T::forget_gone(&mut self.reconciler.index(), &version);
@@ -96,6 +98,19 @@ impl<D, C> Sink<D, C> {
             self.listed.send_modify(|listed| *listed += 1);
         }
         self.tombstones.notify_one();
+    }
+}
+
+impl<D, C> Sink<D, C> {
+    fn tell_trouble<T: Fed>(&self, error: &FeedError) {
+        if !(T::MAY_BE_MISSING && matches!(error, FeedError::NotServed)) {
+            self.health.feed_failed(&self.name, error.to_string());
+        } else if self.health.feed_not_served(&self.name) {
+            tracing::warn!(
+                kind = self.name,
+                "the API server does not serve this kind: leases of it wait or go on"
+            );
+        }
     }
 }
 
@@ -114,6 +129,9 @@ impl<D, C> Reconciler<D, C> {
 pub trait Fed: Watched {
     /// Which way of noticing its events are.
     const NOTICED_BY: NoticeSource;
+
+    /// Whether the process is as it should be while the API server does not serve the kind.
+    const MAY_BE_MISSING: bool = false;
 
     /// Takes an event of the feed of `kind`, limited to `scope`, in; the keys that it concerns.
     fn take(index: &mut Index, kind: &GroupVersionKind, scope: Option<&str>, event: FeedEvent<Self>) -> Vec<Key>;
@@ -177,16 +195,26 @@ impl Fed for NamespaceObject {
 
 impl Fed for RunObject {
     const NOTICED_BY: NoticeSource = NoticeSource::Objects;
+    const MAY_BE_MISSING: bool = true;
 
     fn take(index: &mut Index, kind: &GroupVersionKind, scope: Option<&str>, event: FeedEvent<Self>) -> Vec<Key> {
         match event {
-            FeedEvent::Applied(run) => index.apply_run(RunKey::at(kind, &run.meta), run),
+            FeedEvent::Applied(run) => index.apply_run(&RunKey::at(kind, &run.meta), run),
             FeedEvent::Deleted(run) => index.delete_run(&RunKey::at(kind, &run.meta), &run),
             FeedEvent::Listed {
                 objects,
                 resource_version,
             } => index.reset_runs(kind, scope, objects, &resource_version),
-            FeedEvent::Heard | FeedEvent::Broken(_) => Vec::new(),
+            FeedEvent::Broken(error) => {
+                let state = match error {
+                    FeedError::NotServed => RunKindState::NotServed,
+                    FeedError::ClusterScoped => RunKindState::ClusterScoped,
+                    _ => RunKindState::Unreadable,
+                };
+                index.lose_run_kind(kind, scope, state);
+                Vec::new() // claims of the kind ask again by themselves, and what is held goes on
+            }
+            FeedEvent::Heard => Vec::new(),
         }
     }
 }

@@ -215,3 +215,29 @@ fn a_row_that_another_writer_ended_gives_the_documented_status() {
         );
     }
 }
+
+#[test]
+fn an_object_is_over_by_the_documented_signs() {
+    use crate::lifecycle::run::{RunObjectCondition, RunObjectStatus, outcome_of_object};
+    let rows = table(&read(DOCUMENT), "## When a run is over");
+    assert!(!rows.is_empty());
+    for row in rows {
+        let (group, kind) = match row[0].as_str() {
+            "Job" => ("batch", "Job"),
+            "Pod" => ("", "Pod"),
+            _ => ("example.test", "Task"),
+        };
+        let mut status = RunObjectStatus::default();
+        let (value, reason) = row[2].split_once(" for the reason ").unwrap_or((row[2].as_str(), ""));
+        match row[1].strip_prefix("condition ") {
+            Some(type_) => status.conditions.push(RunObjectCondition {
+                type_: type_.to_owned(),
+                status: value.to_owned(),
+                reason: Some(reason.to_owned()),
+            }),
+            None => status.phase = Some(value.to_owned()),
+        }
+        let outcome = outcome_of_object(group, kind, &status).map(RunOutcome::as_verb);
+        assert_eq!(outcome, Some(row[3].as_str()), "{row:?}");
+    }
+}

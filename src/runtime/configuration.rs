@@ -177,6 +177,17 @@ impl EndingSettings {
         })
     }
 
+    /// The kinds of run objects, each of them once: of two versions of one kind the first is read.
+    pub fn watched_kinds(&self) -> Vec<RunKind> {
+        let mut kinds: Vec<RunKind> = Vec::new();
+        for kind in &self.run_kinds {
+            if !kinds.iter().any(|known| known.is(&kind.group, &kind.kind)) {
+                kinds.push(kind.clone());
+            }
+        }
+        kinds
+    }
+
     /// The sources that may end leases.
     pub fn sources(&self) -> BTreeSet<NoticeSource> {
         self.notice_by.iter().copied().collect()

@@ -53,9 +53,20 @@ impl Health {
             Feed {
                 listed: true,
                 heard,
-                trouble: None,
+                ..Feed::default()
             },
         );
+    }
+
+    /// There is nothing to list: the API server does not serve this kind, and the process can do without. Whether that is
+    /// news.
+    pub fn feed_not_served(&self, kind: &str) -> bool {
+        let not_served = Feed {
+            not_served: true,
+            ..Feed::default()
+        };
+        let before = self.lock().feeds.insert(kind.into(), not_served);
+        !before.is_some_and(|feed| feed.not_served)
     }
 
     /// The feed has heard from the server: an event, a bookmark, the orderly end of a watch.
@@ -68,7 +79,10 @@ impl Health {
 
     /// The feed's list or watch failed; `sentence` says how.
     pub fn feed_failed(&self, kind: &str, sentence: impl Into<String>) {
-        self.lock().feeds.entry(kind.into()).or_default().trouble = Some(sentence.into());
+        let mut readiness = self.lock();
+        let feed = readiness.feeds.entry(kind.into()).or_default();
+        feed.not_served = false;
+        feed.trouble = Some(sentence.into());
     }
 
     /// Whether the API server answered at the start, or a sentence on why not; from then on the feeds tell.
@@ -89,6 +103,15 @@ impl Health {
     /// What keeps the process from being ready, a sentence each; empty when it is ready.
     pub fn missing(&self) -> Vec<String> {
         self.lock().missing(Instant::now())
+    }
+
+    /// The kinds that are not served, a sentence each: no fault of this process, but leases may wait for them.
+    fn remarks(&self) -> Vec<String> {
+        let readiness = self.lock();
+        let not_served = readiness.feeds.iter().filter(|(_, feed)| feed.not_served);
+        not_served
+            .map(|(kind, _)| format!("feed {kind}: the API server does not serve this kind (yet)"))
+            .collect()
     }
 
     /// Writes the feeds' freshness into their gauge.
@@ -119,6 +142,7 @@ struct Readiness {
 #[derive(Debug, Default)]
 struct Feed {
     listed: bool,
+    not_served: bool,
     heard: Option<Instant>,
     trouble: Option<String>,
 }
@@ -155,6 +179,7 @@ impl Feed {
     fn problem(&self, now: Instant, stale_after: Duration) -> Option<String> {
         let silence = self.heard.map(|heard| now.duration_since(heard));
         let problem = match silence {
+            _ if self.not_served => return None,
             _ if !self.listed => "not listed yet".to_owned(),
             Some(silence) if silence > stale_after => format!("nothing heard for {} s", silence.as_secs()),
             _ => return None,
@@ -193,7 +218,8 @@ fn router(health: Health, metrics: Arc<Metrics>) -> Router {
 async fn readyz(State((health, _)): State<(Health, Arc<Metrics>)>) -> Response {
     let missing = health.missing();
     if missing.is_empty() {
-        (StatusCode::OK, "ready\n").into_response()
+        let lines: Vec<String> = ["ready".to_owned()].into_iter().chain(health.remarks()).collect();
+        (StatusCode::OK, format!("{}\n", lines.join("\n"))).into_response()
     } else {
         (
             StatusCode::SERVICE_UNAVAILABLE,

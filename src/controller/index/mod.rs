@@ -7,16 +7,17 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::object::{EnvironmentObject, LeaseObject, NamespaceObject, RunObject};
+use super::object::{EnvironmentObject, LeaseObject, NamespaceObject};
 use crate::api::LeasePhase;
+use crate::lifecycle::ResourceVersion;
 use crate::lifecycle::lease_status::shown_ending;
-use crate::lifecycle::{ResourceVersion, RunOutcome};
 
 mod objects;
 mod runs;
 
 pub use objects::Objects;
-pub use runs::{KnownRun, RunKey};
+use runs::RunObjects;
+pub use runs::{KnownRun, RunKey, RunKindState};
 
 /// Something to be reconciled, by uid: another object under the same name is another key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,10 +37,7 @@ pub struct Index {
     pub environments: Objects<EnvironmentObject>,
     /// Leases.
     pub leases: Objects<LeaseObject>,
-    runs: HashMap<RunKey, RunObject>,
-    /// Run objects that vanished while a lease named them, with the last outcome seen.
-    vanished_runs: HashMap<RunKey, HashMap<Uuid, Option<RunOutcome>>>,
-    listed_runs: HashSet<(String, String, Option<String>)>,
+    runs: RunObjects,
     leases_by: HashMap<Reference, HashSet<Uuid>>,
     environments_by_row: HashMap<Uuid, HashSet<Uuid>>,
     waiting: HashSet<Uuid>,
@@ -126,7 +124,7 @@ impl Index {
                 if leases.is_empty() {
                     self.leases_by.remove(&reference);
                     if let Reference::RunObject(key) = &reference {
-                        self.vanished_runs.remove(key);
+                        self.runs.vanished.remove(key);
                     }
                 }
             }

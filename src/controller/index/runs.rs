@@ -1,6 +1,6 @@
 //! Run objects: where they are found, and what is known of them.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use kube::core::GroupVersionKind;
 use uuid::Uuid;
@@ -44,6 +44,14 @@ impl RunKey {
             name: meta.name.clone(),
         }
     }
+
+    fn group_kind(&self) -> GroupKind {
+        (self.group.clone(), self.kind.clone())
+    }
+
+    fn place(&self) -> Place {
+        (self.namespace.clone(), self.name.clone())
+    }
 }
 
 /// What the index knows of a run object.
@@ -62,33 +70,85 @@ pub enum KnownRun {
     Unknown,
 }
 
+/// Whether the objects of a run kind can be looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunKindState {
+    /// They have been listed: one that is not known is not there, or very new.
+    Listed,
+    /// The API server does not serve the kind, for now: nothing can be said of its objects.
+    NotServed,
+    /// Its objects are in no Namespace, so none of them can be a run.
+    ClusterScoped,
+    /// They could not be listed so far.
+    Unreadable,
+}
+
+/// Group and kind.
+type GroupKind = (String, String);
+
+/// Namespace and name.
+type Place = (String, String);
+
+/// All run objects. There may be many more of them than leases, so of each no more is kept than is decided upon.
+#[derive(Debug, Default)]
+pub(super) struct RunObjects {
+    present: HashMap<GroupKind, HashMap<Place, PresentRun>>,
+    /// Those that vanished while a lease named them, with the last outcome seen.
+    pub(super) vanished: HashMap<RunKey, HashMap<Uuid, Option<RunOutcome>>>,
+    /// By the Namespace that is watched (none: all).
+    kinds: HashMap<(GroupKind, Option<String>), RunKindState>,
+}
+
+/// What is kept of a run object.
+#[derive(Clone, Debug, PartialEq)]
+struct PresentRun {
+    uid: Uuid,
+    resource_version: ResourceVersion,
+    outcome: Option<RunOutcome>,
+}
+
+impl RunObjects {
+    fn get(&self, key: &RunKey) -> Option<&PresentRun> {
+        self.present.get(&key.group_kind())?.get(&key.place())
+    }
+
+    fn remove(&mut self, key: &RunKey) {
+        if let Some(runs) = self.present.get_mut(&key.group_kind()) {
+            runs.remove(&key.place());
+        }
+    }
+}
+
 impl Index {
     /// Takes a run object in; the leases that it concerns.
-    pub fn apply_run(&mut self, key: RunKey, run: RunObject) -> Vec<Key> {
-        if let Some(known) = self.runs.get(&key) {
-            if known.meta.uid == run.meta.uid && known.meta.resource_version >= run.meta.resource_version {
+    pub fn apply_run(&mut self, key: &RunKey, run: RunObject) -> Vec<Key> {
+        let (uid, resource_version) = (run.meta.uid, run.meta.resource_version);
+        if let Some(known) = self.runs.get(key) {
+            if known.uid == uid && known.resource_version >= resource_version {
                 return Vec::new();
             }
-            if known.meta.uid != run.meta.uid {
-                let known = known.clone();
-                self.vanish(&key, &known);
+            if known.uid != uid {
+                let (gone, outcome) = (known.uid, known.outcome);
+                self.vanish(key, gone, outcome);
             }
         }
-        let leases = self.leases_of(&Reference::RunObject(key.clone()));
-        self.runs.insert(key, run);
-        leases
+        let run = PresentRun {
+            uid,
+            resource_version,
+            outcome: run.outcome,
+        };
+        let of_kind = self.runs.present.entry(key.group_kind()).or_default();
+        of_kind.insert(key.place(), run);
+        self.leases_of_run(key)
     }
 
-    /// Marks a run object as deleted; the leases that it concerns.
+    /// Marks a run object as deleted, whose last state is `run`; the leases that it concerns.
     pub fn delete_run(&mut self, key: &RunKey, run: &RunObject) -> Vec<Key> {
-        if self.runs.get(key).is_some_and(|known| known.meta.uid == run.meta.uid) {
-            self.runs.remove(key);
-        }
-        self.vanish(key, run);
-        self.leases_of(&Reference::RunObject(key.clone()))
+        self.lose_run(key, run.meta.uid, run.outcome)
     }
 
-    /// Takes a complete list of the run objects of one kind in; the leases that it concerns.
+    /// Takes a complete list of the run objects of one kind in; the leases that it concerns: all whose runs are of this
+    /// kind.
     pub fn reset_runs(
         &mut self,
         kind: &GroupVersionKind,
@@ -96,30 +156,44 @@ impl Index {
         runs: Vec<RunObject>,
         version: &ResourceVersion,
     ) -> Vec<Key> {
-        self.listed_runs
-            .insert((kind.group.clone(), kind.kind.clone(), namespace.map(str::to_owned)));
+        self.set_run_kind(kind, namespace, RunKindState::Listed);
         let listed: HashSet<Uuid> = runs.iter().map(|run| run.meta.uid).collect();
-        let missing = |(known, run): &(&RunKey, &RunObject)| {
-            known.group == kind.group
-                && known.kind == kind.kind
-                && namespace.is_none_or(|namespace| known.namespace == namespace)
-                && !listed.contains(&run.meta.uid)
-                && run.meta.resource_version <= *version
+        let missing = |((place, _), run): &(&Place, &PresentRun)| {
+            namespace.is_none_or(|namespace| place == namespace)
+                && !listed.contains(&run.uid)
+                && run.resource_version <= *version
         };
-        let gone: Vec<_> = self
-            .runs
-            .iter()
+        let of_kind = self.runs.present.get(&group_kind(kind));
+        let gone: Vec<_> = of_kind
+            .into_iter()
+            .flatten()
             .filter(missing)
-            .map(|(key, run)| (key.clone(), run.clone()))
+            .map(|((namespace, name), run)| {
+                let key = RunKey {
+                    group: kind.group.clone(),
+                    kind: kind.kind.clone(),
+                    namespace: namespace.clone(),
+                    name: name.clone(),
+                };
+                (key, run.uid)
+            })
             .collect();
-        let mut keys: Vec<Key> = gone.iter().flat_map(|(key, run)| self.delete_run(key, run)).collect();
-        for run in runs {
-            let key = RunKey::at(kind, &run.meta);
-            // Also where nothing is new: a lease may have missed it.
-            keys.extend(self.leases_of(&Reference::RunObject(key.clone())));
-            self.apply_run(key, run);
+        for (key, uid) in gone {
+            self.lose_run(&key, uid, None);
         }
-        keys
+        for run in runs {
+            self.apply_run(&RunKey::at(kind, &run.meta), run);
+        }
+        // All of them, also where nothing is new: what the list does not hold may have been missed as well.
+        self.leases_of_run_kind(kind, namespace)
+    }
+
+    /// Notes why the objects of a kind can't be looked at. A list that fails takes nothing back of an earlier one.
+    pub fn lose_run_kind(&mut self, kind: &GroupVersionKind, namespace: Option<&str>, state: RunKindState) {
+        let known = self.runs.kinds.get(&(group_kind(kind), namespace.map(str::to_owned)));
+        if state != RunKindState::Unreadable || known != Some(&RunKindState::Listed) {
+            self.set_run_kind(kind, namespace, state);
+        }
     }
 
     /// What is known of the run object at `key`; with `pinned`, of the one with that uid alone.
@@ -127,33 +201,64 @@ impl Index {
         let present = self
             .runs
             .get(key)
-            .filter(|run| pinned.is_none_or(|pinned| run.meta.uid == pinned));
+            .filter(|run| pinned.is_none_or(|pinned| run.uid == pinned));
         if let Some(run) = present {
             return KnownRun::Present {
-                uid: run.meta.uid,
+                uid: run.uid,
                 outcome: run.outcome,
             };
         }
-        let vanished = pinned.and_then(|pinned| self.vanished_runs.get(key)?.get(&pinned));
+        let vanished = pinned.and_then(|pinned| self.runs.vanished.get(key)?.get(&pinned));
         vanished.map_or(KnownRun::Unknown, |outcome| KnownRun::Vanished(*outcome))
     }
 
-    /// Whether the run objects of this kind have been listed once.
-    pub fn runs_are_listed(&self, key: &RunKey) -> bool {
-        let listed = |namespace| {
-            self.listed_runs
-                .contains(&(key.group.clone(), key.kind.clone(), namespace))
-        };
-        listed(None) || listed(Some(key.namespace.clone()))
+    /// Whether the run objects of this kind can be looked at; `None` before the first list.
+    pub fn run_kind(&self, key: &RunKey) -> Option<RunKindState> {
+        let state = |namespace| self.runs.kinds.get(&(key.group_kind(), namespace)).copied();
+        state(None).or_else(|| state(Some(key.namespace.clone())))
     }
 
-    fn vanish(&mut self, key: &RunKey, run: &RunObject) {
+    fn set_run_kind(&mut self, kind: &GroupVersionKind, namespace: Option<&str>, state: RunKindState) {
+        let scope = (group_kind(kind), namespace.map(str::to_owned));
+        self.runs.kinds.insert(scope, state);
+    }
+
+    fn leases_of_run(&self, key: &RunKey) -> Vec<Key> {
+        self.leases_of(&Reference::RunObject(key.clone()))
+    }
+
+    fn leases_of_run_kind(&self, kind: &GroupVersionKind, namespace: Option<&str>) -> Vec<Key> {
+        let of_kind = |reference: &Reference| match reference {
+            Reference::RunObject(key) => {
+                key.group == kind.group
+                    && key.kind == kind.kind
+                    && namespace.is_none_or(|namespace| key.namespace == namespace)
+            }
+            Reference::Namespace(_) | Reference::HeartbeatRun(_) => false,
+        };
+        let leases = self.leases_by.iter().filter(|(reference, _)| of_kind(reference));
+        leases.flat_map(|(_, leases)| leases).copied().map(Key::Lease).collect()
+    }
+
+    /// The run object with this uid is gone. Its last state may tell its outcome; if not, the one before may have.
+    fn lose_run(&mut self, key: &RunKey, uid: Uuid, outcome: Option<RunOutcome>) -> Vec<Key> {
+        let known = self.runs.get(key).filter(|known| known.uid == uid);
+        let outcome = outcome.or(known.and_then(|known| known.outcome));
+        if known.is_some() {
+            self.runs.remove(key);
+        }
+        self.vanish(key, uid, outcome);
+        self.leases_of_run(key)
+    }
+
+    fn vanish(&mut self, key: &RunKey, uid: Uuid, outcome: Option<RunOutcome>) {
         // Kept only as long as a lease asks for it.
         if self.leases_by.contains_key(&Reference::RunObject(key.clone())) {
-            self.vanished_runs
-                .entry(key.clone())
-                .or_default()
-                .insert(run.meta.uid, run.outcome);
+            self.runs.vanished.entry(key.clone()).or_default().insert(uid, outcome);
         }
     }
+}
+
+fn group_kind(kind: &GroupVersionKind) -> GroupKind {
+    (kind.group.clone(), kind.kind.clone())
 }

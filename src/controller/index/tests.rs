@@ -4,7 +4,8 @@ use kube::core::GroupVersionKind;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::controller::object::Watched;
+use crate::controller::object::{RunObject, Watched};
+use crate::lifecycle::RunOutcome;
 
 fn metadata(namespace: &str, name: &str, uid: u128, version: u64) -> Value {
     json!({
@@ -32,6 +33,10 @@ fn job_key() -> RunKey {
         namespace: "a".into(),
         name: "job".into(),
     }
+}
+
+fn job_kind() -> GroupVersionKind {
+    GroupVersionKind::gvk("batch", "v1", "Job")
 }
 
 fn version(number: u64) -> ResourceVersion {
@@ -91,7 +96,7 @@ fn the_outcome_of_a_run_that_vanished_is_kept_while_a_lease_names_it() {
     let mut index = Index::default();
     let failed = json!({ "conditions": [{ "type": "Failed", "status": "True", "reason": "BackoffLimitExceeded" }] });
     index.apply_lease(lease("a", "x", 1, 10));
-    assert_eq!(index.apply_run(job_key(), job(7, 11, json!({}))), [key(1)]);
+    assert_eq!(index.apply_run(&job_key(), job(7, 11, json!({}))), [key(1)]);
     assert_eq!(index.delete_run(&job_key(), &job(7, 12, failed)), [key(1)]);
     let pinned = Some(Uuid::from_u128(7));
     assert_eq!(
@@ -100,7 +105,7 @@ fn the_outcome_of_a_run_that_vanished_is_kept_while_a_lease_names_it() {
     );
     assert_eq!(index.run(&job_key(), None), KnownRun::Unknown);
     // Another Job under the same name is another run.
-    index.apply_run(job_key(), job(8, 13, json!({})));
+    index.apply_run(&job_key(), job(8, 13, json!({})));
     assert_eq!(
         index.run(&job_key(), pinned),
         KnownRun::Vanished(Some(RunOutcome::Failed))
@@ -115,22 +120,14 @@ fn the_outcome_of_a_run_that_vanished_is_kept_while_a_lease_names_it() {
 fn a_run_that_vanished_unseen_is_found_by_the_next_list() {
     let mut index = Index::default();
     index.apply_lease(lease("a", "x", 1, 10));
-    index.apply_run(job_key(), job(7, 11, json!({})));
-    assert!(!index.runs_are_listed(&job_key()));
-    assert_eq!(
-        index.reset_runs(
-            &GroupVersionKind::gvk("batch", "v1", "Job"),
-            None,
-            Vec::new(),
-            &version(20)
-        ),
-        [key(1)]
-    );
+    index.apply_run(&job_key(), job(7, 11, json!({})));
+    assert_eq!(index.run_kind(&job_key()), None);
+    assert_eq!(index.reset_runs(&job_kind(), None, Vec::new(), &version(20)), [key(1)]);
     assert_eq!(
         index.run(&job_key(), Some(Uuid::from_u128(7))),
         KnownRun::Vanished(None)
     );
-    assert!(index.runs_are_listed(&job_key()));
+    assert_eq!(index.run_kind(&job_key()), Some(RunKindState::Listed));
 }
 
 #[test]
@@ -160,4 +157,66 @@ fn what_is_gone_is_forgotten_with_a_list_that_is_newer() {
     index.forget_gone_leases(&version(30));
     assert!(index.leases.gone(Uuid::from_u128(1)).is_none());
     assert!(index.leases.gone(Uuid::from_u128(2)).is_some(), "newer than the list");
+}
+
+#[test]
+fn the_last_outcome_that_was_seen_counts_where_the_last_state_of_a_run_tells_none() {
+    let complete = || json!({ "conditions": [{ "type": "Complete", "status": "True" }] });
+    let pinned = Some(Uuid::from_u128(7));
+    let vanished = KnownRun::Vanished(Some(RunOutcome::Succeeded));
+    let seen = || {
+        let mut index = Index::default();
+        index.apply_lease(lease("a", "x", 1, 10));
+        index.apply_run(&job_key(), job(7, 11, complete()));
+        index
+    };
+    let mut by_event = seen();
+    by_event.delete_run(&job_key(), &job(7, 12, json!({})));
+    assert_eq!(by_event.run(&job_key(), pinned), vanished);
+    let mut by_list = seen();
+    by_list.reset_runs(&job_kind(), None, Vec::new(), &version(20));
+    assert_eq!(by_list.run(&job_key(), pinned), vanished);
+    let mut by_replacement = seen();
+    by_replacement.apply_run(&job_key(), job(8, 13, json!({})));
+    assert_eq!(by_replacement.run(&job_key(), pinned), vanished);
+}
+
+#[test]
+fn a_kind_that_is_not_served_takes_nothing_back_of_its_objects() {
+    let mut index = Index::default();
+    index.apply_lease(lease("a", "x", 1, 10));
+    index.reset_runs(&job_kind(), Some("a"), vec![job(7, 11, json!({}))], &version(20));
+    index.lose_run_kind(&job_kind(), Some("a"), RunKindState::Unreadable);
+    assert_eq!(
+        index.run_kind(&job_key()),
+        Some(RunKindState::Listed),
+        "one failed list is no loss"
+    );
+    index.lose_run_kind(&job_kind(), Some("a"), RunKindState::NotServed);
+    assert_eq!(index.run_kind(&job_key()), Some(RunKindState::NotServed));
+    let pinned = Some(Uuid::from_u128(7));
+    assert!(matches!(
+        index.run(&job_key(), pinned),
+        KnownRun::Present { outcome: None, .. }
+    ));
+    // Served again, and without the object: now it is known to be gone.
+    assert_eq!(
+        index.reset_runs(&job_kind(), Some("a"), Vec::new(), &version(30)),
+        [key(1)]
+    );
+    assert_eq!(index.run(&job_key(), pinned), KnownRun::Vanished(None));
+}
+
+#[test]
+fn a_list_of_a_run_kind_concerns_also_the_leases_whose_runs_it_does_not_hold() {
+    let mut index = Index::default();
+    index.apply_lease(lease("a", "x", 1, 10));
+    index.apply_lease(lease("b", "x", 2, 10));
+    // The Job was gone before anybody looked: only now it is certain, and a look at the object itself will tell.
+    assert_eq!(
+        index.reset_runs(&job_kind(), Some("a"), Vec::new(), &version(20)),
+        [key(1)]
+    );
+    let tasks = GroupVersionKind::gvk("tekton.dev", "v1", "Task");
+    assert_eq!(index.reset_runs(&tasks, None, Vec::new(), &version(20)), []);
 }

@@ -1,5 +1,5 @@
-//! The reconciler of leases: dereference ([`scene`], [`facts`], [`choice`]), decide, commit, report ([`report`]). What has
-//! ended is removed in time ([`removal`]).
+//! The reconciler of leases: dereference ([`scene`], [`facts`], [`choice`], [`run`]), decide, commit, report ([`report`]).
+//! What has ended is removed in time ([`removal`]).
 
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -24,6 +24,7 @@ mod choice;
 mod facts;
 mod removal;
 mod report;
+mod run;
 mod scene;
 
 use choice::local_object;

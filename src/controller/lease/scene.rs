@@ -11,12 +11,11 @@ use crate::api::{ObjectRef, Reason};
 use crate::controller::cluster::Cluster;
 use crate::controller::company::{self, Company};
 use crate::controller::database::Database;
-use crate::controller::index::{KnownRun, RunKey};
 use crate::controller::object::NamespaceObject;
 use crate::controller::reconcile::{ReconcileError, Reconciler};
-use crate::lifecycle::lease::{Decision, Facts, Obstacle, Run, decide};
+use crate::lifecycle::lease::{Decision, Facts, decide};
 use crate::store::Settle;
-use crate::store::lease_object::{EnvironmentChoice, LeaseLook, LeaseView, RunLook};
+use crate::store::lease_object::{EnvironmentChoice, LeaseLook, LeaseView};
 
 /// Everything that a decision about the lease needs, and what carrying it out needs besides.
 #[derive(Clone, Debug)]
@@ -29,13 +28,6 @@ pub struct Scene {
     pub company: Option<(Uuid, Option<Settle>)>,
     /// The run object, its uid pinned as far as it is known.
     pub run_object: Option<ObjectRef>,
-}
-
-/// What a run object turned out to be.
-struct SeenRun {
-    run: Run,
-    pinned: Option<Uuid>,
-    obstacle: Option<Obstacle>,
 }
 
 impl<D: Database, C: Cluster> Reconciler<D, C> {
@@ -151,79 +143,6 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             .look_lease(question(subject, live.as_ref(), choice))
             .await?;
         Ok((view, live))
-    }
-
-    async fn run(&self, subject: &Subject, view: &LeaseView, object: Option<&ObjectRef>) -> SeenRun {
-        let seen = |run| SeenRun {
-            run,
-            pinned: None,
-            obstacle: None,
-        };
-        let Some(object) = object else {
-            return seen(match view.run {
-                RunLook::None => Run::None,
-                RunLook::Missing => Run::NotFound,
-                RunLook::Found { status, .. } => status.outcome().map_or(Run::Live, Run::Over),
-            });
-        };
-        let namespace = subject.object.as_ref().map(|lease| lease.meta.namespace.as_str());
-        let namespace = namespace
-            .or(view.object.as_ref().map(|row| row.namespace.as_str()))
-            .unwrap_or_default();
-        let key = RunKey::of(namespace, object);
-        if !self.settings.watches_run(&key) {
-            let message = format!(
-                "spec.run.objectRef names a {} of {}, which is none of the operator's run kinds (--run-kinds)",
-                object.kind, object.api_version
-            );
-            return SeenRun {
-                obstacle: Some(Obstacle::Refuses(Reason::InvalidSpec, message)),
-                ..seen(Run::Unknown)
-            };
-        }
-        let Ok(pinned) = object.uid.as_deref().map(Uuid::parse_str).transpose() else {
-            let message = "spec.run.objectRef.uid is no uuid: copy it from the object's metadata.uid".to_owned();
-            return SeenRun {
-                obstacle: Some(Obstacle::Refuses(Reason::InvalidSpec, message)),
-                ..seen(Run::Unknown)
-            };
-        };
-        let (known, listed) = {
-            let index = self.index();
-            (index.run(&key, pinned), index.runs_are_listed(&key))
-        };
-        match (known, pinned) {
-            (KnownRun::Present { uid, outcome }, _) => SeenRun {
-                pinned: Some(uid),
-                ..seen(outcome.map_or(Run::Live, Run::Over))
-            },
-            (KnownRun::Vanished(outcome), _) => SeenRun {
-                pinned,
-                ..seen(outcome.map_or(Run::Gone, Run::Over))
-            },
-            (KnownRun::Unknown, _) if !listed => SeenRun {
-                pinned,
-                ..seen(Run::Unknown)
-            },
-            (KnownRun::Unknown, None) => seen(Run::NotFound),
-            (KnownRun::Unknown, Some(uid)) => SeenRun {
-                pinned,
-                ..seen(self.run_by_live_read(object, &key, uid).await)
-            },
-        }
-    }
-
-    /// Absence in the index proves nothing: a read does, by a 404 that names the object or by another uid.
-    async fn run_by_live_read(&self, object: &ObjectRef, key: &RunKey, uid: Uuid) -> Run {
-        let version = object.api_version.rsplit('/').next().unwrap_or_default();
-        match self.cluster.read_run(version, key).await {
-            Ok(Some(run)) if run.meta.uid == uid => run.outcome.map_or(Run::Live, Run::Over),
-            Ok(_) => Run::Gone,
-            Err(error) => {
-                tracing::warn!(kind = key.kind, namespace = key.namespace, name = key.name, %error, "run can't be read");
-                Run::Unknown
-            }
-        }
     }
 
     /// A Namespace from the index, or read where the index has not heard of it yet.

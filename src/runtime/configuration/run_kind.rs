@@ -24,9 +24,8 @@ impl RunKind {
         }
     }
 
-    /// Whether an object reference is of this kind: matched by group and kind, whatever the version.
-    pub fn matches(&self, api_version: &str, kind: &str) -> bool {
-        let group = api_version.split_once('/').map_or("", |(group, _)| group);
+    /// Whether this is the kind of that group, whatever the version: through each of them the same objects are read.
+    pub fn is(&self, group: &str, kind: &str) -> bool {
         self.group == group && self.kind == kind
     }
 }

@@ -95,15 +95,20 @@ fn lists_are_separated_by_commas() {
 }
 
 #[test]
-fn a_run_kind_matches_by_group_and_kind_whatever_the_version() {
+fn a_run_kind_is_known_by_group_and_kind_whatever_the_version() {
     let workflow: RunKind = "argoproj.io/v1alpha1/Workflow".parse().unwrap();
-    assert!(workflow.matches("argoproj.io/v1", "Workflow"));
-    assert!(!workflow.matches("v1", "Workflow"));
-    assert!(!workflow.matches("argoproj.io/v1alpha1", "CronWorkflow"));
+    assert!(workflow.is("argoproj.io", "Workflow"));
+    assert!(!workflow.is("", "Workflow"));
+    assert!(!workflow.is("argoproj.io", "CronWorkflow"));
 
-    let pod: RunKind = "v1/Pod".parse().unwrap();
-    assert!(pod.matches("v1", "Pod"));
-    assert!(!pod.matches("metrics.k8s.io/v1", "Pod"));
+    let settings = parse(&["--run-kinds=batch/v1/Job,v1/Pod,batch/v2/Job,batch.example/v1/Job"]).unwrap();
+    let watched: Vec<String> = settings
+        .endings
+        .watched_kinds()
+        .iter()
+        .map(RunKind::to_string)
+        .collect();
+    assert_eq!(watched, ["batch/v1/Job", "v1/Pod", "batch.example/v1/Job"]);
 }
 
 #[test]

@@ -75,6 +75,30 @@ fn a_feed_that_was_announced_is_missing_until_it_has_listed() {
     assert_eq!(health.missing(), [""; 0]);
 }
 
+#[tokio::test]
+async fn a_kind_that_is_not_served_is_remarked_upon_and_keeps_nobody_from_being_ready() {
+    let health = healthy();
+    health.expect_feed("Widget.example.test");
+    assert!(health.feed_not_served("Widget.example.test"), "that is news");
+    assert!(!health.feed_not_served("Widget.example.test"), "and is no more");
+    assert_eq!(
+        ask(&health, "/readyz").await,
+        (
+            "HTTP/1.1 200 OK".into(),
+            "ready\nfeed Widget.example.test: the API server does not serve this kind (yet)\n".into()
+        )
+    );
+
+    health.feed_failed("Widget.example.test", "widgets is forbidden");
+    assert_eq!(
+        health.missing(),
+        ["feed Widget.example.test: not listed yet: widgets is forbidden"],
+        "it is served now"
+    );
+    health.feed_listed("Widget.example.test");
+    assert!(health.feed_not_served("Widget.example.test"), "again");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_silent_feed_is_stale_until_it_hears_again() {
     let health = healthy();

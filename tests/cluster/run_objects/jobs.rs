@@ -89,6 +89,20 @@ async fn a_job_that_ends_while_no_operator_runs_is_seen_at_the_next_start() {
 }
 
 #[tokio::test]
+async fn a_job_that_is_deleted_while_no_operator_runs_is_missed_at_the_next_start() {
+    let world = World::new("jobs-missed").await;
+    let mut operator = world.start().await;
+    world.job("quiet", json!({})).await;
+    world.granted(lease("of-quiet").job("quiet")).await;
+    operator.stop(GRACE).await.unwrap();
+    world.delete_job("quiet").await;
+    operator.start_again().unwrap();
+    gone("job/quiet is gone, and its outcome was not seen")
+        .of(&world, "of-quiet")
+        .await;
+}
+
+#[tokio::test]
 async fn a_job_that_is_suspended_is_not_over_and_goes_on_where_it_is_resumed() {
     let world = World::new("jobs-suspended").await;
     let _operator = world.start().await;

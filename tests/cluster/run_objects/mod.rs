@@ -6,7 +6,9 @@ use serde_json::json;
 
 use crate::support::{Expected, World, lease};
 
+mod custom;
 mod jobs;
+mod missing;
 mod pods;
 
 fn succeeded(message: &str) -> Expected<'_> {

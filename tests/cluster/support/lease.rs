@@ -43,6 +43,11 @@ impl Claim {
         )
     }
 
+    /// Its run, as another claim may name it too.
+    pub fn run(&self) -> Value {
+        self.spec["run"].clone()
+    }
+
     /// Sets any field of the spec, as YAML spells it.
     pub fn set(mut self, field: &str, value: impl Into<Value>) -> Self {
         self.spec.insert(field.to_owned(), value.into());

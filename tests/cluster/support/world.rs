@@ -315,6 +315,13 @@ impl<'p> World<'p> {
         self.control_plane.audit().mark().unwrap()
     }
 
+    /// What the operators of this world have asked the API server for since then.
+    pub fn requests_since(&self, mark: Mark) -> Vec<AuditEvent> {
+        let mut events = self.control_plane.audit().since(mark).unwrap();
+        events.retain(|event| event.user() == self.user);
+        events
+    }
+
     /// What the operators of this world have asked the API server to change since then.
     pub fn writes_since(&self, mark: Mark) -> Vec<AuditEvent> {
         self.control_plane

@@ -1,0 +1,127 @@
+//! What is known of a lease's run: by its row, or by its object.
+
+use uuid::Uuid;
+
+use super::facts::Subject;
+use crate::api::{ObjectRef, Reason};
+use crate::controller::cluster::Cluster;
+use crate::controller::database::Database;
+use crate::controller::index::{KnownRun, RunKey, RunKindState};
+use crate::controller::reconcile::Reconciler;
+use crate::lifecycle::lease::{Obstacle, Run};
+use crate::runtime::configuration::RunKind;
+use crate::store::lease_object::{LeaseView, RunLook};
+
+/// What a run turned out to be.
+pub(super) struct SeenRun {
+    pub run: Run,
+    /// The uid of its object, as far as it is known.
+    pub pinned: Option<Uuid>,
+    /// Why a claim can't be granted for it.
+    pub obstacle: Option<Obstacle>,
+}
+
+fn seen(run: Run) -> SeenRun {
+    SeenRun {
+        run,
+        pinned: None,
+        obstacle: None,
+    }
+}
+
+/// Of a run that can't be looked at nothing is known: what is held goes on, and a claim has an obstacle.
+fn unseen(obstacle: Option<Obstacle>) -> SeenRun {
+    SeenRun {
+        obstacle,
+        ..seen(Run::Unknown)
+    }
+}
+
+impl<D: Database, C: Cluster> Reconciler<D, C> {
+    pub(super) async fn run(&self, subject: &Subject, view: &LeaseView, object: Option<&ObjectRef>) -> SeenRun {
+        let Some(object) = object else {
+            return seen(match view.run {
+                RunLook::None => Run::None,
+                RunLook::Missing => Run::NotFound,
+                RunLook::Found { status, .. } => status.outcome().map_or(Run::Live, Run::Over),
+            });
+        };
+        let namespace = subject.object.as_ref().map(|lease| lease.meta.namespace.as_str());
+        let namespace = namespace
+            .or(view.object.as_ref().map(|row| row.namespace.as_str()))
+            .unwrap_or_default();
+        let key = RunKey::of(namespace, object);
+        let Some(kind) = self.settings.run_kind(&key) else {
+            return unseen(Some(not_watched(object)));
+        };
+        let Ok(pinned) = object.uid.as_deref().map(Uuid::parse_str).transpose() else {
+            let message = "spec.run.objectRef.uid is no uuid: copy it from the object's metadata.uid".to_owned();
+            return unseen(Some(Obstacle::Refuses(Reason::InvalidSpec, message)));
+        };
+        let (known, state) = {
+            let index = self.index();
+            (index.run(&key, pinned), index.run_kind(&key))
+        };
+        let pinned_anew = match known {
+            KnownRun::Present { uid, .. } => Some(uid),
+            KnownRun::Vanished(_) | KnownRun::Unknown => pinned,
+        };
+        let seen = match (known, state) {
+            (
+                KnownRun::Present {
+                    outcome: Some(outcome), ..
+                },
+                _,
+            ) => seen(Run::Over(outcome)),
+            (KnownRun::Vanished(outcome), _) => seen(outcome.map_or(Run::Gone, Run::Over)),
+            (_, None) => unseen(None), // not listed yet: at the start, for a moment
+            (KnownRun::Present { outcome: None, .. }, Some(RunKindState::Listed)) => seen(Run::Live),
+            (KnownRun::Unknown, Some(RunKindState::Listed)) => match pinned {
+                Some(uid) => seen(self.run_by_live_read(kind, &key, uid).await),
+                None => seen(Run::NotFound),
+            },
+            (_, Some(state)) => unseen(obstacle_of_kind(state, kind, object)),
+        };
+        SeenRun {
+            pinned: pinned_anew,
+            ..seen
+        }
+    }
+
+    /// Absence in the index proves nothing: a read does, by a 404 that names the object or by another uid.
+    async fn run_by_live_read(&self, kind: &RunKind, key: &RunKey, uid: Uuid) -> Run {
+        match self.cluster.read_run(&kind.version, key).await {
+            Ok(Some(run)) if run.meta.uid == uid => run.outcome.map_or(Run::Live, Run::Over),
+            Ok(_) => Run::Gone,
+            Err(error) => {
+                tracing::warn!(kind = key.kind, namespace = key.namespace, name = key.name, %error, "run can't be read");
+                Run::Unknown
+            }
+        }
+    }
+}
+
+fn not_watched(object: &ObjectRef) -> Obstacle {
+    let message = format!(
+        "spec.run.objectRef names a {} of {}, which is none of the operator's run kinds (--run-kinds)",
+        object.kind, object.api_version
+    );
+    Obstacle::Refuses(Reason::InvalidSpec, message)
+}
+
+/// What a claim meets whose run is of a kind that can't be looked at.
+fn obstacle_of_kind(state: RunKindState, kind: &RunKind, object: &ObjectRef) -> Option<Obstacle> {
+    let waits = |message| Some(Obstacle::Waits(Reason::RunNotFound, message));
+    match state {
+        RunKindState::Listed => None,
+        RunKindState::NotServed => waits(format!("the API server does not serve run kind {kind} (yet)")),
+        RunKindState::Unreadable => waits(format!("objects of run kind {kind} can't be listed at the moment")),
+        RunKindState::ClusterScoped => Some(Obstacle::Refuses(
+            Reason::InvalidSpec,
+            format!(
+                "spec.run.objectRef names a {} of {}, which is in no namespace: a run is an object in the lease's own",
+                object.kind, object.api_version
+            ),
+        )),
+    }
+}
