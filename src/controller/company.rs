@@ -4,22 +4,31 @@ use uuid::Uuid;
 
 use super::object::NamespaceObject;
 use crate::api::{COMPANY_LABEL, Reason};
-use crate::store::Settle;
+use crate::store::{Mode, Settle};
 
-/// The company that a Namespace names: by its label, else by its uid.
+/// The company that a Namespace names: by its label, else by its uid. However the uuid is written, it is the same company.
 ///
 /// # Errors
-/// A sentence about a label that is no uuid: it is never passed over.
+/// A sentence about a label that is no company's id: it is never passed over. The nil uuid and the one of all ones are
+/// placeholders; taken for ids they would make one company of all Namespaces that were labelled with them.
 pub fn named(namespace: &NamespaceObject) -> Result<Uuid, String> {
     let Some(label) = &namespace.company_label else {
         return Ok(namespace.meta.uid);
     };
-    label.parse().map_err(|_| {
-        format!(
-            "label {COMPANY_LABEL} of namespace {} is \"{label}\", which is no uuid: write the company's id or remove it",
-            namespace.meta.name
-        )
-    })
+    let fault = match label.parse::<Uuid>() {
+        Ok(id) if !id.is_nil() && !id.is_max() => return Ok(id),
+        Ok(_) => "which is a placeholder and no company's id",
+        Err(_) => "which is no uuid",
+    };
+    Err(format!(
+        "label {COMPANY_LABEL} of namespace {} is \"{label}\", {fault}: write the company's id or remove it",
+        namespace.meta.name
+    ))
+}
+
+/// What decides about the company: another Namespace under the same name, or another label, and it is decided afresh.
+pub fn said(namespace: &NamespaceObject) -> (Uuid, Option<&str>) {
+    (namespace.meta.uid, namespace.company_label.as_deref())
 }
 
 /// What stands of a Namespace's company, seen from one object in it.
@@ -31,8 +40,11 @@ pub enum Company {
     Doubt(Reason, String),
 }
 
-/// Judges a Namespace's company for an object that has no row yet.
-pub fn of_new_object(namespace: &NamespaceObject, recorded: Option<Uuid>, exists: bool) -> Company {
+/// Judges a Namespace's company for an object that has no row yet. `exists`: the company has its row.
+///
+/// Standalone a company's row is made with the first row of its first Namespace, and never again for a Namespace that had
+/// it; attached it is the origin's server that makes companies.
+pub fn of_new_object(namespace: &NamespaceObject, recorded: Option<Uuid>, exists: bool, mode: Mode) -> Company {
     let name = &namespace.meta.name;
     match (recorded, named(namespace)) {
         (Some(recorded), Ok(named)) if recorded == named => {
@@ -44,6 +56,10 @@ pub fn of_new_object(namespace: &NamespaceObject, recorded: Option<Uuid>, exists
                 format!("the company of namespace {name} is gone from the database"),
             )
         }
+        (None, Ok(named)) if !exists && mode == Mode::Attached => Company::Doubt(
+            Reason::CompanyNotFound,
+            format!("company {named}, which namespace {name} belongs to, does not exist (yet) in the database"),
+        ),
         (Some(_), _) => Company::Doubt(
             Reason::CompanyChanged,
             format!(
@@ -77,6 +93,17 @@ mod tests {
         NamespaceObject::decode("", "Namespace", json!({ "metadata": metadata })).unwrap()
     }
 
+    fn judged(label: Option<&str>, recorded: Option<Uuid>, exists: bool) -> Company {
+        of_new_object(&namespace(label), recorded, exists, Mode::Standalone)
+    }
+
+    fn doubted(company: Company) -> (Reason, String) {
+        match company {
+            Company::Doubt(reason, message) => (reason, message),
+            Company::Known(id, _) => panic!("{id} is known"),
+        }
+    }
+
     #[test]
     fn the_label_names_the_company_and_the_uid_does_without_it() {
         let id = Uuid::from_u128(9);
@@ -85,25 +112,57 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_label_is_quoted_and_never_passed_over() {
-        let Company::Doubt(reason, message) = of_new_object(&namespace(Some("acme")), None, false) else {
-            panic!()
-        };
-        assert_eq!(reason, Reason::CompanyNotFound);
-        assert!(message.contains("\"acme\""), "{message}");
+    fn one_company_has_one_id_however_it_is_written() {
+        let id = Uuid::from_u128(0xabcd);
+        // The last two can't stand in a label; were they to, they would mean the same.
+        let upper_case = id.to_string().to_uppercase();
+        let (simple, braced, urn) = (id.simple().to_string(), id.braced().to_string(), id.urn().to_string());
+        for label in [&upper_case, &simple, &braced, &urn] {
+            assert_eq!(named(&namespace(Some(label))), Ok(id), "{label}");
+            let recorded = judged(Some(label), Some(id), true);
+            assert_eq!(recorded, Company::Known(id, None), "it has not changed: {label}");
+        }
+    }
+
+    #[test]
+    fn a_label_that_is_no_id_is_quoted_and_never_passed_over() {
+        let nil = Uuid::nil().to_string();
+        let max = Uuid::max().simple().to_string();
+        for label in ["acme", "", "0000-9", &nil, &max] {
+            let (reason, message) = doubted(judged(Some(label), None, true));
+            assert_eq!(reason, Reason::CompanyNotFound);
+            assert!(message.contains(&format!("\"{label}\"")), "{message}");
+        }
     }
 
     #[test]
     fn a_label_that_changes_after_the_first_row_moves_nothing_and_says_so() {
         let recorded = Some(Uuid::from_u128(9));
         for label in [None, Some("acme"), Some("00000000-0000-0000-0000-000000000008")] {
-            let company = of_new_object(&namespace(label), recorded, true);
-            assert!(
-                matches!(company, Company::Doubt(Reason::CompanyChanged, _)),
-                "{label:?}"
-            );
+            let (reason, _) = doubted(judged(label, recorded, true));
+            assert_eq!(reason, Reason::CompanyChanged, "{label:?}");
         }
-        let same = of_new_object(&namespace(Some("00000000-0000-0000-0000-000000000009")), recorded, true);
+        let same = judged(Some("00000000-0000-0000-0000-000000000009"), recorded, true);
         assert_eq!(same, Company::Known(Uuid::from_u128(9), None));
+    }
+
+    #[test]
+    fn only_standalone_and_only_a_namespace_s_first_row_make_a_company() {
+        let team = Uuid::from_u128(7);
+        for mode in [Mode::Standalone, Mode::Attached] {
+            let namespace = namespace(None);
+            let (reason, _) = doubted(of_new_object(&namespace, Some(team), false, mode));
+            assert_eq!(reason, Reason::CompanyNotFound, "it had one, which is gone");
+            let settle = Some(Settle {
+                namespace_uid: team,
+                namespace: "team".to_owned(),
+            });
+            let there = of_new_object(&namespace, None, true, mode);
+            assert_eq!(there, Company::Known(team, settle.clone()));
+            match of_new_object(&namespace, None, false, mode) {
+                Company::Known(id, made) => assert_eq!((mode, id, made), (Mode::Standalone, team, settle)),
+                Company::Doubt(reason, _) => assert_eq!((mode, reason), (Mode::Attached, Reason::CompanyNotFound)),
+            }
+        }
     }
 }

@@ -12,7 +12,7 @@ use super::index::{Index, Key, RunKey};
 use super::queue::Queue;
 use crate::runtime::configuration::{NoticeSource, RunKind};
 use crate::runtime::metrics::Metrics;
-use crate::store::StoreError;
+use crate::store::{Mode, StoreError};
 
 /// How often `activeLeases` of one Environment is written at most.
 const ACTIVE_LEASES_INTERVAL: Duration = Duration::from_secs(1);
@@ -22,6 +22,8 @@ const ACTIVE_LEASES_INTERVAL: Duration = Duration::from_secs(1);
 pub struct ReconcileSettings {
     /// The Namespaces that are looked after; empty: all.
     pub namespaces: Vec<String>,
+    /// Whose the origin's tables are, and so who makes companies.
+    pub mode: Mode,
     /// The kinds of run objects that are watched.
     pub run_kinds: Vec<RunKind>,
     /// Which sources may end leases.

@@ -63,6 +63,7 @@ pub async fn run(context: Context, stop: CancellationToken) {
         metrics: metrics.clone(),
         settings: ReconcileSettings {
             namespaces: settings.identity.namespaces.clone(),
+            mode: settings.database.mode,
             run_kinds: settings.endings.watched_kinds(),
             notice_by: settings.endings.sources(),
         },

@@ -5,6 +5,7 @@
 mod api_server;
 mod attached;
 mod choice;
+mod companies;
 mod crash;
 mod deletion;
 mod ending;
@@ -27,4 +28,5 @@ mod run_objects;
 mod run_rows;
 mod runner;
 mod scope;
+
 mod support;

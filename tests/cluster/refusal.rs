@@ -1,9 +1,8 @@
 //! Claims that wait or fail: each with its reason, and without a trace in the origin's tables.
 
-use environment_operator::api::{COMPANY_LABEL, EnvironmentLease, LeasePhase, Reason};
-use k8s_openapi::api::core::v1::Namespace;
+use environment_operator::api::{EnvironmentLease, LeasePhase, Reason};
 use kube::ResourceExt;
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -142,42 +141,6 @@ async fn a_claim_that_waits_in_vain_times_out_and_says_what_for() {
     );
     // Tried at least once.
     world.granted(lease("at-once").set("acquireTimeoutSeconds", 0)).await;
-}
-
-#[tokio::test]
-async fn a_malformed_company_label_is_quoted_and_its_correction_lets_the_claim_in() {
-    let world = World::with_labels("refuse-label", [(COMPANY_LABEL, "acme")]).await;
-    let _operator = world.start().await;
-    world.claim(lease("labelled")).await;
-    let waiting = world
-        .lease_because("labelled", LeasePhase::Pending, Reason::CompanyNotFound)
-        .await;
-    assert!(message(&waiting).contains("\"acme\""), "{}", message(&waiting));
-    assert!(
-        world.environments().get_opt("local").await.unwrap().is_none(),
-        "no Local without a company"
-    );
-
-    let company = Uuid::new_v4();
-    let patch = Patch::Merge(json!({ "metadata": { "labels": { COMPANY_LABEL: company } } }));
-    let namespaces: Api<Namespace> = Api::all(world.client.clone());
-    namespaces
-        .patch(world.namespace.name(), &PatchParams::default(), &patch)
-        .await
-        .unwrap();
-    let held = world.lease_in("labelled", LeasePhase::Active).await;
-    assert_eq!(held.status.unwrap().company_id, Some(company));
-
-    let patch = Patch::Merge(json!({ "metadata": { "labels": { COMPANY_LABEL: Uuid::new_v4() } } }));
-    namespaces
-        .patch(world.namespace.name(), &PatchParams::default(), &patch)
-        .await
-        .unwrap();
-    world.claim(lease("after-the-change")).await;
-    world
-        .lease_because("after-the-change", LeasePhase::Pending, Reason::CompanyChanged)
-        .await;
-    world.lease_in("labelled", LeasePhase::Active).await;
 }
 
 #[tokio::test]

@@ -78,6 +78,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             &view,
             namespace.as_ref(),
             self.index().has_made(environment.meta.uid),
+            self.settings.mode,
         ); // pure
         let (row, fault) = match plan {
             Plan::Fault(reason, message) => (view.row.clone(), Some((reason, message))),
@@ -123,7 +124,8 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
         self.write_environment_status(environment, status).await // the API server
     }
 
-    /// Looks into the database; while no company is recorded, the Namespace is read live, for that is what decides it.
+    /// Looks into the database. Until the object is recorded its Namespace is read live, for that is what decides its
+    /// company: the feed may not have heard yet that another Namespace has taken the name.
     async fn look_at_environment(
         &self,
         environment: &EnvironmentObject,
@@ -139,10 +141,13 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
         if !view.leading {
             return Err(ReconcileError::NotLeading);
         }
-        if view.recorded_company.is_some() || view.object.is_some() {
+        if view.object.is_some() {
             return Ok((view, cached));
         }
         let live = self.cluster.read_namespace(&environment.meta.namespace).await?;
+        if live.as_ref().map(company::said) == cached.as_ref().map(company::said) {
+            return Ok((view, live));
+        }
         let view = self.database.look_environment(question(live.as_ref())).await?;
         Ok((view, live))
     }

@@ -9,7 +9,7 @@ use crate::driver;
 use crate::lifecycle::EnvironmentState;
 use crate::store::environment_object::EnvironmentView;
 use crate::store::environments::EnvironmentSync;
-use crate::store::{ObjectVersion, Settle};
+use crate::store::{Mode, ObjectVersion, Settle};
 
 /// What is to be done about the row of an environment that is there.
 pub enum Plan {
@@ -27,6 +27,7 @@ pub fn plan(
     view: &EnvironmentView,
     namespace: Option<&NamespaceObject>,
     operator_made: bool,
+    mode: Mode,
 ) -> Plan {
     if let Err(message) = api::validate(&environment.spec) {
         return Plan::Fault(Reason::InvalidSpec, message);
@@ -37,7 +38,7 @@ pub fn plan(
             return Plan::Fault(Reason::Waiting, "the namespace is being deleted".to_owned());
         }
         (None, Some(namespace)) => {
-            match company::of_new_object(namespace, view.recorded_company, view.company_exists) {
+            match company::of_new_object(namespace, view.recorded_company, view.company_exists, mode) {
                 Company::Known(id, settle) => (id, settle),
                 Company::Doubt(reason, message) => return Plan::Fault(reason, message),
             }

@@ -41,6 +41,8 @@ pub struct Index {
     leases_by: HashMap<Reference, HashSet<Uuid>>,
     environments_by_row: HashMap<Uuid, HashSet<Uuid>>,
     waiting: HashSet<Uuid>,
+    /// The Namespace (uid) that a read has shown a claim to be in: it is in no other as long as it lives.
+    pub namespaces_of_claims: HashMap<Uuid, Uuid>,
     /// Objects of which nothing is known but that a complete list did not hold them.
     tombstones: HashSet<Uuid>,
     /// Locals that this process has made and that have no row yet.
@@ -116,6 +118,7 @@ impl Index {
     /// Forgets a deleted lease for which nothing is left to do.
     pub fn forget_lease(&mut self, uid: Uuid) {
         self.waiting.remove(&uid);
+        self.namespaces_of_claims.remove(&uid);
         self.tombstones.remove(&uid);
         let Some(lease) = self.leases.forget(uid) else { return };
         for reference in references(&lease) {

@@ -283,8 +283,9 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
                 .await?;
             self.metrics.lease_ended(ending.reason.as_str());
             tracing::info!(lease = %subject.id, reason = ending.reason.as_str(), "lease was ended by another writer");
-            if let Some(row) = &scene.view.environment {
-                self.count_again(row.id);
+            if let Some(object) = &scene.view.object {
+                // Its own row may have gone with the lease's: the Environment says so then.
+                self.count_again(object.environment_id);
             }
             if subject.deleted {
                 return Ok(Step::Again);

@@ -71,6 +71,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
                 namespace,
                 view.recorded_company,
                 view.company_exists,
+                self.settings.mode,
             )),
             _ => None,
         };
@@ -115,7 +116,9 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
         })
     }
 
-    /// Looks into the database. While no company is recorded, the Namespace is read live, for that is what decides it.
+    /// Looks into the database. Which Namespace a claim is in is read live once, for the feed may not have heard yet that
+    /// another one, of another company, has taken the name; and while no company is recorded, at every attempt, for that
+    /// is what decides it.
     async fn look(
         &self,
         subject: &Subject,
@@ -129,13 +132,20 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
         if !view.leading {
             return Err(ReconcileError::NotLeading);
         }
-        let settled = view.recorded_company.is_some() || view.object.is_some();
-        let Some(known) = namespace.as_ref().filter(|_| !settled) else {
+        let claim = view.row.is_none() && view.object.is_none();
+        let Some(known) = namespace.as_ref().filter(|_| claim) else {
+            self.index().namespaces_of_claims.remove(&subject.id);
             return Ok((view, namespace));
         };
+        let read_before = self.index().namespaces_of_claims.get(&subject.id) == Some(&known.meta.uid);
+        if read_before && view.recorded_company.is_some() {
+            return Ok((view, namespace));
+        }
         let live = self.cluster.read_namespace(&known.meta.name).await?;
-        let said = |namespace: &NamespaceObject| (namespace.meta.uid, namespace.company_label.clone());
-        if live.as_ref().map(said) == Some(said(known)) {
+        if let Some(live) = &live {
+            self.index().namespaces_of_claims.insert(subject.id, live.meta.uid);
+        }
+        if live.as_ref().map(company::said) == Some(company::said(known)) {
             return Ok((view, live));
         }
         let view = self
