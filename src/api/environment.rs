@@ -86,8 +86,8 @@ pub struct EnvironmentSpec {
     /// use; for driver Local, the state in the database stays as it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub archived: Option<bool>,
-    /// How many leases may be held at once. When absent there is no limit; 1 makes every lease exclusive. Lowering it ends
-    /// no lease.
+    /// How many leases may be held at once. When absent there is no limit; 1 makes every lease exclusive. Claims beyond it
+    /// wait in line, the oldest first. Lowering it ends no lease.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = i32::MAX))]
     pub max_active_leases: Option<i32>,

@@ -1,6 +1,7 @@
 //! The shell around the decisions: feed -> dereference -> decide -> commit -> report.
 //!
 //! - [`feed`], [`object`], [`index`]: what the cluster shows, as small structs
+//! - [`line`]: who waits for room in a limited environment
 //! - [`queue`], [`backoff`]: what has to be looked at, and when
 //! - [`cluster`], [`database`]: the two seams to the outside
 //! - [`reconcile`], [`lease`], [`environment`], [`company`]: the reconcilers
@@ -17,6 +18,7 @@ pub mod event;
 pub mod feed;
 pub mod index;
 pub mod lease;
+pub mod line;
 pub mod object;
 pub mod queue;
 pub mod reconcile;

@@ -85,6 +85,11 @@ impl ReconcileError {
         matches!(self, Self::NotLeading | Self::Store(StoreError::Deposed))
     }
 
+    /// Whether another object may well fare better.
+    pub const fn is_of_one_object(&self) -> bool {
+        matches!(self, Self::Cluster(_) | Self::Store(StoreError::Data { .. }))
+    }
+
     /// Whether the database can't be reached.
     pub const fn is_store_unavailable(&self) -> bool {
         matches!(self, Self::Store(StoreError::Unavailable(_)))

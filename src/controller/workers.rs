@@ -32,7 +32,11 @@ pub async fn work<D: Database, C: Cluster>(
         if leads && !led {
             // Opened first: what happened before is among the index's keys, what happens from here on is pushed.
             reconciler.queue.open();
-            let keys = reconciler.index().keys();
+            let keys = {
+                let mut index = reconciler.index();
+                index.line.begin();
+                index.keys()
+            };
             reconciler.queue.extend(keys);
         } else if matches!(now, LeadershipState::Following | LeadershipState::Unknown) {
             reconciler.queue.close();

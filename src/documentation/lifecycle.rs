@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{read, table};
 use crate::api::{LeasePolicy, Reason};
+use crate::lifecycle::capacity::Capacity;
 use crate::lifecycle::lease::{Decision, Environment, Facts, Object, Obstacle, Row, Run, decide};
 use crate::lifecycle::{LeaseState, RunOutcome};
 
@@ -60,6 +61,7 @@ fn claim() -> Facts {
         environment: Environment::Active,
         namespace_terminating: false,
         obstacle: None,
+        capacity: Capacity::Free,
         policy: LeasePolicy::Ephemeral,
         run_display: None,
         environment_display: "box".to_owned(),

@@ -3,6 +3,7 @@
 //! Every way of noticing (a notification, a watch, a deadline, the sweep, a restart) ends here, with facts gathered afresh.
 //! The decision is a function of the facts alone; so it does not matter in which order, how often or by whom they were noticed.
 
+use super::capacity::Capacity;
 use super::ending::{Cause, Ending};
 use super::{LeaseState, RunOutcome};
 use crate::api::{LeasePolicy, Reason};
@@ -22,6 +23,8 @@ pub struct Facts {
     pub namespace_terminating: bool,
     /// What stands between the claim and a grant besides run and environment.
     pub obstacle: Option<Obstacle>,
+    /// Whether the environment has room for the claim.
+    pub capacity: Capacity,
     /// The lease policy.
     pub policy: LeasePolicy,
     /// How messages call the run: `job/x`, `run/1a2b3c4d`.
@@ -142,6 +145,16 @@ pub enum Decision {
     Forget,
     /// Nothing: it is as it should be, or more has to be known first.
     Nothing,
+}
+
+impl Decision {
+    /// Whether it leaves a claim a claim, for the time being.
+    pub const fn is_of_claim(&self) -> bool {
+        match self {
+            Self::MakeLocal | Self::Grant | Self::Wait(..) | Self::Nothing => true,
+            Self::Refuse(..) | Self::Hold | Self::End(_) | Self::Follow { .. } | Self::Forget => false,
+        }
+    }
 }
 
 /// Decides about one lease.
@@ -294,7 +307,11 @@ fn decide_claim(facts: &Facts) -> Decision {
         ),
         (None, Run::Unknown, _) | (None, _, Environment::Unsettled) => Decision::Nothing,
         (None, _, Environment::LocalMissing) => Decision::MakeLocal,
-        (None, _, Environment::Active) => Decision::Grant,
+        (None, _, Environment::Active) => match &facts.capacity {
+            Capacity::Free => Decision::Grant,
+            Capacity::InDoubt => Decision::Nothing,
+            Capacity::Full(message) => wait(facts, Reason::CapacityFull, message.clone()),
+        },
     }
 }
 

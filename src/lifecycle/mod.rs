@@ -3,11 +3,14 @@
 //! - [`vocabulary`]: the closed sets of the origin's tables
 //! - [`run`]: when a run is over, and how it ended
 //! - [`ending`]: why a lease ends, and which cause wins when several are visible
+//! - [`capacity`]: whether a limited environment has room for one more
 //! - [`lease`]: what to do with one lease, from all that is known about it
 //! - [`lease_status`], [`environment_status`]: what the objects show
 //! - [`removal`]: when the object of a finished lease has had its time
+//! - [`Turn`]: in which order claims are served where not all can be
 //! - [`resource_version`]: which of two versions of an object is the newer one
 
+pub mod capacity;
 pub mod ending;
 pub mod environment_status;
 pub mod lease;
@@ -15,9 +18,11 @@ pub mod lease_status;
 pub mod removal;
 pub mod resource_version;
 pub mod run;
+mod turn;
 mod vocabulary;
 
 pub use ending::Ending;
 pub use resource_version::ResourceVersion;
 pub use run::RunOutcome;
+pub use turn::Turn;
 pub use vocabulary::{EnvironmentState, LeaseState, RunStatus};

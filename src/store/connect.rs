@@ -21,11 +21,13 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Limits that the server holds each session to, all below the leadership's term. Compiling (`jit`) takes longer than any
 /// statement here runs.
-const SESSION_SETTINGS: [(&str, &str); 6] = [
+const SESSION_SETTINGS: [(&str, &str); 7] = [
     ("statement_timeout", "10s"),
     ("idle_in_transaction_session_timeout", "5s"),
     ("lock_timeout", "5s"),
     ("tcp_user_timeout", "10s"),
+    // What is counted under a lock is counted by a statement that begins after the lock.
+    ("default_transaction_isolation", "read committed"),
     ("TimeZone", "UTC"),
     ("jit", "off"),
 ];

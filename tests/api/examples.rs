@@ -37,6 +37,7 @@ async fn there_is_an_environment_of_each_driver_and_a_lease() {
     for (name, driver) in [
         ("local.yaml", api::Driver::Local),
         ("ssh.yaml", api::Driver::Ssh),
+        ("exclusive.yaml", api::Driver::Ssh),
         ("sandbox.yaml", api::Driver::Sandbox),
         ("plugin.yaml", api::Driver::Plugin),
     ] {

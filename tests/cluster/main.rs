@@ -4,6 +4,7 @@
 
 mod api_server;
 mod attached;
+mod capacity;
 mod choice;
 mod companies;
 mod crash;

@@ -27,10 +27,12 @@ async fn a_grant_writes_row_activity_and_context_at_one_moment() {
         row,
         fencing_token,
         context,
+        free,
     } = world.grant(&claim).await
     else {
         panic!()
     };
+    assert_eq!(free, None, "the environment is not limited");
     assert_eq!(row.id, claim.id);
     assert_eq!(row.status, LeaseState::Active);
     assert_eq!(row.metadata, Some(json!({"a": {"b": [1]}, "driver": "sandbox"})));

@@ -1,6 +1,7 @@
 //! The store and the mirror on a real Postgres, each test on a database of its own.
 
 mod attached;
+mod capacity;
 mod due;
 mod endings;
 mod environments;

@@ -162,6 +162,7 @@ impl World {
             metadata: FreeObject::new(),
             context: FreeObject::new(),
             ttl_seconds_after_finished: 60,
+            turn: None,
         }
     }
 

@@ -68,6 +68,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
         index.forget_environment(id);
         drop(index);
         self.queue.extend(leases);
+        self.serve(row.unwrap_or(id), 1); // without this object its limit may be another one
         Ok(())
     }
 
@@ -105,8 +106,9 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
                 }
             },
         };
-        if row.is_some() {
+        if let Some(row) = &row {
             self.index().recorded_local(environment.meta.uid);
+            self.serve(row.id, 1); // its limit may be another one
         }
         if fault.is_some() {
             self.later(Key::Environment(environment.meta.uid), FAULT_PAUSE);

@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::line::Line;
 use super::object::{EnvironmentObject, LeaseObject, NamespaceObject};
-use crate::api::LeasePhase;
+use crate::api::{EnvironmentLeaseStatus, LeasePhase};
 use crate::lifecycle::ResourceVersion;
 use crate::lifecycle::lease_status::shown_ending;
 
@@ -43,6 +44,8 @@ pub struct Index {
     waiting: HashSet<Uuid>,
     /// The Namespace (uid) that a read has shown a claim to be in: it is in no other as long as it lives.
     pub namespaces_of_claims: HashMap<Uuid, Uuid>,
+    /// Claims, and who of them waits for room.
+    pub line: Line,
     /// Objects of which nothing is known but that a complete list did not hold them.
     tombstones: HashSet<Uuid>,
     /// Locals that this process has made and that have no row yet.
@@ -62,6 +65,12 @@ enum Reference {
     RunObject(RunKey),
 }
 
+/// Whether an object shows neither a grant nor an end.
+fn is_claim(lease: &LeaseObject) -> bool {
+    let decided = |status: &EnvironmentLeaseStatus| status.acquired_at.is_some() || shown_ending(status).is_some();
+    !lease.status.as_ref().is_some_and(decided)
+}
+
 fn references(lease: &LeaseObject) -> Vec<Reference> {
     let mut references = vec![Reference::Namespace(lease.meta.namespace.clone())];
     if let Some(run) = &lease.spec.run {
@@ -78,12 +87,23 @@ fn references(lease: &LeaseObject) -> Vec<Reference> {
 impl Index {
     /// Takes a lease in; the keys that this concerns.
     pub fn apply_lease(&mut self, lease: LeaseObject) -> Vec<Key> {
+        self.line.next_moment();
+        self.take_lease(lease)
+    }
+
+    fn take_lease(&mut self, lease: LeaseObject) -> Vec<Key> {
         let (uid, references) = (lease.meta.uid, references(&lease));
-        let changed = self.leases.apply(lease);
+        let claimed_at = is_claim(&lease).then_some(lease.meta.created_at);
+        let mut changed = self.leases.apply(lease);
         if !changed.is_empty() {
             for reference in references {
                 self.leases_by.entry(reference).or_default().insert(uid);
             }
+            if let Some(created_at) = claimed_at {
+                self.line.arrive(uid, created_at);
+            }
+            let no_claims = changed.clone().into_iter().skip(usize::from(claimed_at.is_some()));
+            changed.extend(no_claims.flat_map(|uid| self.line.leave(uid)));
         }
         changed.into_iter().map(Key::Lease).collect()
     }
@@ -93,7 +113,8 @@ impl Index {
         let uid = lease.meta.uid;
         self.waiting.remove(&uid);
         self.leases.delete(lease);
-        vec![Key::Lease(uid)]
+        let moved_up = self.line.leave(uid).into_iter().map(Key::Lease);
+        std::iter::once(Key::Lease(uid)).chain(moved_up).collect()
     }
 
     /// Takes a complete list of leases in; the keys that this concerns: all of them, and those that are gone.
@@ -109,8 +130,9 @@ impl Index {
         for gone in self.leases.missing(namespace, &listed, version) {
             keys.extend(self.delete_lease(LeaseObject::clone(&gone)));
         }
+        self.line.next_moment();
         for lease in leases {
-            self.apply_lease(lease);
+            keys.extend(self.take_lease(lease));
         }
         keys
     }

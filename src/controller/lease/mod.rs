@@ -20,6 +20,7 @@ use crate::runtime::configuration::NoticeSource;
 use crate::store::ObjectVersion;
 use crate::store::environment_leases::{End, EndOutcome, ForeignEnd, Grant, GrantOutcome, LeaseSync, SyncOutcome};
 
+mod capacity;
 mod choice;
 mod facts;
 mod removal;
@@ -40,6 +41,9 @@ const BUSY_PAUSE: Duration = Duration::from_millis(50);
 /// Pause before a run that could not be read is tried again.
 const UNKNOWN_PAUSE: Duration = Duration::from_secs(2);
 
+/// Pause before the first in line look again, for an ending by another writer is not heard of.
+const UNHEARD_PAUSE: Duration = Duration::from_secs(2);
+
 /// What follows from carrying out a decision.
 enum Step {
     /// The world has changed: look and decide again.
@@ -59,9 +63,12 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
         let key = Key::Lease(id);
         for _ in 0..ROUNDS {
             let subject = self.find_lease(id); // the index
-            let scene = self.lease_scene(&subject).await?; // the database; the API server where only a live read is proof
+            let aside = |error: &ReconcileError| self.stand_aside_after(id, error);
+            // The database; the API server where only a live read is proof.
+            let scene = self.lease_scene(&subject).await.inspect_err(aside)?;
             let decision = decide(&scene.facts); // pure
-            let step = self.commit_lease(&subject, &scene, decision).await?; // the database
+            let committed = self.commit_lease(&subject, &scene, decision).await; // the database
+            let step = committed.inspect_err(aside)?;
             let pause = match step {
                 Step::Again => continue,
                 Step::Report(verdict, pause) => {
@@ -83,13 +90,13 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
     async fn commit_lease(&self, subject: &Subject, scene: &Scene, decision: Decision) -> Result<Step, ReconcileError> {
         self.index()
             .set_waiting(subject.id, matches!(decision, Decision::Wait(..) | Decision::MakeLocal));
+        if !decision.is_of_claim() {
+            self.leave_line(subject.id);
+        }
         match decision {
             Decision::Nothing => self.nothing(subject, scene).await,
             Decision::Forget => self.forget(subject, scene).await,
-            Decision::Wait(reason, message) => Ok(Step::Report(
-                Verdict::Pending(reason, message),
-                subject.present().map(|lease| patience(lease, scene)),
-            )),
+            Decision::Wait(reason, message) => Ok(self.wait(subject, scene, reason, message)),
             Decision::Refuse(reason, message) => Ok(refuse(subject, reason, message)),
             Decision::MakeLocal => self.make_local(subject).await,
             Decision::Grant => self.grant(subject, scene).await,
@@ -108,6 +115,18 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             Some(_) => self.remove_in_time(subject, scene).await?,
             None => Some(UNKNOWN_PAUSE),
         }))
+    }
+
+    fn wait(&self, subject: &Subject, scene: &Scene, reason: Reason, message: String) -> Step {
+        let Some(lease) = subject.present() else {
+            return Step::Done(None);
+        };
+        let mut pause = patience(lease, scene);
+        if reason == Reason::CapacityFull && self.is_among_the_first(subject.id, &scene.view) {
+            pause = pause.min(UNHEARD_PAUSE);
+        }
+        let message = self.sentence(lease, reason, message);
+        Step::Report(Verdict::Pending(reason, message), Some(pause))
     }
 
     async fn forget(&self, subject: &Subject, scene: &Scene) -> Result<Step, ReconcileError> {
@@ -180,22 +199,35 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             metadata: lease.spec.metadata.clone().unwrap_or_default(),
             context: provision.context,
             ttl_seconds_after_finished: lease.spec.ttl_seconds_after_finished,
+            turn: scene
+                .view
+                .capacity
+                .as_ref()
+                .and_then(|_| self.index().line.turn(subject.id)),
         };
         match self.database.grant(grant).await? {
-            GrantOutcome::Granted { row, .. } => {
+            GrantOutcome::Granted { row, free, .. } => {
                 self.metrics.lease_granted();
                 self.count_again(row.environment_id);
+                self.leave_line(subject.id);
+                let free = free.map_or(usize::MAX, |free| usize::try_from(free).unwrap_or_default());
+                self.serve(row.environment_id, free);
                 Ok(Step::Again)
             }
+            GrantOutcome::Full => Ok(Step::Again), // others were granted meanwhile: the next look tells who
             GrantOutcome::AlreadySo | GrantOutcome::EndedMeanwhile => Ok(Step::Again),
             GrantOutcome::Busy => Ok(Step::Done(Some(BUSY_PAUSE))),
             GrantOutcome::Refused(refusal) => Ok(
                 match refused_by_database(&scene.facts, refusal.reason, refusal.message) {
                     Some(Decision::Wait(reason, message)) => {
                         self.index().set_waiting(subject.id, true);
-                        Step::Report(Verdict::Pending(reason, message), Some(patience(lease, scene)))
+                        self.stand_aside(subject.id);
+                        self.wait(subject, scene, reason, message)
                     }
-                    Some(Decision::Refuse(reason, message)) => refuse(subject, reason, message),
+                    Some(Decision::Refuse(reason, message)) => {
+                        self.leave_line(subject.id);
+                        refuse(subject, reason, message)
+                    }
                     Some(_) | None => Step::Again,
                 },
             ),
@@ -258,6 +290,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
                 self.metrics.lease_ended(reason.as_str());
                 tracing::info!(lease = %subject.id, reason = reason.as_str(), status = row.status.as_str(), "lease ended");
                 self.count_again(row.environment_id);
+                self.serve(row.environment_id, 1);
                 Ok(Step::Again)
             }
             EndOutcome::AlreadyEnded(_) | EndOutcome::RowMissing => Ok(Step::Again),
@@ -286,6 +319,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             if let Some(object) = &scene.view.object {
                 // Its own row may have gone with the lease's: the Environment says so then.
                 self.count_again(object.environment_id);
+                self.serve(object.environment_id, 1);
             }
             if subject.deleted {
                 return Ok(Step::Again);

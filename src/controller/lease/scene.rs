@@ -13,6 +13,7 @@ use crate::controller::company::{self, Company};
 use crate::controller::database::Database;
 use crate::controller::object::NamespaceObject;
 use crate::controller::reconcile::{ReconcileError, Reconciler};
+use crate::lifecycle::capacity::Capacity;
 use crate::lifecycle::lease::{Decision, Facts, decide};
 use crate::store::Settle;
 use crate::store::lease_object::{EnvironmentChoice, LeaseLook, LeaseView};
@@ -85,6 +86,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
                 .as_ref()
                 .map_or(claim.is_some(), |namespace| namespace.meta.deleting),
             obstacle,
+            capacity: Capacity::Free,
             policy: policy(subject, &view),
             run_display: run_display(subject, &view, run_object.as_ref()),
             environment_display: environment_display(subject, &view),
@@ -95,6 +97,9 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
                 .is_some_and(|at| at <= view.now),
             acquire_timed_out: claim.is_some_and(|lease| acquire_deadline(lease) <= view.now),
         };
+        if let Some(lease) = claim {
+            facts.capacity = self.room_for(lease, &view, &facts);
+        }
         // One deletion of a Namespace deletes what is in it in random order: what went first says nothing.
         let doubtful = [Reason::EnvironmentDeleted, Reason::RunGone];
         if matches!(decide(&facts), Decision::End(ending) if doubtful.contains(&ending.reason)) {

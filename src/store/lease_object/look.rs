@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use serde::Deserialize;
 use sqlx::FromRow;
 use sqlx::types::Json;
 use uuid::Uuid;
@@ -90,6 +91,28 @@ pub struct LeaseView {
     pub issue_missing: bool,
     /// Whether `spec.executionWorkspaceId` is no workspace of this company, as far as the database has workspaces.
     pub execution_workspace_missing: bool,
+    /// How full the environment that a claim chooses is; none where it is not limited, and for a granted lease.
+    pub capacity: Option<Capacity>,
+}
+
+/// How full a limited environment is.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Capacity {
+    /// How many leases it admits.
+    pub limit: i64,
+    /// How many are active, foreign ones among them.
+    pub active: i64,
+    /// The first three of them, in the order of their grants.
+    pub holders: Vec<Holder>,
+}
+
+/// Who holds a lease, as far as a claim of the same company may know.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Holder {
+    /// Namespace of its object; none for the row of another writer or of another cluster.
+    pub namespace: Option<String>,
+    /// Name of its object.
+    pub name: Option<String>,
 }
 
 /// Looks without locks: writes nothing, not even to the write-ahead log. The views stand in the order of `looks`.
@@ -162,6 +185,7 @@ struct Looked {
     environment: Option<Json<EnvironmentRow>>,
     environment_deleted: bool,
     agent_missing: bool,
+    capacity: Option<Json<Capacity>>,
 }
 
 impl Looked {
@@ -190,6 +214,7 @@ impl Looked {
             agent_missing: self.agent_missing,
             issue_missing,
             execution_workspace_missing,
+            capacity: self.capacity.map(|Json(capacity)| capacity),
         })
     }
 }
@@ -232,6 +257,24 @@ chosen AS MATERIALIZED (
     ON standard.id = agent.default_environment_id AND standard.company_id = asked.company_id
   LEFT JOIN environment_operator.environment_object AS named ON named.id = asked.object_id
   LEFT JOIN public.environments AS local ON local.company_id = asked.company_id AND local.driver = 'local'
+),
+capacity AS MATERIALIZED (
+  SELECT admitted.environment_id, claimed.company_id, jsonb_build_object(
+    'limit', admitted.max_active_leases,
+    'active', (
+      SELECT count(*) FROM public.environment_leases AS l
+      WHERE l.company_id = claimed.company_id AND l.environment_id = admitted.environment_id AND l.status = 'active'
+    ),
+    'holders', ARRAY (
+      SELECT jsonb_build_object('namespace', o.namespace, 'name', o.name)
+      FROM public.environment_leases AS l
+      LEFT JOIN environment_operator.lease_object AS o ON o.id = l.id AND o.cluster = $1
+      WHERE l.company_id = claimed.company_id AND l.environment_id = admitted.environment_id AND l.status = 'active'
+      ORDER BY l.acquired_at, l.id LIMIT 3
+    )
+  ) AS capacity
+  FROM (SELECT DISTINCT chosen_id, company_id FROM chosen WHERE environment_id IS NULL) AS claimed
+  JOIN environment_operator.environment_limit AS admitted ON admitted.environment_id = claimed.chosen_id
 )
 SELECT chosen.id, term.now, term.leading, chosen.recorded_company, chosen.company_id,
   EXISTS (SELECT FROM public.companies WHERE companies.id = chosen.company_id) AS company_exists,
@@ -245,11 +288,13 @@ SELECT chosen.id, term.now, term.leading, chosen.recorded_company, chosen.compan
     SELECT FROM environment_operator.environment_object AS o
     WHERE o.environment_id = chosen.chosen_id AND o.deleted_at IS NULL
   ) AS environment_deleted,
-  chosen.agent_missing
+  chosen.agent_missing, capacity.capacity
 FROM chosen CROSS JOIN term
 LEFT JOIN public.environment_leases AS lease ON lease.id = chosen.id
 LEFT JOIN environment_operator.lease_object AS object ON object.id = chosen.id
 LEFT JOIN public.environments AS environment
   ON environment.id = chosen.chosen_id AND environment.company_id = chosen.company_id
+LEFT JOIN capacity ON chosen.environment_id IS NULL
+  AND capacity.environment_id = environment.id AND capacity.company_id = chosen.company_id
 ORDER BY chosen.place
 "#;

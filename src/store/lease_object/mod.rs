@@ -9,7 +9,7 @@ use crate::lifecycle::{Ending, LeaseState};
 
 mod look;
 
-pub use look::{EnvironmentChoice, LeaseLook, LeaseView, RunLook, look};
+pub use look::{Capacity, EnvironmentChoice, Holder, LeaseLook, LeaseView, RunLook, look};
 
 /// A row of the table.
 #[derive(Clone, Debug, PartialEq, Deserialize)]

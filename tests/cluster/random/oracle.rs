@@ -7,7 +7,8 @@
 use std::collections::BTreeSet;
 
 use environment_operator::api::{LeasePolicy, Reason};
-use environment_operator::lifecycle::lease::{Decision, Environment, Facts, Object, Obstacle, Row, Run, decide};
+use environment_operator::lifecycle::capacity::Capacity;
+use environment_operator::lifecycle::lease::{Decision, Environment, Facts, Object, Row, Run, decide};
 use environment_operator::lifecycle::{Ending, LeaseState, RunOutcome};
 use jiff::Timestamp;
 
@@ -129,7 +130,12 @@ impl History {
                 (true, false) => Environment::NotFound,
             },
             namespace_terminating: false,
-            obstacle: waits_for_slot.then(|| Obstacle::Waits(Reason::CapacityFull, "full".to_owned())),
+            obstacle: None,
+            capacity: if waits_for_slot {
+                Capacity::Full("full".to_owned())
+            } else {
+                Capacity::Free
+            },
             policy: self.policy,
             run_display: self.run_display.clone(),
             environment_display: self.environment.clone(),

@@ -23,6 +23,7 @@ fn claim() -> Facts {
         environment: Environment::Active,
         namespace_terminating: false,
         obstacle: None,
+        capacity: Capacity::Free,
         policy: LeasePolicy::Ephemeral,
         run_display: Some("job/x".to_owned()),
         environment_display: "builder".to_owned(),

@@ -1,155 +1,30 @@
-//! From claim to lease: one statement that checks, locks, remembers, inserts and tells.
-
-use std::collections::{HashMap, HashSet};
+//! The grant's statement, what is bound to it, and what its rows mean.
 
 use sqlx::postgres::PgArguments;
 use sqlx::types::Json;
 use sqlx::{FromRow, Postgres};
 use uuid::Uuid;
 
-use super::LeaseRow;
-use crate::api::{FreeObject, LeasePolicy, ObjectRef, Reason};
+use super::{Grant, GrantOutcome, refused};
+use crate::api::{FreeObject, ObjectRef, Reason};
 use crate::lifecycle::{RunOutcome, RunStatus};
-use crate::store::references::Reference;
-use crate::store::{Leader, ObjectVersion, Refusal, Settle, Store, StoreError, column, spelling};
-
-/// A claim that is to become a lease.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Grant {
-    /// uid of the object: id of the row.
-    pub id: Uuid,
-    /// Version of the object.
-    pub version: ObjectVersion,
-    /// Company of its Namespace.
-    pub company_id: Uuid,
-    /// Given while the Namespace has no recorded company.
-    pub settle: Option<Settle>,
-    /// Row of the environment.
-    pub environment_id: Uuid,
-    /// Heartbeat run.
-    pub run_id: Option<Uuid>,
-    /// Run object, its uid pinned.
-    pub run_object: Option<ObjectRef>,
-    /// `spec.agentId`.
-    pub agent_id: Option<Uuid>,
-    /// `spec.issueId`.
-    pub issue_id: Option<Uuid>,
-    /// `spec.executionWorkspaceId`.
-    pub execution_workspace_id: Option<Uuid>,
-    /// Policy.
-    pub policy: LeasePolicy,
-    /// Provider: `local`, `ssh`, the sandbox's, `plugin:<pluginKey>:<driverKey>`.
-    pub provider: Option<String>,
-    /// For ssh `ssh://user@host:port<remoteCwd>`.
-    pub provider_lease_id: Option<String>,
-    /// Seconds from the grant to `expires_at`.
-    pub ttl_seconds: i32,
-    /// `spec.metadata`; the store adds `driver`.
-    pub metadata: FreeObject,
-    /// What the run's context holds beside id, name, driver and leaseId (for ssh remoteCwd, host, port, username).
-    pub context: FreeObject,
-    /// `spec.ttlSecondsAfterFinished`.
-    pub ttl_seconds_after_finished: i32,
-}
-
-/// What became of a [`Grant`].
-#[derive(Clone, Debug, PartialEq)]
-pub enum GrantOutcome {
-    /// The lease is held from now on.
-    Granted {
-        /// The new row.
-        row: Box<LeaseRow>,
-        /// Higher than that of every grant before.
-        fencing_token: i64,
-        /// What the run is told (`paperclipEnvironment`).
-        context: FreeObject,
-    },
-    /// It was granted before and is held: look again.
-    AlreadySo,
-    /// It was granted before and has ended, or its row was deleted: it is never granted again.
-    EndedMeanwhile,
-    /// It can't be granted as things are.
-    Refused(Refusal),
-    /// Another transaction holds the environment or the run: retry alone.
-    Busy,
-}
-
-/// Grants claims. The outcomes stand in the order of `grants`.
-///
-/// # Errors
-/// Any category. Nothing is changed then.
-pub async fn grant(store: &Store, leader: &Leader, grants: &[Grant]) -> Result<Vec<GrantOutcome>, StoreError> {
-    let mut outcomes = refuse_missing_references(store, grants).await?;
-    let sound: Vec<&Grant> = grants
-        .iter()
-        .filter(|grant| !outcomes.contains_key(&grant.id))
-        .collect();
-    let rows: Vec<Tagged> = bind(sqlx::query_as(GRANT), leader, &sound)
-        .fetch_all(&store.pool)
-        .await?;
-    if !rows.iter().any(|row| row.what == "leader") {
-        return Err(StoreError::Deposed);
-    }
-    let asked: HashMap<Uuid, &Grant> = sound.iter().map(|grant| (grant.id, *grant)).collect();
-    for row in rows {
-        if let Some(grant) = row.id.and_then(|id| asked.get(&id)) {
-            outcomes.insert(grant.id, row.outcome(grant)?);
-        }
-    }
-    // An id that does not come back lost a race for its own row.
-    Ok(grants
-        .iter()
-        .map(|grant| outcomes.remove(&grant.id).unwrap_or(GrantOutcome::Busy))
-        .collect())
-}
-
-async fn refuse_missing_references(store: &Store, grants: &[Grant]) -> Result<HashMap<Uuid, GrantOutcome>, StoreError> {
-    let references = |of: fn(&Grant) -> Option<Uuid>| {
-        grants
-            .iter()
-            .filter_map(move |grant| of(grant).map(|id| (grant.company_id, id)))
-    };
-    let issues = store
-        .references
-        .missing_issues(&store.pool, references(|grant| grant.issue_id))
-        .await?;
-    let workspaces = store
-        .references
-        .missing_execution_workspaces(&store.pool, references(|grant| grant.execution_workspace_id))
-        .await?;
-    let refused = grants.iter().filter_map(|grant| {
-        let is_in = |missing: &HashSet<Reference>, id: Option<Uuid>| {
-            id.is_some_and(|id| missing.contains(&(grant.company_id, id)))
-        };
-        let what = if is_in(&issues, grant.issue_id) {
-            "spec.issueId names no issue of this company"
-        } else if is_in(&workspaces, grant.execution_workspace_id) {
-            "spec.executionWorkspaceId names no execution workspace of this company"
-        } else {
-            return None;
-        };
-        Some((grant.id, refused(Reason::ReferenceNotFound, what.to_owned())))
-    });
-    Ok(refused.collect())
-}
-
-fn refused(reason: Reason, message: String) -> GrantOutcome {
-    GrantOutcome::Refused(Refusal { reason, message })
-}
+use crate::store::environment_leases::LeaseRow;
+use crate::store::{Leader, StoreError, column, spelling};
 
 /// One fact that the statement tells about one id.
 #[derive(FromRow)]
-struct Tagged {
-    id: Option<Uuid>,
-    what: String,
+pub(super) struct Tagged {
+    pub(super) id: Option<Uuid>,
+    pub(super) what: String,
     detail: Option<String>,
     lease: Option<Json<LeaseRow>>,
     fencing_token: Option<i64>,
     context: Option<Json<FreeObject>>,
+    free: Option<i64>,
 }
 
 impl Tagged {
-    fn outcome(self, grant: &Grant) -> Result<GrantOutcome, StoreError> {
+    pub(super) fn outcome(self, grant: &Grant) -> Result<GrantOutcome, StoreError> {
         let detail = self.detail.unwrap_or_default();
         let run = grant
             .run_id
@@ -161,12 +36,14 @@ impl Tagged {
                     row: Box::new(row),
                     fencing_token,
                     context,
+                    free: self.free,
                 },
                 _ => return Err(StoreError::Bug("a grant came back without its row".to_owned())),
             },
             "held" => GrantOutcome::AlreadySo,
             "ended" => GrantOutcome::EndedMeanwhile,
             "Busy" => GrantOutcome::Busy,
+            "CapacityFull" => GrantOutcome::Full,
             "EnvironmentNotFound" => refused(
                 Reason::EnvironmentNotFound,
                 "the environment does not exist in this company".to_owned(),
@@ -194,7 +71,14 @@ impl Tagged {
     }
 }
 
-fn bind<'q>(query: TaggedQuery<'q>, leader: &'q Leader, grants: &[&'q Grant]) -> TaggedQuery<'q> {
+/// Binds grants in the order in which an environment's free leases go to them; `locked`: the environments that this
+/// transaction has locked.
+pub(super) fn bind<'q>(
+    query: TaggedQuery<'q>,
+    leader: &'q Leader,
+    grants: &[&'q Grant],
+    locked: &'q [Uuid],
+) -> TaggedQuery<'q> {
     let object = |of: fn(&ObjectRef) -> Option<&str>| column(grants, |grant| grant.run_object.as_ref().and_then(of));
     query
         .bind(&leader.cluster)
@@ -226,6 +110,7 @@ fn bind<'q>(query: TaggedQuery<'q>, leader: &'q Leader, grants: &[&'q Grant]) ->
         .bind(object(|object| Some(&object.kind)))
         .bind(object(|object| Some(&object.name)))
         .bind(object(|object| object.uid.as_deref()))
+        .bind(locked)
 }
 
 type TaggedQuery<'q> = sqlx::query::QueryAs<'q, Postgres, Tagged, PgArguments>;
@@ -237,8 +122,11 @@ type TaggedQuery<'q> = sqlx::query::QueryAs<'q, Postgres, Tagged, PgArguments>;
 /// - What is another company's is not even locked: its own transactions must neither wait for ours nor be told of.
 /// - `settled` returns the Namespaces whose recorded company is the claim's, whoever recorded it first.
 /// - `= ANY (ARRAY (SELECT …))`: a generic plan guesses ten rows an array and would join the sets row by row.
+/// - `capacity` counts under the lock of the environment's row, which a statement before this one has taken; an environment
+///   that has been limited since is `Busy`, and a limit that is changed meanwhile counts from the next grant on.
+/// - Fencing tokens rise in the order of the claims.
 /// - The run's context is merged with what is there now; anything but an object is replaced, for it has no keys to keep.
-const GRANT: &str = r#"
+pub(super) const GRANT: &str = r#"
 WITH leader AS MATERIALIZED (
   SELECT epoch FROM environment_operator.lead
   WHERE cluster = $1 AND installation = $2 AND epoch = $3
@@ -250,10 +138,10 @@ asked AS MATERIALIZED (
     $5::uuid[], $6::uuid[], $7::uuid[], $8::uuid[], $9::uuid[], $10::uuid[], $11::uuid[], $12::uuid[], $13::text[],
     $14::text[], $15::text[], $16::int4[], $17::jsonb[], $18::jsonb[], $19::int4[], $20::text[], $21::text[],
     $22::text[], $23::int8[], $24::text[], $25::text[], $26::text[], $27::text[]
-  ) AS t(
+  ) WITH ORDINALITY AS t(
     id, company_id, settle_uid, environment_id, run_id, agent_id, issue_id, execution_workspace_id, policy,
     provider, provider_lease_id, ttl_seconds, metadata, context, ttl_seconds_after_finished, namespace, name,
-    rv, generation, run_api_version, run_kind, run_name, run_uid
+    rv, generation, run_api_version, run_kind, run_name, run_uid, place
   )
   LEFT JOIN environment_operator.lease_object AS object ON object.id = t.id
   LEFT JOIN public.environment_leases AS lease ON lease.id = t.id
@@ -270,7 +158,14 @@ run AS MATERIALIZED (
     AND (id, company_id) IN (SELECT run_id, company_id FROM asked)
   ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
 ),
-checked AS MATERIALIZED (
+capacity AS MATERIALIZED (
+  SELECT admitted.environment_id, environment.id = ANY ($28) AS counted, admitted.max_active_leases - (
+    SELECT count(*) FROM public.environment_leases AS l
+    WHERE l.company_id = environment.company_id AND l.environment_id = environment.id AND l.status = 'active'
+  ) AS free
+  FROM environment JOIN environment_operator.environment_limit AS admitted ON admitted.environment_id = environment.id
+),
+sound AS MATERIALIZED (
   SELECT asked.*, environment.name AS environment_name, environment.driver, run.status AS run_status,
     coalesce(run.agent_id, asked.agent_id) AS acting_agent_id,
     jsonb_build_object(
@@ -287,12 +182,21 @@ checked AS MATERIALIZED (
       ) THEN 'Busy' ELSE 'RunNotFound' END
       WHEN run.agent_id <> asked.agent_id THEN 'AgentMismatch'
       WHEN run.status NOT IN ('queued', 'scheduled_retry', 'running') THEN 'RunAlreadyFinished'
-    END AS refusal
+      WHEN NOT capacity.counted THEN 'Busy'
+    END AS fault
   FROM asked
+  LEFT JOIN capacity USING (environment_id)
   LEFT JOIN environment ON environment.id = asked.environment_id AND environment.company_id = asked.company_id
   LEFT JOIN run ON run.id = asked.run_id AND run.company_id = asked.company_id
   LEFT JOIN public.agents AS agent ON agent.id = asked.agent_id AND agent.company_id = asked.company_id
   WHERE NOT asked.known
+),
+checked AS MATERIALIZED (
+  SELECT sound.*, CASE
+    WHEN fault IS NOT NULL THEN fault
+    WHEN row_number() OVER (PARTITION BY environment_id, fault IS NULL ORDER BY place) > capacity.free THEN 'CapacityFull'
+  END AS refusal
+  FROM sound LEFT JOIN capacity USING (environment_id)
 ),
 settled AS (
   INSERT INTO environment_operator.namespace AS n (cluster, uid, name, company_id)
@@ -320,7 +224,7 @@ remembered AS (
     settle_uid IS NULL
     OR EXISTS (SELECT FROM settled WHERE settled.uid = settle_uid AND settled.company_id = checked.company_id)
   )
-  ORDER BY id
+  ORDER BY place
   ON CONFLICT DO NOTHING
   RETURNING id, fencing_token, context
 ),
@@ -360,15 +264,17 @@ context AS (
   WHERE r.id = checked.run_id AND checked.id = ANY (ARRAY (SELECT id FROM granted))
 )
 SELECT NULL::uuid AS id, 'leader' AS what, NULL::text AS detail, NULL::jsonb AS lease, NULL::int8 AS fencing_token,
-  NULL::jsonb AS context
+  NULL::jsonb AS context, NULL::int8 AS free
 FROM leader
 UNION ALL
-SELECT id, CASE WHEN lease_status IN ('active', 'retained') THEN 'held' ELSE 'ended' END, NULL, NULL, NULL, NULL
+SELECT id, CASE WHEN lease_status IN ('active', 'retained') THEN 'held' ELSE 'ended' END, NULL, NULL, NULL, NULL, NULL
 FROM asked WHERE known
 UNION ALL
-SELECT id, refusal, CASE refusal WHEN 'EnvironmentArchived' THEN environment_name ELSE run_status END, NULL, NULL, NULL
+SELECT id, refusal, CASE refusal WHEN 'EnvironmentArchived' THEN environment_name ELSE run_status END, NULL, NULL, NULL,
+  NULL
 FROM checked WHERE refusal IS NOT NULL
 UNION ALL
-SELECT granted.id, 'granted', NULL, to_jsonb(granted), remembered.fencing_token, remembered.context
-FROM granted JOIN remembered USING (id)
+SELECT granted.id, 'granted', NULL, to_jsonb(granted), remembered.fencing_token, remembered.context,
+  capacity.free - count(*) OVER (PARTITION BY granted.environment_id)
+FROM granted JOIN remembered USING (id) LEFT JOIN capacity USING (environment_id)
 "#;

@@ -1,0 +1,107 @@
+//! A claim for a limited environment: its place in line, what it is told, and who is looked at when a lease gets free.
+
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::api::Reason;
+use crate::controller::cluster::Cluster;
+use crate::controller::database::Database;
+use crate::controller::index::Key;
+use crate::controller::line::Place;
+use crate::controller::object::LeaseObject;
+use crate::controller::reconcile::{ReconcileError, Reconciler};
+use crate::lifecycle::capacity::{self, Capacity};
+use crate::lifecycle::lease::{Decision, Facts, decide};
+use crate::store::lease_object::{Holder, LeaseView};
+
+impl<D: Database, C: Cluster> Reconciler<D, C> {
+    /// Whether there is room for a claim. One that nothing else holds back stands in line from here on, any other aside.
+    pub(super) fn room_for(&self, lease: &LeaseObject, view: &LeaseView, facts: &Facts) -> Capacity {
+        let id = lease.meta.uid;
+        let limited = view.capacity.as_ref().zip(view.environment.as_ref());
+        let Some((limited, environment)) = limited.filter(|_| decide(facts) == Decision::Grant) else {
+            self.stand_aside(id);
+            return Capacity::Free;
+        };
+        let free = usize::try_from(limited.limit - limited.active).unwrap_or_default();
+        let mut index = self.index();
+        let woken = index.line.stand(id, lease.meta.created_at, environment.id);
+        let place = index.line.place(id, environment.id, free);
+        drop(index);
+        self.wake(woken);
+        match place {
+            Place::Served => Capacity::Free,
+            Place::InDoubt => Capacity::InDoubt,
+            Place::Waits(place) => {
+                let holders: Vec<String> = limited.holders.iter().map(|holder| name_of(holder, lease)).collect();
+                Capacity::Full(capacity::full(limited.limit, limited.active, &holders, place))
+            }
+        }
+    }
+
+    /// A claim that could not be looked at for a reason of its own holds up nobody; its next look puts it back in its place.
+    pub(super) fn stand_aside_after(&self, id: Uuid, error: &ReconcileError) {
+        if error.is_of_one_object() {
+            self.stand_aside(id);
+        }
+    }
+
+    /// Something else holds a claim back.
+    pub(super) fn stand_aside(&self, id: Uuid) {
+        let woken = self.index().line.stand_aside(id);
+        self.wake(woken);
+    }
+
+    /// It is no claim any more.
+    pub(super) fn leave_line(&self, id: Uuid) {
+        let woken = self.index().line.leave(id);
+        self.wake(woken);
+    }
+
+    /// Whether a claim would be served if all leases of its environment ended now.
+    pub(super) fn is_among_the_first(&self, id: Uuid, view: &LeaseView) -> bool {
+        let limited = view.capacity.as_ref().zip(view.environment.as_ref());
+        limited.is_some_and(|(limited, environment)| {
+            let limit = usize::try_from(limited.limit).unwrap_or_default();
+            self.index().line.first(environment.id, limit).contains(&id)
+        })
+    }
+
+    /// The sentence that a waiting claim shows: that of its place in line is rewritten once a minute at most.
+    pub(super) fn sentence(&self, lease: &LeaseObject, reason: Reason, message: String) -> String {
+        if reason != Reason::CapacityFull {
+            return message;
+        }
+        let shown = lease.status.as_ref().filter(|status| status.reason == Some(reason));
+        let shown = shown.and_then(|status| status.message.clone());
+        if shown.as_ref() == Some(&message) {
+            return message;
+        }
+        let may_tell = self
+            .index()
+            .line
+            .may_tell(lease.meta.uid, shown.is_some(), Instant::now());
+        shown.filter(|_| !may_tell).unwrap_or(message)
+    }
+
+    fn wake(&self, claims: Vec<Uuid>) {
+        self.queue.extend(claims.into_iter().map(Key::Lease));
+    }
+}
+
+impl<D, C> Reconciler<D, C> {
+    /// So many more leases of an environment may be granted: those who are first in its line are looked at.
+    pub(in crate::controller) fn serve(&self, environment_id: Uuid, free: usize) {
+        let first = self.index().line.first(environment_id, free);
+        self.queue.extend(first.into_iter().map(Key::Lease));
+    }
+}
+
+/// What a claim may know of who holds a lease: an object of its own cluster, and so of its own company, by name.
+fn name_of(holder: &Holder, claim: &LeaseObject) -> String {
+    match (&holder.namespace, &holder.name) {
+        (Some(namespace), Some(name)) if *namespace == claim.meta.namespace => name.clone(),
+        (Some(namespace), Some(name)) => format!("{namespace}/{name}"),
+        _ => "a lease of another writer".to_owned(),
+    }
+}

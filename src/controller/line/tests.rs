@@ -1,0 +1,298 @@
+//! The line's order, and that no free lease is forgotten.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use proptest::prelude::*;
+
+use super::*;
+
+const BOX: Uuid = Uuid::from_u128(900);
+
+fn id(number: u128) -> Uuid {
+    Uuid::from_u128(number)
+}
+
+fn second(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+/// Claims that have come one after the other, one a second, and stand in the line of the box.
+fn line_of(count: u128) -> Line {
+    let mut line = Line::default();
+    for number in 0..count {
+        line.next_moment();
+        let created_at = second(i64::try_from(number).unwrap());
+        line.arrive(id(number), created_at);
+        line.stand(id(number), created_at, BOX);
+    }
+    line
+}
+
+fn places(line: &mut Line, count: u128, free: usize) -> Vec<Place> {
+    (0..count).map(|number| line.place(id(number), BOX, free)).collect()
+}
+
+#[test]
+fn as_many_as_are_free_are_served_and_the_others_know_their_place() {
+    let mut line = line_of(4);
+    let expected = [Place::Served, Place::Served, Place::Waits(3), Place::Waits(4)];
+    assert_eq!(places(&mut line, 4, 2), expected);
+    assert_eq!(line.leave(id(0)), [id(1)], "the next one is looked at");
+    assert_eq!(line.place(id(2), BOX, 2), Place::Served);
+}
+
+#[test]
+fn the_older_comes_first_then_the_one_seen_first_then_the_lower_uid() {
+    let mut line = Line::default();
+    for (number, created_at, moments) in [(5, 1, 0), (3, 1, 0), (4, 1, 1), (2, 0, 1)] {
+        for _ in 0..moments {
+            line.next_moment();
+        }
+        line.stand(id(number), second(created_at), BOX);
+    }
+    assert_eq!(line.first(BOX, 9), [id(2), id(3), id(5), id(4)]);
+}
+
+#[test]
+fn a_claim_that_is_held_back_is_passed_and_comes_back_to_its_place() {
+    let mut line = line_of(3);
+    assert_eq!(line.stand_aside(id(0)), [id(1)]);
+    assert_eq!(line.first(BOX, 3), [id(1), id(2)]);
+    line.next_moment();
+    line.stand(id(0), second(99), BOX);
+    assert_eq!(line.first(BOX, 3), [id(0), id(1), id(2)], "a turn is kept");
+}
+
+#[test]
+fn lines_of_different_environments_do_not_know_each_other() {
+    let mut line = line_of(2);
+    let other = id(901);
+    assert_eq!(line.stand(id(0), second(0), other), [id(1)], "it has changed its line");
+    assert_eq!(line.place(id(0), other, 1), Place::Served);
+    assert_eq!(line.place(id(1), BOX, 1), Place::Served);
+}
+
+#[test]
+fn nobody_passes_an_older_claim_that_has_not_been_looked_at() {
+    let mut line = Line::default();
+    for number in 0..3 {
+        line.arrive(id(number), second(i64::try_from(number).unwrap()));
+    }
+    line.stand(id(2), second(2), BOX);
+    assert_eq!(line.place(id(2), BOX, 2), Place::InDoubt);
+    assert_eq!(line.place(id(2), BOX, 3), Place::Served, "there is one for each");
+    assert_eq!(line.place(id(2), BOX, 2), Place::InDoubt);
+    assert!(line.stand_aside(id(1)).is_empty(), "the oldest is still unknown");
+    assert_eq!(line.stand(id(0), second(0), id(901)), [id(2)], "now it can be told");
+    assert_eq!(line.place(id(2), BOX, 1), Place::Served);
+}
+
+#[test]
+fn a_claim_that_is_deleted_before_it_was_looked_at_holds_up_nobody() {
+    let mut line = Line::default();
+    line.arrive(id(0), second(0));
+    line.stand(id(1), second(1), BOX);
+    assert_eq!(line.place(id(1), BOX, 1), Place::InDoubt);
+    assert_eq!(line.leave(id(0)), [id(1)]);
+}
+
+#[test]
+fn whoever_begins_to_lead_has_looked_at_nobody() {
+    let mut line = line_of(3);
+    line.begin();
+    assert!(line.first(BOX, 3).is_empty());
+    line.stand(id(2), second(2), BOX);
+    assert_eq!(line.place(id(2), BOX, 1), Place::InDoubt);
+    line.stand(id(1), second(1), BOX);
+    line.stand(id(0), second(0), BOX);
+    assert_eq!(line.first(BOX, 3), [id(0), id(1), id(2)]);
+}
+
+#[test]
+fn a_sentence_is_written_at_once_and_rewritten_once_a_minute() {
+    let mut line = line_of(2);
+    let begun = Instant::now();
+    let at = |seconds| begun + Duration::from_secs(seconds);
+    assert!(line.may_tell(id(0), false, at(0)));
+    assert!(!line.may_tell(id(0), true, at(59)));
+    assert!(line.may_tell(id(0), true, at(60)));
+    assert!(!line.may_tell(id(0), true, at(119)));
+    // Of another leader's sentence it is not known when it was written.
+    assert!(!line.may_tell(id(1), true, at(0)));
+    assert!(!line.may_tell(id(1), true, at(59)));
+    assert!(line.may_tell(id(1), true, at(60)));
+}
+
+/// What may happen in the small world below.
+#[derive(Clone, Copy, Debug)]
+enum Happens {
+    /// A claim is created, a second after the one before or in the same one.
+    Arrives { later: bool },
+    /// Something that holds a claim back comes or goes.
+    Toggles(usize),
+    /// A claim's object is deleted.
+    Deleted(usize),
+    /// A lease ends.
+    Ends(usize),
+    /// Another replica begins to lead and looks at everything, in an order of its own.
+    NewLeader(usize),
+    /// The limit is set.
+    Limit(usize),
+    /// The next key in the queue is looked at.
+    Looks,
+}
+
+fn happenings() -> impl Strategy<Value = Vec<Happens>> {
+    let one = prop_oneof![
+        3 => any::<bool>().prop_map(|later| Happens::Arrives { later }),
+        1 => any::<usize>().prop_map(Happens::Toggles),
+        1 => any::<usize>().prop_map(Happens::Deleted),
+        2 => any::<usize>().prop_map(Happens::Ends),
+        1 => any::<usize>().prop_map(Happens::NewLeader),
+        1 => (0_usize..4).prop_map(Happens::Limit),
+        6 => Just(Happens::Looks),
+    ];
+    proptest::collection::vec(one, 0..120)
+}
+
+/// One environment, its claims and leases, and a queue that looks only at what the line or an event has asked for.
+#[derive(Default)]
+struct World {
+    line: Line,
+    queue: VecDeque<Uuid>,
+    claims: HashMap<Uuid, Timestamp>,
+    held_back: HashSet<Uuid>,
+    /// Not looked at by the present leader.
+    unknown: HashSet<Uuid>,
+    leases: Vec<Uuid>,
+    limit: usize,
+    now: i64,
+    made: u128,
+}
+
+impl World {
+    fn push(&mut self, keys: impl IntoIterator<Item = Uuid>) {
+        for key in keys {
+            if !self.queue.contains(&key) {
+                self.queue.push_back(key);
+            }
+        }
+    }
+
+    fn free(&self) -> usize {
+        self.limit.saturating_sub(self.leases.len())
+    }
+
+    fn nth_claim(&self, number: usize) -> Option<Uuid> {
+        let mut claims: Vec<Uuid> = self.claims.keys().copied().collect();
+        claims.sort_unstable();
+        claims.get(number % claims.len().max(1)).copied()
+    }
+
+    fn serve(&mut self, count: usize) {
+        let first = self.line.first(BOX, count);
+        self.push(first);
+    }
+
+    /// What the reconciler does with a claim.
+    fn look(&mut self, id: Uuid) {
+        let Some(created_at) = self.claims.get(&id).copied() else {
+            return;
+        };
+        self.unknown.remove(&id);
+        if self.held_back.contains(&id) {
+            let woken = self.line.stand_aside(id);
+            return self.push(woken);
+        }
+        let woken = self.line.stand(id, created_at, BOX);
+        self.push(woken);
+        if self.line.place(id, BOX, self.free()) != Place::Served {
+            return;
+        }
+        let turn = self.line.turn(id).unwrap();
+        let passed = |other: &Uuid| *other != id && self.line.turn(*other).is_some_and(|other| other < turn);
+        let older: Vec<Uuid> = self.claims.keys().copied().filter(passed).collect();
+        let in_line = self.line.first(BOX, usize::MAX);
+        let overtaken = older
+            .iter()
+            .filter(|older| self.unknown.contains(older) || in_line.contains(older));
+        assert!(overtaken.count() < self.free(), "an older claim would be overtaken");
+        self.claims.remove(&id);
+        self.leases.push(id);
+        assert!(self.leases.len() <= self.limit);
+        let woken = self.line.leave(id);
+        self.push(woken);
+        self.serve(self.free());
+    }
+
+    fn happen(&mut self, what: Happens) {
+        match what {
+            Happens::Arrives { later } => {
+                self.now += i64::from(later);
+                self.made += 1;
+                // Lower uids come later, so that they cannot be what orders.
+                let id = id(10_000 - self.made);
+                self.claims.insert(id, second(self.now));
+                self.unknown.insert(id);
+                self.line.next_moment();
+                self.line.arrive(id, second(self.now));
+                self.push([id]);
+            }
+            Happens::Toggles(number) => {
+                if let Some(id) = self.nth_claim(number) {
+                    if !self.held_back.remove(&id) {
+                        self.held_back.insert(id);
+                    }
+                    self.push([id]);
+                }
+            }
+            Happens::Deleted(number) => {
+                if let Some(id) = self.nth_claim(number) {
+                    self.claims.remove(&id);
+                    let woken = self.line.leave(id);
+                    self.push(woken);
+                }
+            }
+            Happens::Ends(number) => {
+                if !self.leases.is_empty() {
+                    self.leases.swap_remove(number % self.leases.len());
+                    self.serve(1);
+                }
+            }
+            Happens::NewLeader(number) => {
+                self.line.begin();
+                self.queue.clear();
+                self.unknown = self.claims.keys().copied().collect();
+                let mut all: Vec<Uuid> = self.claims.keys().copied().collect();
+                all.sort_unstable();
+                let by = number % all.len().max(1);
+                all.rotate_left(by);
+                self.push(all);
+            }
+            Happens::Limit(limit) => {
+                self.limit = limit;
+                self.serve(1);
+            }
+            Happens::Looks => {
+                if let Some(id) = self.queue.pop_front() {
+                    self.look(id);
+                }
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn nobody_is_overtaken_and_no_free_lease_is_forgotten(happenings in happenings()) {
+        let mut world = World::default();
+        for what in happenings {
+            world.happen(what);
+        }
+        while let Some(id) = world.queue.pop_front() {
+            world.look(id);
+        }
+        let waiting = world.claims.keys().filter(|id| !world.held_back.contains(id)).count();
+        prop_assert!(world.free() == 0 || waiting == 0, "{} free, {waiting} in line", world.free());
+    }
+}

@@ -1,0 +1,189 @@
+//! From claim to lease: one statement that checks, locks, remembers, inserts and tells.
+//!
+//! What needs a count of an environment's leases needs its row locked by a statement before: the snapshot of a statement is
+//! older than the locks that it takes, so counting and locking at once would count too few.
+
+use std::collections::{HashMap, HashSet};
+
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::LeaseRow;
+use crate::api::{FreeObject, LeasePolicy, ObjectRef, Reason};
+use crate::lifecycle::Turn;
+use crate::store::references::Reference;
+use crate::store::{Leader, ObjectVersion, Refusal, Settle, Store, StoreError, column};
+
+mod statement;
+
+use statement::{GRANT, Tagged, bind};
+
+/// A claim that is to become a lease.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Grant {
+    /// uid of the object: id of the row.
+    pub id: Uuid,
+    /// Version of the object.
+    pub version: ObjectVersion,
+    /// Company of its Namespace.
+    pub company_id: Uuid,
+    /// Given while the Namespace has no recorded company.
+    pub settle: Option<Settle>,
+    /// Row of the environment.
+    pub environment_id: Uuid,
+    /// Heartbeat run.
+    pub run_id: Option<Uuid>,
+    /// Run object, its uid pinned.
+    pub run_object: Option<ObjectRef>,
+    /// `spec.agentId`.
+    pub agent_id: Option<Uuid>,
+    /// `spec.issueId`.
+    pub issue_id: Option<Uuid>,
+    /// `spec.executionWorkspaceId`.
+    pub execution_workspace_id: Option<Uuid>,
+    /// Policy.
+    pub policy: LeasePolicy,
+    /// Provider: `local`, `ssh`, the sandbox's, `plugin:<pluginKey>:<driverKey>`.
+    pub provider: Option<String>,
+    /// For ssh `ssh://user@host:port<remoteCwd>`.
+    pub provider_lease_id: Option<String>,
+    /// Seconds from the grant to `expires_at`.
+    pub ttl_seconds: i32,
+    /// `spec.metadata`; the store adds `driver`.
+    pub metadata: FreeObject,
+    /// What the run's context holds beside id, name, driver and leaseId (for ssh remoteCwd, host, port, username).
+    pub context: FreeObject,
+    /// `spec.ttlSecondsAfterFinished`.
+    pub ttl_seconds_after_finished: i32,
+    /// Its turn, where the environment has been seen to be limited: of one batch the first are granted.
+    pub turn: Option<Turn>,
+}
+
+/// What became of a [`Grant`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum GrantOutcome {
+    /// The lease is held from now on.
+    Granted {
+        /// The new row.
+        row: Box<LeaseRow>,
+        /// Higher than that of every grant before.
+        fencing_token: i64,
+        /// What the run is told (`paperclipEnvironment`).
+        context: FreeObject,
+        /// How many more leases the environment admits now; none where it is not limited.
+        free: Option<i64>,
+    },
+    /// The environment holds as many leases as it admits, foreign ones among them.
+    Full,
+    /// It was granted before and is held: look again.
+    AlreadySo,
+    /// It was granted before and has ended, or its row was deleted: it is never granted again.
+    EndedMeanwhile,
+    /// It can't be granted as things are.
+    Refused(Refusal),
+    /// Another transaction holds the environment or the run: retry alone.
+    Busy,
+}
+
+/// Grants claims. The outcomes stand in the order of `grants`.
+///
+/// # Errors
+/// Any category. Nothing is changed then.
+pub async fn grant(store: &Store, leader: &Leader, grants: &[Grant]) -> Result<Vec<GrantOutcome>, StoreError> {
+    let mut outcomes = refuse_missing_references(store, grants).await?;
+    let mut sound: Vec<&Grant> = grants
+        .iter()
+        .filter(|grant| !outcomes.contains_key(&grant.id))
+        .collect();
+    sound.sort_by_key(|grant| grant.turn);
+    let rows: Vec<Tagged> = if sound.iter().any(|grant| grant.turn.is_some()) {
+        let mut transaction = store.pool.begin().await?;
+        let locked = lock_environments(&mut transaction, leader, &sound).await?;
+        let rows = bind(sqlx::query_as(GRANT), leader, &sound, &locked)
+            .fetch_all(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        rows
+    } else {
+        bind(sqlx::query_as(GRANT), leader, &sound, &[])
+            .fetch_all(&store.pool)
+            .await?
+    };
+    if !rows.iter().any(|row| row.what == "leader") {
+        return Err(StoreError::Deposed);
+    }
+    let asked: HashMap<Uuid, &Grant> = sound.iter().map(|grant| (grant.id, *grant)).collect();
+    for row in rows {
+        if let Some(grant) = row.id.and_then(|id| asked.get(&id)) {
+            outcomes.insert(grant.id, row.outcome(grant)?);
+        }
+    }
+    // An id that does not come back lost a race for its own row.
+    Ok(grants
+        .iter()
+        .map(|grant| outcomes.remove(&grant.id).unwrap_or(GrantOutcome::Busy))
+        .collect())
+}
+
+async fn refuse_missing_references(store: &Store, grants: &[Grant]) -> Result<HashMap<Uuid, GrantOutcome>, StoreError> {
+    let references = |of: fn(&Grant) -> Option<Uuid>| {
+        grants
+            .iter()
+            .filter_map(move |grant| of(grant).map(|id| (grant.company_id, id)))
+    };
+    let issues = store
+        .references
+        .missing_issues(&store.pool, references(|grant| grant.issue_id))
+        .await?;
+    let workspaces = store
+        .references
+        .missing_execution_workspaces(&store.pool, references(|grant| grant.execution_workspace_id))
+        .await?;
+    let refused = grants.iter().filter_map(|grant| {
+        let is_in = |missing: &HashSet<Reference>, id: Option<Uuid>| {
+            id.is_some_and(|id| missing.contains(&(grant.company_id, id)))
+        };
+        let what = if is_in(&issues, grant.issue_id) {
+            "spec.issueId names no issue of this company"
+        } else if is_in(&workspaces, grant.execution_workspace_id) {
+            "spec.executionWorkspaceId names no execution workspace of this company"
+        } else {
+            return None;
+        };
+        Some((grant.id, refused(Reason::ReferenceNotFound, what.to_owned())))
+    });
+    Ok(refused.collect())
+}
+
+fn refused(reason: Reason, message: String) -> GrantOutcome {
+    GrantOutcome::Refused(Refusal { reason, message })
+}
+
+/// Locks the environments of the claims that have a turn, so that nobody else grants there until the transaction ends, and
+/// says which it could lock. The origin's inserts go on, for they take no more than a key share.
+async fn lock_environments(
+    connection: &mut PgConnection,
+    leader: &Leader,
+    grants: &[&Grant],
+) -> Result<Vec<Uuid>, StoreError> {
+    let limited: Vec<&Grant> = grants.iter().copied().filter(|grant| grant.turn.is_some()).collect();
+    let locked = sqlx::query_scalar(
+        "WITH leader AS MATERIALIZED (
+           SELECT epoch FROM environment_operator.lead
+           WHERE cluster = $1 AND installation = $2 AND epoch = $3
+           FOR KEY SHARE
+         )
+         SELECT e.id FROM (SELECT count(*) FROM leader) AS after_leader, public.environments AS e
+         WHERE e.id = ANY ($4) AND (e.id, e.company_id) IN (SELECT * FROM unnest($4::uuid[], $5::uuid[]))
+           AND EXISTS (SELECT FROM leader)
+         ORDER BY e.id FOR NO KEY UPDATE OF e SKIP LOCKED",
+    )
+    .bind(&leader.cluster)
+    .bind(&leader.installation)
+    .bind(leader.epoch)
+    .bind(column(&limited, |grant| grant.environment_id))
+    .bind(column(&limited, |grant| grant.company_id))
+    .fetch_all(connection)
+    .await?;
+    Ok(locked)
+}

@@ -1,0 +1,319 @@
+//! Limited environments: never more leases than they admit, whoever asks at once, and the free ones in the order of the turns.
+
+use std::collections::HashSet;
+
+use environment_operator::api::Reason;
+use environment_operator::lifecycle::{LeaseState, Turn};
+use environment_operator::store::environment_leases::{self, Grant, GrantOutcome};
+use environment_operator::store::environments::EnvironmentSync;
+use environment_operator::store::lead;
+use environment_operator::store::lease_object::{Capacity, EnvironmentChoice, Holder, LeaseLook};
+use sqlx::{AssertSqlSafe, Connection, Executor};
+use uuid::Uuid;
+
+use crate::support::*;
+
+/// An Environment object with a limit, and its row.
+async fn limited(world: &World, limit: i32) -> EnvironmentSync {
+    let sync = EnvironmentSync {
+        max_active_leases: Some(limit),
+        ..world.sandbox("box")
+    };
+    world.sync_environment(&sync).await;
+    sync
+}
+
+/// The claim that comes at this second.
+fn claim_at(world: &World, environment: Uuid, second: i64) -> Grant {
+    let claim = world.claim(environment);
+    let turn = Turn {
+        created_at: jiff::Timestamp::from_second(second).unwrap(),
+        seen: 0,
+        id: claim.id,
+    };
+    Grant {
+        turn: Some(turn),
+        ..claim
+    }
+}
+
+async fn grant_all(world: &World, claims: &[Grant]) -> Vec<GrantOutcome> {
+    environment_leases::grant(&world.store, &world.leader, claims)
+        .await
+        .unwrap()
+}
+
+async fn active(world: &World) -> i64 {
+    world
+        .count("SELECT count(*) FROM environment_leases WHERE status = 'active'")
+        .await
+}
+
+/// The row of a lease that no operator has granted.
+async fn insert_foreign(world: &World, environment: Uuid) -> Uuid {
+    sqlx::query_scalar("INSERT INTO environment_leases (company_id, environment_id) VALUES ($1, $2) RETURNING id")
+        .bind(world.company)
+        .bind(environment)
+        .fetch_one(world.pool())
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn of_one_batch_the_first_turns_are_granted_and_tokens_rise_with_them() {
+    let world = World::new().await;
+    let environment = limited(&world, 3).await.id;
+    // Handed in against their turns, as a batch may gather them.
+    let claims: Vec<Grant> = (0..8).map(|second| claim_at(&world, environment, 7 - second)).collect();
+    let outcomes = grant_all(&world, &claims).await;
+    let mut granted: Vec<(i64, jiff::Timestamp)> = Vec::new();
+    for (claim, outcome) in claims.iter().zip(outcomes) {
+        let turn = claim.turn.unwrap().created_at;
+        match outcome {
+            GrantOutcome::Granted {
+                fencing_token, free, ..
+            } => {
+                assert_eq!(free, Some(0));
+                granted.push((fencing_token, turn));
+            }
+            other => assert_eq!((other, turn.as_second() > 2), (GrantOutcome::Full, true)),
+        }
+    }
+    granted.sort_unstable();
+    let turns: Vec<i64> = granted.iter().map(|(_, turn)| turn.as_second()).collect();
+    assert_eq!(turns, [0, 1, 2], "in the order of their tokens");
+    assert_eq!(active(&world).await, 3);
+    assert_eq!(
+        world
+            .count("SELECT count(*) FROM environment_operator.lease_object")
+            .await,
+        3,
+        "what is not granted is not remembered"
+    );
+    assert_eq!(world.count("SELECT count(*) FROM activity_log").await, 3);
+}
+
+#[tokio::test]
+async fn claims_of_one_second_are_granted_as_they_were_seen() {
+    let world = World::new().await;
+    let environment = limited(&world, 1).await.id;
+    let claims: Vec<Grant> = (0..4)
+        .map(|number| {
+            let mut claim = claim_at(&world, environment, 0);
+            claim.turn.as_mut().unwrap().seen = 4 - number;
+            claim
+        })
+        .collect();
+    let outcomes = grant_all(&world, &claims).await;
+    assert!(matches!(outcomes[3], GrantOutcome::Granted { .. }), "{outcomes:?}");
+}
+
+#[tokio::test]
+async fn a_claim_that_is_refused_for_another_reason_takes_no_other_claim_s_place() {
+    let world = World::new().await;
+    let environment = limited(&world, 1).await.id;
+    let over = world.run("failed").await;
+    let first = Grant {
+        run_id: Some(over),
+        ..claim_at(&world, environment, 1)
+    };
+    let second = claim_at(&world, environment, 2);
+    let outcomes = grant_all(&world, &[first, second]).await;
+    assert_eq!(refusal(outcomes[0].clone()).0, Reason::RunAlreadyFinished);
+    assert!(matches!(outcomes[1], GrantOutcome::Granted { .. }), "{outcomes:?}");
+}
+
+#[tokio::test]
+async fn foreign_rows_and_committed_endings_count_and_retained_leases_do_not() {
+    let world = World::new().await;
+    let environment = limited(&world, 2).await.id;
+    let foreign = insert_foreign(&world, environment).await;
+    let first = claim_at(&world, environment, 1);
+    granted(world.grant(&first).await);
+    let second = claim_at(&world, environment, 2);
+    assert_eq!(world.grant(&second).await, GrantOutcome::Full);
+    ended(world.end(first.id, LeaseState::Retained, Reason::RunFailed).await);
+    granted(world.grant(&second).await);
+    let third = claim_at(&world, environment, 3);
+    assert_eq!(world.grant(&third).await, GrantOutcome::Full);
+    // The slot is free only once its ending is committed.
+    let mut other = world.connect().await;
+    let mut release = other.begin().await.unwrap();
+    release
+        .execute("UPDATE environment_leases SET status = 'released' WHERE status = 'active'")
+        .await
+        .unwrap();
+    assert_eq!(world.grant(&third).await, GrantOutcome::Full);
+    release.commit().await.unwrap();
+    granted(world.grant(&third).await);
+    assert!(world.lease(foreign).await.is_some());
+}
+
+#[tokio::test]
+async fn a_limit_that_is_lowered_ends_nothing_and_one_that_is_raised_or_removed_lets_more_in() {
+    let world = World::new().await;
+    let mut sync = limited(&world, 2).await;
+    let environment = sync.id;
+    for second in 0..2 {
+        granted(world.grant(&claim_at(&world, environment, second)).await);
+    }
+    let waiting = claim_at(&world, environment, 3);
+    let mut set = async |limit, generation: u64| {
+        sync.max_active_leases = limit;
+        sync.version = version("box", 10 + generation, generation.try_into().unwrap());
+        world.sync_environment(&sync).await;
+    };
+    set(Some(1), 2).await;
+    assert_eq!(active(&world).await, 2, "lowering ends nothing");
+    assert_eq!(world.grant(&waiting).await, GrantOutcome::Full);
+    set(Some(3), 3).await;
+    granted(world.grant(&waiting).await);
+    let next = claim_at(&world, environment, 4);
+    assert_eq!(world.grant(&next).await, GrantOutcome::Full);
+    set(None, 4).await;
+    match world.grant(&next).await {
+        GrantOutcome::Granted { free, .. } => assert_eq!(free, None),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_claim_that_did_not_know_of_the_limit_looks_again() {
+    let world = World::new().await;
+    let environment = limited(&world, 5).await.id;
+    let claim = world.claim(environment);
+    assert_eq!(
+        world.grant(&claim).await,
+        GrantOutcome::Busy,
+        "nobody has locked the row"
+    );
+    assert_eq!(active(&world).await, 0);
+}
+
+/// Two installations with leaders of their own hand in many claims for three places at once, again and again.
+async fn race(world: &World, rounds: usize) {
+    let environment = limited(world, 3).await.id;
+    let other = lead::acquire(&world.store, "another cluster", "default", HOLDER)
+        .await
+        .unwrap()
+        .unwrap();
+    let leaders = [world.leader.clone(), other];
+    for _round in 0..rounds {
+        let tasks: Vec<_> = (0..16)
+            .map(|number| {
+                let (store, leader) = (world.store.clone(), leaders[number % 2].clone());
+                let claims: Vec<Grant> = (0..3).map(|second| claim_at(world, environment, second)).collect();
+                tokio::spawn(async move { environment_leases::grant(&store, &leader, &claims).await })
+            })
+            .collect();
+        let mut granted = HashSet::new();
+        for task in tasks {
+            for outcome in task.await.unwrap().unwrap() {
+                match outcome {
+                    GrantOutcome::Granted { row, .. } => assert!(granted.insert(row.id)),
+                    outcome => assert!(
+                        matches!(outcome, GrantOutcome::Full | GrantOutcome::Busy),
+                        "{outcome:?}"
+                    ),
+                }
+            }
+        }
+        assert_eq!((granted.len(), active(world).await), (3, 3));
+        let release = "UPDATE environment_leases SET status = 'released' WHERE status = 'active'";
+        sqlx::query(release).execute(world.pool()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn transactions_that_grant_at_once_never_grant_too_many() {
+    race(&World::new().await, 20).await;
+}
+
+#[tokio::test]
+async fn nor_do_they_in_a_database_whose_transactions_keep_their_first_snapshot() {
+    let database = fresh_database().await;
+    let mut owner = database.connect().await.unwrap();
+    let name: String = sqlx::query_scalar("SELECT current_database()")
+        .fetch_one(&mut owner)
+        .await
+        .unwrap();
+    let keep = format!("ALTER DATABASE \"{name}\" SET default_transaction_isolation = 'repeatable read'");
+    owner.execute(sqlx::raw_sql(AssertSqlSafe(keep))).await.unwrap();
+    race(&World::on(database).await, 3).await;
+}
+
+#[tokio::test]
+async fn an_environment_that_another_transaction_holds_is_busy_and_the_origin_s_inserts_go_on() {
+    let world = World::new().await;
+    let environment = limited(&world, 3).await.id;
+    let claim = claim_at(&world, environment, 1);
+    let mut other = world.connect().await;
+    let mut held = other.begin().await.unwrap();
+    held.execute("SELECT FROM environments FOR NO KEY UPDATE")
+        .await
+        .unwrap();
+    assert_eq!(world.grant(&claim).await, GrantOutcome::Busy);
+    insert_foreign(&world, environment).await;
+    held.rollback().await.unwrap();
+    granted(world.grant(&claim).await);
+}
+
+#[tokio::test]
+async fn a_deposed_leader_grants_nothing_where_leases_are_counted_either() {
+    let world = World::new().await;
+    let environment = limited(&world, 3).await.id;
+    world.depose().await;
+    let outcome = world.try_grant(&claim_at(&world, environment, 1)).await;
+    assert!(outcome.unwrap_err().to_string().contains("leader"));
+    assert_eq!(active(&world).await, 0);
+}
+
+#[tokio::test]
+async fn a_claim_sees_how_full_its_environment_is_and_who_of_its_cluster_holds_it() {
+    let world = World::new().await;
+    let environment = limited(&world, 2).await.id;
+    let claim = claim_at(&world, environment, 9);
+    let look = || LeaseLook {
+        environment: EnvironmentChoice::Object(environment),
+        ..world.look_at(claim.id)
+    };
+    let empty = Capacity {
+        limit: 2,
+        active: 0,
+        holders: Vec::new(),
+    };
+    assert_eq!(world.look(look()).await.capacity, Some(empty));
+    granted(world.grant(&claim_at(&world, environment, 1)).await);
+    insert_foreign(&world, environment).await;
+    let ours = Holder {
+        namespace: Some("team".to_owned()),
+        name: Some("lease".to_owned()),
+    };
+    let foreign = Holder {
+        namespace: None,
+        name: None,
+    };
+    let full = Capacity {
+        limit: 2,
+        active: 2,
+        holders: vec![ours, foreign],
+    };
+    assert_eq!(world.look(look()).await.capacity, Some(full));
+    let elsewhere = LeaseLook {
+        company_id: Some(Uuid::new_v4()),
+        namespace_uid: None,
+        ..look()
+    };
+    assert_eq!(
+        world.look(elsewhere).await.capacity,
+        None,
+        "nothing is told to another company"
+    );
+    let unlimited = world.sandbox("wide");
+    world.sync_environment(&unlimited).await;
+    let wide = LeaseLook {
+        environment: EnvironmentChoice::Object(unlimited.id),
+        ..look()
+    };
+    assert_eq!(world.look(wide).await.capacity, None);
+}
