@@ -88,24 +88,29 @@ impl Index {
     /// Takes a lease in; the keys that this concerns.
     pub fn apply_lease(&mut self, lease: LeaseObject) -> Vec<Key> {
         self.line.next_moment();
-        self.take_lease(lease)
+        let (mut changed, moved_up) = self.take_lease(lease);
+        changed.extend(moved_up);
+        changed.into_iter().map(Key::Lease).collect()
     }
 
-    fn take_lease(&mut self, lease: LeaseObject) -> Vec<Key> {
+    /// Takes a lease in: what has changed, and which claims have moved up in line.
+    fn take_lease(&mut self, lease: LeaseObject) -> (Vec<Uuid>, Vec<Uuid>) {
         let (uid, references) = (lease.meta.uid, references(&lease));
         let claimed_at = is_claim(&lease).then_some(lease.meta.created_at);
-        let mut changed = self.leases.apply(lease);
+        let changed = self.leases.apply(lease);
+        let mut moved_up = Vec::new();
         if !changed.is_empty() {
             for reference in references {
                 self.leases_by.entry(reference).or_default().insert(uid);
             }
-            if let Some(created_at) = claimed_at {
-                self.line.arrive(uid, created_at);
-            }
-            let no_claims = changed.clone().into_iter().skip(usize::from(claimed_at.is_some()));
-            changed.extend(no_claims.flat_map(|uid| self.line.leave(uid)));
         }
-        changed.into_iter().map(Key::Lease).collect()
+        for changed in &changed {
+            match claimed_at.filter(|_| *changed == uid) {
+                Some(created_at) => self.line.arrive(uid, created_at),
+                None => moved_up.extend(self.line.leave(*changed)),
+            }
+        }
+        (changed, moved_up)
     }
 
     /// Marks a lease as deleted; the keys that this concerns.
@@ -132,7 +137,8 @@ impl Index {
         }
         self.line.next_moment();
         for lease in leases {
-            keys.extend(self.take_lease(lease));
+            let (_, moved_up) = self.take_lease(lease);
+            keys.extend(moved_up.into_iter().map(Key::Lease));
         }
         keys
     }
