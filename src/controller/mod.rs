@@ -5,7 +5,7 @@
 //! - [`queue`], [`backoff`]: what has to be looked at, and when
 //! - [`cluster`], [`database`]: the two seams to the outside
 //! - [`reconcile`], [`lease`], [`environment`], [`company`]: the reconcilers
-//! - [`sweep`], [`tombstone`], [`run_end`]: what the feeds can't tell
+//! - [`sweep`], [`foreign`], [`tombstone`], [`run_end`]: what the feeds can't tell
 //! - [`event`], [`unavailable`]: what is told to people, and what is told them without the database
 //! - [`shell`], [`sources`], [`workers`]: puts it all together and runs it
 
@@ -16,6 +16,7 @@ pub mod database;
 pub mod environment;
 pub mod event;
 pub mod feed;
+pub mod foreign;
 pub mod index;
 pub mod lease;
 pub mod line;

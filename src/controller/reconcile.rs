@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::cluster::ClusterError;
 use super::index::{Index, Key, RunKey};
 use super::queue::Queue;
+use crate::lifecycle::foreign::Rules;
 use crate::runtime::configuration::{NoticeSource, RunKind};
 use crate::runtime::metrics::Metrics;
 use crate::store::{Mode, StoreError};
@@ -28,6 +29,8 @@ pub struct ReconcileSettings {
     pub run_kinds: Vec<RunKind>,
     /// Which sources may end leases.
     pub notice_by: BTreeSet<NoticeSource>,
+    /// What the sweep may do about foreign leases; `None`: they are left alone.
+    pub foreign: Option<Rules>,
 }
 
 impl ReconcileSettings {

@@ -66,6 +66,7 @@ pub async fn run(context: Context, stop: CancellationToken) {
             mode: settings.database.mode,
             run_kinds: settings.endings.watched_kinds(),
             notice_by: settings.endings.sources(),
+            foreign: settings.endings.foreign_rules(settings.database.mode),
         },
         rewritten: Mutex::default(),
     });

@@ -1,6 +1,7 @@
 //! The sweep: at an interval, SQL selects what run rows, deadlines and other writers have made due, whoever missed it.
 //!
-//! It ends nothing itself: what it selects is reconciled like everything else.
+//! It ends nothing of an object's itself: what it selects is reconciled like everything else. Foreign leases, of which there is
+//! nothing to reconcile, are its own to judge.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +38,7 @@ async fn run<C>(reconciler: &Reconciler<Mirror, C>) -> Result<(), StoreError> {
         let candidates = sweep::candidates(store, &leader, &reconciler.settings.namespaces).await?;
         reconciler.metrics.swept(candidates.len());
         reconciler.queue.extend(candidates.into_iter().map(Key::Lease));
+        reconciler.sweep_foreign().await?;
     }
     let leaked = sweep::leaked(store).await?;
     reconciler
@@ -47,5 +49,6 @@ async fn run<C>(reconciler: &Reconciler<Mirror, C>) -> Result<(), StoreError> {
         .set_leaked_leases(LeaseOwner::Foreign, leaked.foreign);
     let usage = heartbeat_runs::notification_queue_usage(store).await?;
     reconciler.metrics.set_notification_queue_usage(usage);
+    reconciler.metrics.sweep_done();
     Ok(())
 }

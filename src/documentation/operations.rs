@@ -57,7 +57,9 @@ fn the_table_of_metrics_is_the_registry_s() {
     metrics.set_leading(true);
     metrics.event_dropped();
     metrics.set_leaked_leases(LeaseOwner::Operator, 0);
+    metrics.set_reported_foreign_leases([("RunGone", 1)].into_iter());
     metrics.store_failed("unavailable");
+    metrics.sweep_done();
     metrics.swept(1);
     metrics.set_notification_queue_usage(0.0);
     let text = metrics.encode().unwrap();

@@ -5,6 +5,7 @@
 //! - [`ending`]: why a lease ends, and which cause wins when several are visible
 //! - [`capacity`]: whether a limited environment has room for one more
 //! - [`lease`]: what to do with one lease, from all that is known about it
+//! - [`foreign`]: what to do with a lease that never had an object
 //! - [`lease_status`], [`environment_status`]: what the objects show
 //! - [`removal`]: when the object of a finished lease has had its time
 //! - [`Turn`]: in which order claims are served where not all can be
@@ -13,6 +14,7 @@
 pub mod capacity;
 pub mod ending;
 pub mod environment_status;
+pub mod foreign;
 pub mod lease;
 pub mod lease_status;
 pub mod removal;

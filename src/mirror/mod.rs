@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::api::Reason;
 use crate::store::environment_leases::{
-    self, End, EndOutcome, ForeignEnd, Grant, GrantOutcome, LeaseSync, SyncOutcome,
+    self, End, EndOutcome, ForeignEnd, ForeignLeaseEnd, Grant, GrantOutcome, LeaseSync, SyncOutcome,
 };
 use crate::store::environment_object::{self, EnvironmentLook, EnvironmentView};
 use crate::store::environments::{self, ArchiveOutcome, EnvironmentOutcome, EnvironmentSync};
@@ -37,6 +37,7 @@ pub struct Mirror {
     grants: Batcher<Grant, GrantOutcome>,
     lease_syncs: Batcher<LeaseSync, SyncOutcome>,
     ends: Batcher<End, EndOutcome>,
+    foreign_lease_ends: Batcher<ForeignLeaseEnd, EndOutcome>,
     foreign_ends: Batcher<ForeignEnd, ()>,
     environment_syncs: Batcher<EnvironmentSync, EnvironmentOutcome>,
     archives: Batcher<Uuid, ArchiveOutcome>,
@@ -87,6 +88,12 @@ impl Mirror {
                 environment_leases::sync
             ),
             ends: batcher!("end", write, |end: &End| end.id, environment_leases::end),
+            foreign_lease_ends: batcher!(
+                "end_foreign",
+                write,
+                |end: &ForeignLeaseEnd| end.end.id,
+                environment_leases::end_foreign
+            ),
             foreign_ends: batcher!(
                 "record_foreign_end",
                 write,
@@ -165,6 +172,14 @@ impl Mirror {
     /// Any category.
     pub async fn end(&self, end: End) -> Result<EndOutcome, StoreError> {
         self.ends.ask(end).await
+    }
+
+    /// See [`crate::store::environment_leases::end_foreign`].
+    ///
+    /// # Errors
+    /// Any category.
+    pub async fn end_foreign(&self, end: ForeignLeaseEnd) -> Result<EndOutcome, StoreError> {
+        self.foreign_lease_ends.ask(end).await
     }
 
     /// See [`crate::store::environment_leases::record_foreign_end`].

@@ -12,6 +12,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 
 use super::telemetry::{self, LogFormat};
+use crate::lifecycle::foreign::Rules;
 use crate::store::Mode;
 
 mod duration;
@@ -96,10 +97,10 @@ pub struct EndingSettings {
         default_value = "batch/v1/Job"
     )]
     pub run_kinds: Vec<RunKind>,
-    /// What to do with leases that never had an object; without effect in this version, which leaves them alone [default: end in mode standalone, report in mode attached]
+    /// What the sweep does with leases that never had an object and whose run is over or whose time has passed [default: end in mode standalone, report in mode attached]
     #[arg(long, env = "ENVIRONMENT_OPERATOR_FOREIGN_LEASES", value_enum)]
     pub foreign_leases: Option<ForeignLeases>,
-    /// How long the run of such a lease must have been over before the sweep ends it; without effect in this version
+    /// How long the run of such a lease must have been over, or its time have passed, before the sweep ends it
     #[arg(long, env = "ENVIRONMENT_OPERATOR_FOREIGN_GRACE", value_name = "DURATION", default_value = "15m", value_parser = duration::parse)]
     pub foreign_grace: Duration,
     /// Which sources may end leases, separated by commas
@@ -117,11 +118,11 @@ pub struct EndingSettings {
 /// What is done with leases that never had an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ForeignLeases {
-    /// The sweep ends them after the grace
+    /// It ends them after the grace; attached, those of sandboxes and plugins are only reported
     End,
-    /// They are counted in a metric
+    /// It counts them in a metric
     Report,
-    /// They are left alone
+    /// It leaves them alone
     Ignore,
 }
 
@@ -186,6 +187,20 @@ impl EndingSettings {
             }
         }
         kinds
+    }
+
+    /// What may be done about foreign leases in this mode; `None`: they are left alone.
+    pub fn foreign_rules(&self, mode: Mode) -> Option<Rules> {
+        let ends = match self.foreign_leases(mode) {
+            ForeignLeases::End => true,
+            ForeignLeases::Report => false,
+            ForeignLeases::Ignore => return None,
+        };
+        Some(Rules {
+            ends,
+            origin_cleans_up: mode == Mode::Attached,
+            grace: self.foreign_grace,
+        })
     }
 
     /// The sources that may end leases.

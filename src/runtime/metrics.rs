@@ -44,7 +44,9 @@ pub struct Metrics {
     leadership: Gauge,
     events_dropped: Counter,
     leaked_leases: Family<Owner, Gauge>,
+    reported_foreign_leases: Family<Reason, Gauge>,
     store_errors: Family<Category, Counter>,
+    sweeps: Counter,
     sweep_candidates: Counter,
     notification_queue_usage: Gauge<f64, AtomicU64>,
 }
@@ -115,7 +117,9 @@ impl Metrics {
             leadership: Gauge::default(),
             events_dropped: Counter::default(),
             leaked_leases: Family::default(),
+            reported_foreign_leases: Family::default(),
             store_errors: Family::default(),
+            sweeps: Counter::default(),
             sweep_candidates: Counter::default(),
             notification_queue_usage: Gauge::default(),
         };
@@ -188,10 +192,16 @@ impl Metrics {
             self.leaked_leases.clone(),
         );
         registry.register(
+            "reported_foreign_leases",
+            "Foreign leases that are due to end, by what for, and are left to their own server",
+            self.reported_foreign_leases.clone(),
+        );
+        registry.register(
             "store_errors",
             "Failed sweeps and lost LISTEN connections (a reconcile that the database fails is one of reconciles)",
             self.store_errors.clone(),
         );
+        registry.register("sweeps", "Sweeps that were done to their end", self.sweeps.clone());
         registry.register(
             "sweep_candidates",
             "Leases that the sweep had to look at",
@@ -301,9 +311,24 @@ impl Metrics {
         self.leaked_leases.get_or_create(&Owner { owner }).set(leases);
     }
 
+    /// How many foreign leases the sweep would have ended, for which reasons, all of them.
+    pub fn set_reported_foreign_leases(&self, leases: impl Iterator<Item = (&'static str, i64)>) {
+        self.reported_foreign_leases.clear();
+        for (reason, leases) in leases {
+            self.reported_foreign_leases
+                .get_or_create(&Reason { reason })
+                .set(leases);
+        }
+    }
+
     /// An operation of the store failed.
     pub fn store_failed(&self, category: &'static str) {
         self.store_errors.get_or_create(&Category { category }).inc();
+    }
+
+    /// A sweep is done.
+    pub fn sweep_done(&self) {
+        self.sweeps.inc();
     }
 
     /// The sweep found leases that no other source had noticed in time.

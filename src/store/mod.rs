@@ -3,7 +3,7 @@
 //! - [`connect`], [`migrate`], [`run_trigger`]: session connections that are safe to lead from, and what has to be made first
 //! - [`lead`], [`cluster`]: who may write, and in which incarnation of the cluster
 //! - [`namespace`], [`environment_object`], [`lease_object`]: what the operator remembers in its own schema
-//! - [`sweep`], [`tombstone`]: what is due, and what is gone, selected by SQL alone
+//! - [`sweep`], [`foreign_leases`], [`tombstone`]: what is due, and what is gone, selected by SQL alone
 //! - `companies`, [`environments`], [`environment_leases`], [`heartbeat_runs`], `activity_log`: the origin's tables
 //! - [`spelling`]: how the tables spell what the API spells otherwise
 //!
@@ -17,6 +17,7 @@ pub mod environment_leases;
 pub mod environment_object;
 pub mod environments;
 pub mod error;
+pub mod foreign_leases;
 pub mod heartbeat_runs;
 pub mod lead;
 pub mod lease_object;

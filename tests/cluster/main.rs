@@ -12,6 +12,7 @@ mod deletion;
 mod ending;
 mod environment;
 mod environment_deletion;
+mod foreign;
 mod grant;
 mod idle;
 mod listing;

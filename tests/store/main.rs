@@ -5,6 +5,7 @@ mod capacity;
 mod due;
 mod endings;
 mod environments;
+mod foreign;
 mod grants;
 mod idle;
 mod leadership;

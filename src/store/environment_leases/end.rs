@@ -1,6 +1,7 @@
 //! From held to ended, by the operator or, remembered only, by another writer.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use sqlx::FromRow;
 use sqlx::types::Json;
@@ -19,6 +20,17 @@ pub struct End {
     pub ending: Ending,
     /// End it only if `expires_at` has passed, judged in the UPDATE by the database's clock.
     pub only_if_expired: bool,
+}
+
+/// An [`End`] of a foreign lease, which its maker may use meanwhile, and which may hold what nobody tears down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForeignLeaseEnd {
+    /// What is to end, and how.
+    pub end: End,
+    /// End it only if it has not been used for so long, judged in the UPDATE by the database's clock.
+    pub only_if_unused_for: Option<Duration>,
+    /// What it holds is not torn down by anybody: `cleanup_status` becomes `failed`.
+    pub cleanup_failed: bool,
 }
 
 /// What became of an [`End`].
@@ -41,15 +53,48 @@ pub enum EndOutcome {
 /// # Errors
 /// Any category. Nothing is changed then.
 pub async fn end(store: &Store, leader: &Leader, ends: &[End]) -> Result<Vec<EndOutcome>, StoreError> {
+    let ends: Vec<ForeignLeaseEnd> = ends
+        .iter()
+        .map(|end| ForeignLeaseEnd {
+            end: end.clone(),
+            only_if_unused_for: None,
+            cleanup_failed: false,
+        })
+        .collect();
+    end_foreign(store, leader, &ends).await
+}
+
+/// Ends held foreign leases, of which nothing is remembered. The outcomes stand in the order of `ends`; `Busy` is also said of
+/// one that was used meanwhile.
+///
+/// # Errors
+/// Any category. Nothing is changed then.
+pub async fn end_foreign(
+    store: &Store,
+    leader: &Leader,
+    ends: &[ForeignLeaseEnd],
+) -> Result<Vec<EndOutcome>, StoreError> {
+    let guards: Vec<(Option<f64>, bool)> = ends
+        .iter()
+        .map(|end| {
+            (
+                end.only_if_unused_for.map(|unused| unused.as_secs_f64()),
+                end.cleanup_failed,
+            )
+        })
+        .collect();
+    let ends: Vec<&End> = ends.iter().map(|end| &end.end).collect();
     let rows: Vec<Ended> = sqlx::query_as(END)
         .bind(&leader.cluster)
         .bind(&leader.installation)
         .bind(leader.epoch)
-        .bind(column(ends, |end| end.id))
-        .bind(column(ends, |end| end.ending.state.as_str()))
-        .bind(column(ends, |end| spelling::reason(end.ending.reason)))
-        .bind(column(ends, |end| end.ending.message.as_str()))
-        .bind(column(ends, |end| end.only_if_expired))
+        .bind(column(&ends, |end| end.id))
+        .bind(column(&ends, |end| end.ending.state.as_str()))
+        .bind(column(&ends, |end| spelling::reason(end.ending.reason)))
+        .bind(column(&ends, |end| end.ending.message.as_str()))
+        .bind(column(&ends, |end| end.only_if_expired))
+        .bind(column(&guards, |(unused_for, _)| *unused_for))
+        .bind(column(&guards, |(_, cleanup_failed)| *cleanup_failed))
         .fetch_all(&store.pool)
         .await?;
     if !rows.iter().any(|row| row.id.is_none()) {
@@ -59,7 +104,11 @@ pub async fn end(store: &Store, leader: &Leader, ends: &[End]) -> Result<Vec<End
         .into_iter()
         .filter_map(|row| Some((row.id?, EndOutcome::Ended(Box::new(row.lease?.0)))))
         .collect();
-    let unanswered: Vec<&End> = ends.iter().filter(|end| !outcomes.contains_key(&end.id)).collect();
+    let unanswered: Vec<&End> = ends
+        .iter()
+        .copied()
+        .filter(|end| !outcomes.contains_key(&end.id))
+        .collect();
     outcomes.extend(explain(store, &unanswered).await?);
     Ok(ends
         .iter()
@@ -116,11 +165,12 @@ WITH leader AS MATERIALIZED (
 ),
 asked AS MATERIALIZED (
   SELECT t.*, leader.epoch FROM leader
-  CROSS JOIN unnest($4::uuid[], $5::text[], $6::text[], $7::text[], $8::bool[])
-    AS t(id, status, reason, message, only_if_expired)
+  CROSS JOIN unnest($4::uuid[], $5::text[], $6::text[], $7::text[], $8::bool[], $9::float8[], $10::bool[])
+    AS t(id, status, reason, message, only_if_expired, only_if_unused_for, cleanup_failed)
   JOIN public.environment_leases AS l ON l.id = t.id
   WHERE l.status IN ('active', 'retained') AND l.status <> t.status
     AND (NOT t.only_if_expired OR l.expires_at <= clock_timestamp())
+    AND (t.only_if_unused_for IS NULL OR l.last_used_at <= clock_timestamp() - make_interval(secs => t.only_if_unused_for))
 ),
 run AS MATERIALIZED (
   SELECT id, agent_id FROM public.heartbeat_runs
@@ -146,11 +196,14 @@ ended AS (
   UPDATE public.environment_leases AS l
   SET status = asked.status, released_at = CASE WHEN asked.status = 'retained' THEN NULL ELSE moment.now END,
     last_used_at = moment.now, updated_at = moment.now,
+    cleanup_status = CASE WHEN asked.cleanup_failed THEN 'failed' ELSE l.cleanup_status END,
     failure_reason = CASE WHEN asked.status = 'released' THEN NULL ELSE asked.reason || ': ' || asked.message END
   FROM asked CROSS JOIN moment
   WHERE l.id = asked.id AND l.id = ANY (ARRAY (SELECT id FROM held))
     AND l.status IN ('active', 'retained') AND l.status <> asked.status
     AND (NOT asked.only_if_expired OR l.expires_at <= moment.now)
+    AND (asked.only_if_unused_for IS NULL
+      OR l.last_used_at <= moment.now - make_interval(secs => asked.only_if_unused_for))
   RETURNING l.*
 ),
 remembered AS (

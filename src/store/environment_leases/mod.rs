@@ -17,7 +17,7 @@ mod grant;
 mod origin;
 mod sync;
 
-pub use end::{End, EndOutcome, ForeignEnd, end, record_foreign_end};
+pub use end::{End, EndOutcome, ForeignEnd, ForeignLeaseEnd, end, end_foreign, record_foreign_end};
 pub use grant::{Grant, GrantOutcome, grant};
 pub use origin::{end_for_runs, list, update_metadata};
 pub use sync::{LeaseSync, SyncOutcome, sync};

@@ -94,6 +94,53 @@ impl World<'_> {
         transaction.commit().await
     }
 
+    /// An environment as the origin's server makes one, in the company of the world's namespace.
+    pub async fn insert_environment(&self, name: &str, driver: &str) -> Uuid {
+        let statement = "INSERT INTO environments (company_id, name, driver) VALUES ($1, $2, $3) RETURNING id";
+        sqlx::query_scalar(statement)
+            .bind(self.company())
+            .bind(name)
+            .bind(driver)
+            .fetch_one(&self.pool)
+            .await
+            .unwrap()
+    }
+
+    /// An active lease as the origin's server makes one, acquired and last used two hours ago; `columns` go over that.
+    pub async fn insert_foreign_lease(&self, environment: Uuid, columns: Value) -> Uuid {
+        let statement = "WITH long_ago AS (SELECT now() - interval '2 hours' AS moment)
+             INSERT INTO environment_leases
+             SELECT lease.* FROM long_ago, jsonb_populate_record(NULL::environment_leases, jsonb_build_object(
+               'id', gen_random_uuid(), 'company_id', $1::uuid, 'environment_id', $2::uuid, 'status', 'active',
+               'lease_policy', 'ephemeral', 'provider', 'theirs', 'provider_lease_id', 'theirs-1',
+               'metadata', jsonb_build_object('theirs', true),
+               'acquired_at', moment, 'last_used_at', moment, 'created_at', moment, 'updated_at', moment
+             ) || $3) AS lease
+             RETURNING id";
+        sqlx::query_scalar(statement)
+            .bind(self.company())
+            .bind(environment)
+            .bind(columns)
+            .fetch_one(&self.pool)
+            .await
+            .unwrap()
+    }
+
+    /// A run that came to this end so long ago, as Postgres writes intervals.
+    pub async fn insert_past_run(&self, status: &str, ago: &str) -> Uuid {
+        let company = self.company();
+        let agent = self.insert_agent(company).await;
+        let run = self.insert_run_of(company, agent, status, json!({})).await;
+        let statement = "UPDATE heartbeat_runs SET finished_at = now() - $2::interval WHERE id = $1";
+        sqlx::query(statement)
+            .bind(run)
+            .bind(ago)
+            .execute(&self.pool)
+            .await
+            .unwrap();
+        run
+    }
+
     /// Ends a lease's row as the origin's release does: without looking at what it was.
     pub async fn set_lease_status(&self, lease: Uuid, status: &str) {
         let statement = "UPDATE environment_leases

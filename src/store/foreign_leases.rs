@@ -1,0 +1,131 @@
+//! Leases that never had an object: rows of an origin's server or made by hand, of whatever company.
+//!
+//! Every installation on a database may sweep them: an ending leaves a status, so the second one finds nothing to end.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use sqlx::FromRow;
+use uuid::Uuid;
+
+use super::environment_leases::LeaseRow;
+use super::environments::EnvironmentRow;
+use super::{Store, StoreError};
+use crate::lifecycle::RunStatus;
+use crate::lifecycle::foreign::{Facts, Run};
+
+/// Selects held leases without an object for which a cause is visible: their run is over, gone or was never named, or their
+/// time has passed. Whether it has stood for long enough is not asked here.
+///
+/// Each environment's held leases are found by the origin's own index (company_id, environment_id, status); `OFFSET 0` keeps
+/// the planner to that, and has each of them look up its object, for there may be very many that ended long ago.
+pub const CANDIDATES: &str = "
+SELECT l.id
+FROM public.environments AS e
+CROSS JOIN LATERAL (
+  SELECT l.id, l.status, l.heartbeat_run_id, l.expires_at
+  FROM public.environment_leases AS l
+  WHERE l.company_id = e.company_id AND l.environment_id = e.id AND l.status = ANY ('{active,retained}')
+  OFFSET 0
+) AS l
+LEFT JOIN public.heartbeat_runs AS r ON r.id = l.heartbeat_run_id
+WHERE (
+    l.expires_at <= clock_timestamp()
+    OR (l.status = 'active' AND coalesce(r.status, 'gone') NOT IN ('queued', 'scheduled_retry', 'running'))
+  )
+  AND NOT EXISTS (SELECT FROM environment_operator.lease_object AS o WHERE o.id = l.id OFFSET 0)";
+
+/// The foreign leases that have to be looked at, see [`CANDIDATES`].
+///
+/// # Errors
+/// Any category but `Deposed`: nothing is written.
+pub async fn candidates(store: &Store) -> Result<Vec<Uuid>, StoreError> {
+    Ok(sqlx::query_scalar(CANDIDATES).fetch_all(&store.pool).await?)
+}
+
+/// A foreign lease, and what the decision has to know of it.
+#[derive(Clone, Debug)]
+pub struct ForeignLease {
+    /// Its row.
+    pub row: LeaseRow,
+    /// What is known.
+    pub facts: Facts,
+}
+
+/// One of the rows as it was found.
+#[derive(FromRow)]
+struct Found {
+    id: Uuid,
+    lease: Value,
+    environment: Value,
+    run_status: Option<String>,
+    over_for: Option<f64>,
+    unused_for: f64,
+    expired_for: Option<f64>,
+}
+
+/// Looks at foreign leases by their ids, without locks. One that holds a value which this version does not know is an error
+/// of its own (`Data`), and no obstacle to the others.
+///
+/// # Errors
+/// Any category but `Deposed`: nothing is written.
+pub async fn look(store: &Store, ids: &[Uuid]) -> Result<Vec<Result<ForeignLease, StoreError>>, StoreError> {
+    let found: Vec<Found> = sqlx::query_as(
+        "SELECT l.id, to_jsonb(l) AS lease, to_jsonb(e) AS environment, r.status AS run_status,
+           extract(epoch FROM clock_timestamp() - coalesce(r.finished_at, r.updated_at))::float8 AS over_for,
+           extract(epoch FROM clock_timestamp() - l.last_used_at)::float8 AS unused_for,
+           extract(epoch FROM clock_timestamp() - l.expires_at)::float8 AS expired_for
+         FROM public.environment_leases AS l
+         JOIN public.environments AS e ON e.id = l.environment_id
+         LEFT JOIN public.heartbeat_runs AS r ON r.id = l.heartbeat_run_id
+         WHERE l.id = ANY ($1) AND NOT EXISTS (SELECT FROM environment_operator.lease_object AS o WHERE o.id = l.id)",
+    )
+    .bind(ids)
+    .fetch_all(&store.pool)
+    .await?;
+    Ok(found.into_iter().map(read).collect())
+}
+
+fn read(found: Found) -> Result<ForeignLease, StoreError> {
+    let row: LeaseRow = decode(&found.id, found.lease)?;
+    let environment: EnvironmentRow = decode(&found.id, found.environment)?;
+    let run = match found.run_status {
+        None => Run::Missing,
+        Some(text) => {
+            let status =
+                RunStatus::parse(&text).ok_or_else(|| unreadable(&row.id, format!("{text:?} is no run status")))?;
+            match status.outcome() {
+                None => Run::Live,
+                Some(outcome) => Run::Over(outcome, found.over_for.map_or(Duration::ZERO, duration)),
+            }
+        }
+    };
+    let facts = Facts {
+        state: row.status,
+        run,
+        unused_for: duration(found.unused_for),
+        expired_for: found.expired_for.filter(|seconds| *seconds >= 0.0).map(duration),
+        driver: environment.driver,
+        policy: row.lease_policy,
+        run_display: row.heartbeat_run_id.map(|id| format!("run/{}", &id.to_string()[..8])), // a uuid's text is ASCII
+        environment_display: environment.name,
+    };
+    Ok(ForeignLease { row, facts })
+}
+
+fn decode<T: DeserializeOwned>(id: &impl Display, value: Value) -> Result<T, StoreError> {
+    serde_json::from_value(value).map_err(|error| unreadable(id, error))
+}
+
+fn unreadable(id: &impl Display, error: impl Display) -> StoreError {
+    StoreError::Data {
+        message: format!("foreign lease {id} cannot be judged: {error}"),
+    }
+}
+
+/// What has not begun yet has lasted for no time.
+fn duration(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or_default()
+}

@@ -1,0 +1,192 @@
+//! Leases that never had an object: the sweep ends them, reports them or leaves them alone, as it is told.
+
+use harness::operator::Operator;
+use harness::wait::eventually;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::support::{LIMIT, World};
+
+/// A foreign lease and what the sweep makes of it: status, failure reason, cleanup status.
+struct Case {
+    id: Uuid,
+    before: Value,
+    ending: Option<(&'static str, Option<&'static str>, Option<&'static str>)>,
+}
+
+/// Waits until the sweep has been done so often again.
+async fn sweeps(operator: &Operator, times: u32) {
+    let count = async || operator.metric("environment_operator_sweeps_total", "").await.unwrap();
+    let before = count().await;
+    eventually("the next sweeps", LIMIT, async || {
+        let now = count().await;
+        if now >= before + f64::from(times) {
+            Ok(())
+        } else {
+            Err(now)
+        }
+    })
+    .await;
+}
+
+/// One lease for each way in which a foreign lease may stand, on environments of each driver. Grace: 15 minutes.
+async fn cases(world: &World<'_>, remote: Option<(&'static str, Option<&'static str>)>) -> Vec<Case> {
+    let ssh = world.insert_environment("theirs", "ssh").await;
+    let local = world.insert_environment("Local", "local").await;
+    let sandbox = world.insert_environment("cloud", "sandbox").await;
+    let plugin = world.insert_environment("plugged", "plugin").await;
+    let mut cases = Vec::new();
+    let mut case = async |environment, columns: Value, ending| {
+        let id = world.insert_foreign_lease(environment, columns).await;
+        let before = world.lease_row(id).await.unwrap();
+        cases.push(Case { id, before, ending });
+    };
+    let run = async |status: &'static str, ago: &'static str| world.insert_past_run(status, ago).await;
+    let ago = |seconds: i64| json!((jiff::Timestamp::now() - jiff::SignedDuration::from_secs(seconds)).to_string());
+
+    for (status, ending) in [
+        ("succeeded", ("released", None, None)),
+        ("interrupted", ("released", None, None)),
+        ("failed", ("failed", Some("RunFailed: "), None)),
+        ("timed_out", ("failed", Some("RunFailed: "), None)),
+        ("cancelled", ("expired", Some("RunCancelled: "), None)),
+    ] {
+        let over = run(status, "16 minutes").await;
+        case(ssh, json!({ "heartbeat_run_id": over }), Some(ending)).await;
+        let lately = run(status, "10 minutes").await;
+        case(ssh, json!({ "heartbeat_run_id": lately }), None).await;
+    }
+    let over = run("failed", "1 day").await;
+    let kept = json!({ "heartbeat_run_id": over, "lease_policy": "retain_on_failure" });
+    case(ssh, kept, Some(("retained", Some("RunFailed: "), None))).await;
+    case(local, json!({}), Some(("expired", Some("RunGone: "), None))).await;
+    case(local, json!({ "last_used_at": ago(600) }), None).await;
+    let live = run("running", "1 day").await;
+    case(ssh, json!({ "heartbeat_run_id": live }), None).await;
+    let expired = json!({ "heartbeat_run_id": live, "expires_at": ago(960) });
+    case(ssh, expired, Some(("expired", Some("TtlExpired: "), None))).await;
+    case(ssh, json!({ "heartbeat_run_id": live, "expires_at": ago(600) }), None).await;
+    for status in ["released", "expired", "failed", "retained"] {
+        case(ssh, json!({ "heartbeat_run_id": over, "status": status }), None).await;
+    }
+    for environment in [sandbox, plugin] {
+        let ending = remote.map(|(status, cleanup)| (status, Some("RunFailed: "), cleanup));
+        case(environment, json!({ "heartbeat_run_id": over }), ending).await;
+    }
+    cases
+}
+
+impl Case {
+    async fn check(&self, world: &World<'_>) {
+        let row = world.lease_row(self.id).await.unwrap();
+        let activity = world.activity(self.id).await;
+        let Some((status, reason, cleanup)) = self.ending else {
+            assert_eq!(row, self.before, "left alone to the microsecond");
+            assert!(activity.is_empty(), "{activity:?}");
+            return;
+        };
+        assert_eq!(
+            (&row["status"], &row["cleanup_status"]),
+            (&json!(status), &json!(cleanup)),
+            "{row}"
+        );
+        match reason {
+            Some(reason) => assert!(row["failure_reason"].as_str().unwrap().starts_with(reason), "{row}"),
+            None => assert_eq!(row["failure_reason"], Value::Null, "{row}"),
+        }
+        assert_eq!(row["released_at"].is_null(), status == "retained", "{row}");
+        for column in [
+            "company_id",
+            "environment_id",
+            "heartbeat_run_id",
+            "lease_policy",
+            "provider",
+            "provider_lease_id",
+            "acquired_at",
+            "created_at",
+            "expires_at",
+            "metadata",
+            "issue_id",
+            "execution_workspace_id",
+        ] {
+            assert_eq!(
+                row[column], self.before[column],
+                "{column} is not the operator's to write"
+            );
+        }
+        let [released] = activity.as_slice() else {
+            panic!("{activity:#?}")
+        };
+        assert_eq!(released["action"], "environment.lease_released", "{released}");
+        assert_eq!(released["details"]["status"], *status, "{released}");
+        assert_eq!(released["run_id"], row["heartbeat_run_id"], "{released}");
+    }
+}
+
+async fn reported(operator: &Operator) -> f64 {
+    let metric = "environment_operator_reported_foreign_leases";
+    operator.metric(metric, "").await.unwrap()
+}
+
+/// Checks all cases once the sweep has seen them, and once more after another two.
+async fn check(world: &World<'_>, operator: &Operator, cases: &[Case]) {
+    for _ in 0..2 {
+        sweeps(operator, 2).await;
+        for case in cases {
+            case.check(world).await;
+        }
+    }
+    world.settles().await;
+}
+
+#[tokio::test]
+async fn standalone_the_sweep_ends_foreign_leases_whose_cause_has_stood_for_the_grace() {
+    let world = World::new("foreign").await;
+    assert!(world.command(&["migrate"]).await.status.success());
+    world.insert_company(world.company()).await;
+    let cases = cases(&world, Some(("failed", Some("failed")))).await;
+    let operator = world.start_with(&["--sweep-interval=1s"]).await;
+    check(&world, &operator, &cases).await;
+    assert_eq!(reported(&operator).await, 0.0);
+    let ended = operator
+        .metric("environment_operator_lease_endings_total", "")
+        .await
+        .unwrap();
+    assert_eq!(ended, cases.iter().filter(|case| case.ending.is_some()).count() as f64);
+}
+
+#[tokio::test]
+async fn attached_foreign_leases_are_only_reported_unless_told_otherwise() {
+    let world = World::attached("foreign-report").await;
+    let mut cases = cases(&world, Some(("failed", None))).await;
+    let due = cases.iter().filter(|case| case.ending.is_some()).count() as f64;
+    for case in &mut cases {
+        case.ending = None;
+    }
+    let operator = world.start_with(&["--sweep-interval=1s"]).await;
+    check(&world, &operator, &cases).await;
+    assert_eq!(reported(&operator).await, due);
+}
+
+#[tokio::test]
+async fn attached_and_told_to_the_sweep_ends_all_but_what_the_origin_has_to_tear_down() {
+    let world = World::attached("foreign-end").await;
+    let cases = cases(&world, None).await;
+    let operator = world.start_with(&["--sweep-interval=1s", "--foreign-leases=end"]).await;
+    check(&world, &operator, &cases).await;
+    assert_eq!(reported(&operator).await, 2.0, "one sandbox, one plugin");
+}
+
+#[tokio::test]
+async fn foreign_leases_that_are_to_be_ignored_are_left_alone_and_not_reported() {
+    let world = World::attached("foreign-ignore").await;
+    let mut cases = cases(&world, None).await;
+    for case in &mut cases {
+        case.ending = None;
+    }
+    let operator = world
+        .start_with(&["--sweep-interval=1s", "--foreign-leases=ignore"])
+        .await;
+    check(&world, &operator, &cases).await;
+    assert_eq!(reported(&operator).await, 0.0);
+}
