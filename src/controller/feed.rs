@@ -54,8 +54,7 @@ pub struct Source {
 }
 
 impl Source {
-    /// How readiness and metrics call the feed: the kind, for one that is not the operator's own with its group, and the
-    /// Namespace.
+    /// How readiness calls the feed: the kind, for one that is not the operator's own with its group, and the Namespace.
     pub fn display(&self) -> String {
         let GroupVersionKind { group, kind, .. } = &self.kind;
         let mut display = kind.clone();

@@ -12,7 +12,7 @@ use super::reconcile::Reconciler;
 use crate::api::{Environment, EnvironmentLease};
 use crate::lifecycle::ResourceVersion;
 use crate::runtime::configuration::{NoticeSource, RunKind};
-use crate::runtime::health::Health;
+use crate::runtime::health::{Health, kind_of_feed};
 
 /// The source of a kind that is known beforehand.
 pub fn known<K: kube::Resource<DynamicType = ()>>(namespace: Option<&str>) -> Source {
@@ -65,7 +65,7 @@ pub struct Sink<D, C> {
     pub listed: watch::Sender<usize>,
     /// Complete lists are a reason to look for what was deleted unseen.
     pub tombstones: Arc<Notify>,
-    /// The name of the feed in readiness and metrics.
+    /// The name of the feed in readiness.
     pub name: String,
     /// The Namespace that it is limited to.
     pub scope: Option<String>,
@@ -93,7 +93,7 @@ impl<D, C> Sink<D, C> {
             T::forget_gone(&mut self.reconciler.index(), &version);
         }
         self.health.feed_listed(&self.name);
-        self.reconciler.metrics.feed_listed(&self.name);
+        self.reconciler.metrics.feed_listed(kind_of_feed(&self.name));
         if !std::mem::replace(counted, true) {
             self.listed.send_modify(|listed| *listed += 1);
         }

@@ -114,13 +114,19 @@ impl Health {
             .collect()
     }
 
-    /// Writes the feeds' freshness into their gauge.
+    /// Writes the feeds' freshness into their gauge: of a kind's feeds, that of the one that has been silent longest.
     fn measure(&self, metrics: &Metrics) {
         let now = Instant::now();
-        for (kind, feed) in &self.lock().feeds {
+        let mut silent: BTreeMap<&str, Duration> = BTreeMap::new();
+        let readiness = self.lock();
+        for (name, feed) in &readiness.feeds {
             if let Some(heard) = feed.heard {
-                metrics.set_feed_freshness(kind, now.duration_since(heard));
+                let longest = silent.entry(kind_of_feed(name)).or_default();
+                *longest = now.duration_since(heard).max(*longest);
             }
+        }
+        for (kind, since) in silent {
+            metrics.set_feed_freshness(kind, since);
         }
     }
 
@@ -189,6 +195,11 @@ impl Feed {
             None => Some(problem),
         }
     }
+}
+
+/// The kind that a feed is of, for a metric's label: its name without the Namespace that it is limited to, which is somebody's.
+pub fn kind_of_feed(name: &str) -> &str {
+    name.split_once('/').map_or(name, |(kind, _)| kind)
 }
 
 /// Serves until `stop`; answers what is in flight.

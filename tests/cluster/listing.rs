@@ -81,12 +81,12 @@ fn start_often(world: &World<'_>, kubeconfig: &std::path::Path) -> Operator {
 /// Waits until each kind has been listed completely, from now on, twice.
 async fn complete_lists(operator: &Operator) {
     let mut counted = Vec::new();
-    for kind in ["EnvironmentLease/", "Environment/", "Job/"] {
-        counted.push((kind, operator.metric(LISTS, &format!("\"{kind}")).await.unwrap()));
+    for kind in ["EnvironmentLease", "Environment", "Job.batch"] {
+        counted.push((kind, operator.metric(LISTS, &format!("kind=\"{kind}\"")).await.unwrap()));
     }
     for (kind, before) in counted {
         eventually(&format!("{kind} is listed completely"), LIMIT, async || {
-            let lists = operator.metric(LISTS, &format!("\"{kind}")).await.unwrap() - before;
+            let lists = operator.metric(LISTS, &format!("kind=\"{kind}\"")).await.unwrap() - before;
             if lists >= 2.0 { Ok(()) } else { Err(lists) }
         })
         .await;
@@ -261,7 +261,7 @@ async fn a_definition_that_goes_ends_leases_only_when_the_deletions_are_seen() {
         let mut lines = answer
             .body
             .lines()
-            .filter(|line| line.contains("EnvironmentLease") && line.contains("404"));
+            .filter(|line| line.contains("EnvironmentLease") && line.contains("does not serve this kind"));
         lines.next_back().map(str::to_owned).ok_or(answer.body.clone())
     });
     told.await;

@@ -31,4 +31,5 @@ mod run_rows;
 mod runner;
 mod scope;
 
+mod strangers;
 mod support;

@@ -1,6 +1,6 @@
 //! Claims that wait or fail: each with its reason, and without a trace in the origin's tables.
 
-use environment_operator::api::{EnvironmentLease, LeasePhase, Reason};
+use environment_operator::api::{LeasePhase, Reason};
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
@@ -25,10 +25,6 @@ async fn refused(world: &World<'_>, claim: Claim, reason: Reason) -> String {
         (None, None, None)
     );
     status.message.unwrap()
-}
-
-fn message(lease: &EnvironmentLease) -> String {
-    lease.status.clone().unwrap().message.unwrap()
 }
 
 #[tokio::test]
@@ -141,38 +137,6 @@ async fn a_claim_that_waits_in_vain_times_out_and_says_what_for() {
     );
     // Tried at least once.
     world.granted(lease("at-once").set("acquireTimeoutSeconds", 0)).await;
-}
-
-#[tokio::test]
-async fn what_is_another_company_s_is_answered_like_what_does_not_exist() {
-    let world = World::new("refuse-tenant").await;
-    let _operator = world.start().await;
-    let stranger = Uuid::new_v4();
-    let agent = world.insert_agent(stranger).await;
-    let run = world.insert_run_of(stranger, agent, "running", json!({})).await;
-    // The same beginning as the stranger's, so that the answers can be compared word for word.
-    let same = |id: Uuid| Uuid::from_u128((id.as_u128() & !0xffff_ffff) | 7);
-    let runs = [("their-run", run), ("no-run", same(run))];
-    let agents = [("their-agent", agent), ("no-agent", same(agent))];
-    let mut said = Vec::new();
-    for (name, id) in runs {
-        world.claim(lease(name).heartbeat_run(id)).await;
-        said.push(message(
-            &world
-                .lease_because(name, LeasePhase::Pending, Reason::RunNotFound)
-                .await,
-        ));
-    }
-    for (name, id) in agents {
-        world.claim(lease(name).set("agentId", json!(id))).await;
-        said.push(message(
-            &world
-                .lease_because(name, LeasePhase::Pending, Reason::ReferenceNotFound)
-                .await,
-        ));
-    }
-    assert_eq!((&said[0], &said[2]), (&said[1], &said[3]));
-    assert_eq!(world.lease_rows(stranger).await, Vec::<Value>::new());
 }
 
 #[tokio::test]

@@ -134,6 +134,23 @@ async fn freshness_is_measured_when_the_metrics_are_read() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn of_a_kinds_feeds_the_one_that_is_silent_longest_is_measured_and_no_namespace_is_named() {
+    let health = healthy();
+    let metrics = Metrics::new();
+    health.feed_listed("Job/one");
+    tokio::time::advance(Duration::from_secs(7)).await;
+    health.feed_listed("Job/two");
+    health.measure(&metrics);
+
+    let text = metrics.encode().unwrap();
+    let of_jobs: Vec<&str> = text.lines().filter(|line| line.contains("Job")).collect();
+    assert_eq!(
+        of_jobs,
+        [r#"environment_operator_feed_freshness_seconds{kind="Job"} 7.0"#]
+    );
+}
+
 #[test]
 fn a_leader_that_could_not_renew_is_not_ready() {
     let health = healthy();

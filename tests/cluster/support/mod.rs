@@ -6,6 +6,7 @@
 //! way to the API server that can be spoiled ([`proxy`]) and by locks in the database ([`obstruction`]); what must hold after
 //! any of them is one assertion too ([`World::settles`](World)).
 
+mod answer;
 mod company;
 pub mod custom;
 mod database;

@@ -1,5 +1,6 @@
 //! The origin's server, played by plain SQL: companies, agents, runs, and the statements that it ends them with.
 
+use environment_operator::store::{Mode, migrate};
 use harness::wait::eventually;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -36,6 +37,35 @@ impl World<'_> {
             .await
             .unwrap();
         assert_eq!(done.rows_affected(), 1);
+    }
+
+    /// Makes the tables that only an origin's server has, in a database that no operator has seen yet.
+    pub async fn make_origin_s_own_tables(&self) {
+        migrate::migrate(self.database.url(), Mode::Standalone).await.unwrap();
+        for statement in [
+            "CREATE TABLE issues (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), company_id uuid NOT NULL)",
+            "CREATE TABLE execution_workspaces (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), company_id uuid NOT NULL)",
+        ] {
+            sqlx::query(statement).execute(&self.pool).await.unwrap();
+        }
+    }
+
+    /// Makes an issue of a company.
+    pub async fn insert_issue(&self, company: Uuid) -> Uuid {
+        sqlx::query_scalar("INSERT INTO issues (company_id) VALUES ($1) RETURNING id")
+            .bind(company)
+            .fetch_one(&self.pool)
+            .await
+            .unwrap()
+    }
+
+    /// Makes an execution workspace of a company.
+    pub async fn insert_execution_workspace(&self, company: Uuid) -> Uuid {
+        sqlx::query_scalar("INSERT INTO execution_workspaces (company_id) VALUES ($1) RETURNING id")
+            .bind(company)
+            .fetch_one(&self.pool)
+            .await
+            .unwrap()
     }
 
     /// A running heartbeat run of a new agent, in the company of the world's namespace.
