@@ -11,6 +11,7 @@ mod crash;
 mod deletion;
 mod ending;
 mod environment;
+mod environment_changes;
 mod environment_deletion;
 mod foreign;
 mod grant;
