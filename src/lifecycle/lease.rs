@@ -100,7 +100,7 @@ pub enum Environment {
     Archived,
     /// Its object was deleted (never a Local).
     Deleted,
-    /// The object is there and has no row yet.
+    /// The object is there, and the row is not (yet), or is archived although the object is not.
     NotMirrored,
     /// No such object in the lease's namespace.
     NotFound,
@@ -303,7 +303,7 @@ fn decide_claim(facts: &Facts) -> Decision {
         (None, _, Environment::NotMirrored) => wait(
             facts,
             Reason::EnvironmentNotActive,
-            format!("environment {environment} is not in the database yet"),
+            format!("environment {environment} is not in the database yet, or not as its spec says"),
         ),
         (None, Run::Unknown, _) | (None, _, Environment::Unsettled) => Decision::Nothing,
         (None, _, Environment::LocalMissing) => Decision::MakeLocal,

@@ -123,6 +123,28 @@ async fn an_environment_row_that_another_writer_deletes_is_inserted_again_and_it
 }
 
 #[tokio::test]
+async fn a_claim_has_the_row_of_its_environment_repaired_that_another_writer_has_archived_or_deleted() {
+    let world = World::new("environment-drift").await;
+    let _operator = world.start().await;
+    let environment = world.ssh_environment("builder").await;
+    let id = row_id(&environment);
+    for (name, statement) in [
+        ("archived", "UPDATE environments SET status = 'archived' WHERE id = $1"),
+        ("deleted", "DELETE FROM environments WHERE id = $1"),
+    ] {
+        sqlx::query("DELETE FROM environment_leases WHERE environment_id = $1")
+            .bind(id)
+            .execute(&world.pool)
+            .await
+            .unwrap();
+        sqlx::query(statement).bind(id).execute(&world.pool).await.unwrap();
+        let granted = world.granted(lease(name).environment("builder")).await;
+        assert_eq!(granted.status.unwrap().environment.unwrap().id, id);
+        assert_eq!(world.environment_row(id).await.unwrap()["status"], "active");
+    }
+}
+
+#[tokio::test]
 async fn a_lease_shows_the_object_s_name_and_its_context_the_row_s() {
     let world = World::new("environment-name").await;
     let _operator = world.start().await;

@@ -105,8 +105,11 @@ async fn the_row_of_each_driver_holds_its_golden_config() {
     }
 }
 
-/// Edits of one field each, in turn, and what follows from each in the row: nothing, or columns by their JSON pointers.
-fn edits() -> Vec<(&'static str, Value, Vec<(&'static str, Value)>)> {
+/// Whose an edit is, the edit, and what follows from it in the row: nothing, or columns by their JSON pointers.
+type Edit = (&'static str, Value, Vec<(&'static str, Value)>);
+
+/// Edits of one field each, in turn.
+fn edits() -> Vec<Edit> {
     let ssh = |field: &str, value: Value| json!({ "ssh": { field: value } });
     vec![
         ("ssh", json!({ "displayName": "Big" }), vec![("/name", json!("Big"))]),
@@ -279,7 +282,7 @@ async fn an_archived_environment_lets_its_leases_run_out_and_grants_again_once_i
     let _operator = world.start().await;
     world.ssh_environment("builder").await;
     world.granted(lease("before").environment("builder")).await;
-    patch(&world, "builder", &json!({ "archived": true })).await;
+    world.archive_environment("builder", true).await;
     world.environment_in("builder", EnvironmentPhase::Archived).await;
     mirrored(&world, "builder").await;
     let status = world.environments().get("builder").await.unwrap().status.unwrap();
@@ -292,7 +295,7 @@ async fn an_archived_environment_lets_its_leases_run_out_and_grants_again_once_i
     world
         .lease_because("refused", LeasePhase::Failed, Reason::EnvironmentArchived)
         .await;
-    patch(&world, "builder", &json!({ "archived": false })).await;
+    world.archive_environment("builder", false).await;
     world.environment_in("builder", EnvironmentPhase::Active).await;
     world.granted(lease("after").environment("builder")).await;
     world.lease_in("before", LeasePhase::Active).await;

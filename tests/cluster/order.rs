@@ -1,12 +1,12 @@
 //! Objects and rows that come in any order settle to the same end.
 
-use environment_operator::api::{Environment, LeasePhase, Reason};
+use environment_operator::api::{Environment, EnvironmentPhase, LeasePhase, Reason};
 use kube::ResourceExt;
 use serde_json::json;
 use uuid::Uuid;
 
 use crate::support::proxy::{Fault, Proxy, reads, watches};
-use crate::support::{World, lease};
+use crate::support::{GRACE, World, lease};
 
 fn uid(environment: &Environment) -> Uuid {
     environment.uid().unwrap().parse().unwrap()
@@ -78,4 +78,27 @@ async fn an_archived_local_refuses_no_claim_whose_agent_is_not_known_yet() {
         let granted = world.lease_in(name, LeasePhase::Active).await;
         assert_eq!(granted.status.unwrap().environment.unwrap().id, uid(&builder));
     }
+}
+
+#[tokio::test]
+async fn a_claim_is_not_refused_for_an_archived_environment_whose_return_has_not_been_heard_of() {
+    let world = World::new("order-archived").await;
+    let mut operator = world.start().await;
+    let environment = world.ssh_environment("builder").await;
+    world.archive_environment("builder", true).await;
+    world.environment_in("builder", EnvironmentPhase::Archived).await;
+    operator.stop(GRACE).await.unwrap();
+    let proxy = Proxy::start(world.client.clone(), None).await;
+    // The list shows it as archived; of its return nothing is heard.
+    let _deaf = proxy.spoil(Fault::Withhold, watches("environments"));
+    let deaf = world.operator().kubeconfig(proxy.kubeconfig()).start().unwrap();
+    deaf.wait_ready().await;
+    world.claim(lease("before").environment("builder")).await;
+    world
+        .lease_because("before", LeasePhase::Failed, Reason::EnvironmentArchived)
+        .await;
+    world.archive_environment("builder", false).await;
+    let after = world.granted(lease("after").environment("builder")).await;
+    assert_eq!(after.status.unwrap().environment.unwrap().id, uid(&environment));
+    world.settles().await;
 }

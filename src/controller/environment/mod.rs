@@ -13,7 +13,7 @@ use super::event::Notice;
 use super::index::Key;
 use super::object::{EnvironmentObject, NamespaceObject};
 use super::reconcile::{ReconcileError, Reconciler};
-use crate::api::{ConditionStatus, EnvironmentStatus, Timestamp};
+use crate::api::{ConditionStatus, EnvironmentStatus, Reason, Timestamp};
 use crate::lifecycle::environment_status::{MirroredEnvironment, Verdict, environment_status};
 use crate::store::environment_object::{EnvironmentLook, EnvironmentView};
 use crate::store::environments::{ArchiveOutcome, EnvironmentOutcome};
@@ -110,7 +110,8 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             self.index().recorded_local(environment.meta.uid);
             self.serve(row.id, 1); // its limit may be another one
         }
-        if fault.is_some() {
+        // An invalid spec waits for its change, of which the feed tells.
+        if fault.as_ref().is_some_and(|(reason, _)| *reason != Reason::InvalidSpec) {
             self.later(Key::Environment(environment.meta.uid), FAULT_PAUSE);
         }
         let row = row.map(|row| MirroredEnvironment {

@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::facts::Subject;
-use crate::api::Driver;
+use crate::api::{self, Driver};
 use crate::controller::index::{Index, LOCAL_NAME};
 use crate::lifecycle::EnvironmentState;
 use crate::lifecycle::lease::Environment;
@@ -40,11 +40,34 @@ pub(super) fn environment(
     }
     match (&view.environment, choice) {
         _ if view.environment_deleted => Environment::Deleted,
+        (Some(row), Some(EnvironmentChoice::Object(id)))
+            if row.status == EnvironmentState::Archived && is_to_be_active(index, id) =>
+        {
+            Environment::NotMirrored
+        }
         (Some(row), _) if row.status == EnvironmentState::Archived => Environment::Archived,
         (Some(_), _) => Environment::Active,
         (None, Some(EnvironmentChoice::Object(_))) => Environment::NotMirrored,
         (None, _) if local_object(index, subject, view).is_some() => Environment::NotMirrored,
         (None, _) => Environment::LocalMissing,
+    }
+}
+
+/// Whether the object wants its row to be active: a row that is not yet, or that another writer has archived, will be.
+fn is_to_be_active(index: &Index, id: Uuid) -> bool {
+    index.environments.get(id).is_some_and(|environment| {
+        let spec = &environment.spec;
+        // A Local's row belongs to the company: what the spec leaves out is not written, and nothing is repaired.
+        spec.driver != Driver::Local && spec.archived != Some(true) && api::validate(spec).is_ok()
+    })
+}
+
+/// The Environment object whose reconcile makes the row that a claim waits for.
+pub(super) fn awaited_object(index: &Index, subject: &Subject, view: &LeaseView) -> Option<Uuid> {
+    match choice(index, subject) {
+        Some(EnvironmentChoice::Object(id)) => Some(id),
+        Some(EnvironmentChoice::Local | EnvironmentChoice::Default) => local_object(index, subject, view),
+        None => None,
     }
 }
 

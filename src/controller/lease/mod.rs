@@ -13,7 +13,7 @@ use super::object::LeaseObject;
 use super::reconcile::{ReconcileError, Reconciler};
 use crate::api::{Reason, Timestamp};
 use crate::driver;
-use crate::lifecycle::lease::{Decision, Row, decide, refused_by_database};
+use crate::lifecycle::lease::{Decision, Environment, Row, decide, refused_by_database};
 use crate::lifecycle::lease_status::{Verdict, shown_ending};
 use crate::lifecycle::{Ending, LeaseState};
 use crate::runtime::configuration::NoticeSource;
@@ -28,7 +28,7 @@ mod report;
 mod run;
 mod scene;
 
-use choice::local_object;
+use choice::{awaited_object, local_object};
 use facts::{Subject, acquire_deadline};
 use scene::Scene;
 
@@ -121,6 +121,11 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
         let Some(lease) = subject.present() else {
             return Step::Done(None);
         };
+        if scene.facts.environment == Environment::NotMirrored {
+            // Nobody else may have noticed that the row is not there (any more), or not as it should be.
+            let awaited = awaited_object(&self.index(), subject, &scene.view);
+            self.queue.extend(awaited.map(Key::Environment));
+        }
         let mut pause = patience(lease, scene);
         if reason == Reason::CapacityFull && self.is_among_the_first(subject.id, &scene.view) {
             pause = pause.min(UNHEARD_PAUSE);

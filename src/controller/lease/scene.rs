@@ -14,7 +14,7 @@ use crate::controller::database::Database;
 use crate::controller::object::NamespaceObject;
 use crate::controller::reconcile::{ReconcileError, Reconciler};
 use crate::lifecycle::capacity::Capacity;
-use crate::lifecycle::lease::{Decision, Facts, decide};
+use crate::lifecycle::lease::{Decision, Environment, Facts, decide};
 use crate::store::Settle;
 use crate::store::lease_object::{EnvironmentChoice, LeaseLook, LeaseView};
 
@@ -60,8 +60,8 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             Some(lease) => self.namespace(&lease.meta.namespace).await?,
             None => None,
         };
-        let choice = choice(&self.index(), subject);
-        let (view, namespace) = self.look(subject, namespace, choice).await?;
+        let chosen = choice(&self.index(), subject);
+        let (view, namespace) = self.look(subject, namespace, chosen).await?;
         let claim = subject
             .present()
             .filter(|_| view.row.is_none() && view.object.is_none());
@@ -81,7 +81,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             object: object(subject),
             row: row(&view),
             run: seen.run,
-            environment: environment(&self.index(), subject, &view, choice),
+            environment: environment(&self.index(), subject, &view, chosen),
             namespace_terminating: namespace
                 .as_ref()
                 .map_or(claim.is_some(), |namespace| namespace.meta.deleting),
@@ -104,6 +104,16 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
         let doubtful = [Reason::EnvironmentDeleted, Reason::RunGone];
         if matches!(decide(&facts), Decision::End(ending) if doubtful.contains(&ending.reason)) {
             facts.namespace_terminating = self.namespace_is_going(subject, &view).await?;
+        }
+        // A refusal is for good, and the edit that takes the environment back may be on its way through its own feed.
+        if matches!(decide(&facts), Decision::Refuse(Reason::EnvironmentArchived, _)) {
+            self.read_environment(chosen).await?;
+            let index = self.index();
+            facts.environment = if choice(&index, subject) == chosen {
+                environment(&index, subject, &view, chosen)
+            } else {
+                Environment::NotFound // another one has its name: to be looked at
+            };
         }
         let company = match company {
             Some(Company::Known(id, settle)) => Some((id, settle)),
@@ -167,6 +177,23 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             Some(known) => Ok(Some(known)),
             None => Ok(self.cluster.read_namespace(name).await?),
         }
+    }
+
+    /// Tells the index what a live read says of the environment that a claim names.
+    async fn read_environment(&self, chosen: Option<EnvironmentChoice>) -> Result<(), ReconcileError> {
+        let Some(EnvironmentChoice::Object(id)) = chosen else {
+            return Ok(());
+        };
+        let Some(known) = self.index().environments.get(id).cloned() else {
+            return Ok(());
+        };
+        let read = self
+            .cluster
+            .read_environment(&known.meta.namespace, &known.meta.name)
+            .await?;
+        let keys = read.map(|environment| self.index().apply_environment(environment));
+        self.queue.extend(keys.into_iter().flatten());
+        Ok(())
     }
 
     async fn namespace_is_going(&self, subject: &Subject, view: &LeaseView) -> Result<bool, ReconcileError> {

@@ -233,6 +233,13 @@ impl<'p> World<'p> {
         self.environment_in(name, EnvironmentPhase::Active).await
     }
 
+    /// Sets `spec.archived`.
+    pub async fn archive_environment(&self, name: &str, archived: bool) {
+        let patch = Patch::Merge(json!({ "spec": { "archived": archived } }));
+        let patched = self.environments().patch(name, &PatchParams::default(), &patch).await;
+        patched.unwrap();
+    }
+
     /// Waits until the lease has this phase.
     #[track_caller]
     pub fn lease_in(&self, name: &str, phase: LeasePhase) -> impl Future<Output = EnvironmentLease> {
