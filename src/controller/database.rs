@@ -4,7 +4,9 @@ use uuid::Uuid;
 
 use crate::mirror::Mirror;
 use crate::store::StoreError;
-use crate::store::environment_leases::{End, EndOutcome, ForeignEnd, Grant, GrantOutcome, LeaseSync, SyncOutcome};
+use crate::store::environment_leases::{
+    End, EndOutcome, ForeignEnd, Grant, GrantOutcome, LeaseSync, SyncOutcome, Touch,
+};
 use crate::store::environment_object::{EnvironmentLook, EnvironmentView};
 use crate::store::environments::{ArchiveOutcome, EnvironmentOutcome, EnvironmentSync};
 use crate::store::lease_object::{LeaseLook, LeaseView};
@@ -34,6 +36,8 @@ seam! {
     grant(Grant) -> GrantOutcome;
     /// Writes what has changed of a lease that is held.
     sync_lease(LeaseSync) -> SyncOutcome;
+    /// Shows in the row of a lease that it has beaten.
+    touch_lease(Touch) -> ();
     /// Ends a lease.
     end(End) -> EndOutcome;
     /// Remembers the ending that another writer gave a lease.

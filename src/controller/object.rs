@@ -26,6 +26,8 @@ pub struct Meta {
     pub created_at: jiff::Timestamp,
     /// It carries a deletion timestamp.
     pub deleting: bool,
+    /// The annotation whose every change is a heartbeat (of a lease).
+    pub renew_time: Option<String>,
 }
 
 /// An object that a feed can carry.
@@ -99,6 +101,15 @@ struct WireMeta {
     deletion_timestamp: Option<jiff::Timestamp>,
     #[serde(default)]
     labels: std::collections::BTreeMap<String, String>,
+    #[serde(default)]
+    annotations: WireAnnotations,
+}
+
+/// The one annotation that is looked at.
+#[derive(Default, Deserialize)]
+struct WireAnnotations {
+    #[serde(default, rename = "paperclip.ing/renew-time")]
+    renew_time: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -136,6 +147,7 @@ impl TryFrom<WireMeta> for Meta {
             generation: wire.generation,
             created_at: wire.creation_timestamp,
             deleting: wire.deletion_timestamp.is_some(),
+            renew_time: wire.annotations.renew_time,
         })
     }
 }

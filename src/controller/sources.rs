@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use kube::core::{ApiResource, GroupVersionKind};
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 use super::feed::{FeedError, FeedEvent, Source};
 use super::index::{Index, Key, RunKey, RunKindState};
@@ -144,6 +145,11 @@ impl Fed for LeaseObject {
     const NOTICED_BY: NoticeSource = NoticeSource::Feeds;
 
     fn take(index: &mut Index, _: &GroupVersionKind, scope: Option<&str>, event: FeedEvent<Self>) -> Vec<Key> {
+        if let FeedEvent::Broken(_) = event {
+            index.lose_leases(scope);
+        } else {
+            index.hear_leases(scope, Instant::now());
+        }
         match event {
             FeedEvent::Applied(lease) => index.apply_lease(lease),
             FeedEvent::Deleted(lease) => index.delete_lease(lease),

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::index::Key;
@@ -35,7 +36,9 @@ async fn run<C>(reconciler: &Reconciler<Mirror, C>) -> Result<(), StoreError> {
     };
     let store = reconciler.database.store();
     if reconciler.settings.notice_by.contains(&NoticeSource::Sweep) {
-        let candidates = sweep::candidates(store, &leader, &reconciler.settings.namespaces).await?;
+        let mut candidates = sweep::candidates(store, &leader, &reconciler.settings.namespaces).await?;
+        // Heartbeats are known to this process alone.
+        candidates.extend(reconciler.index().silent_leases(Instant::now()));
         reconciler.metrics.swept(candidates.len());
         reconciler.queue.extend(candidates.into_iter().map(Key::Lease));
         reconciler.sweep_foreign().await?;

@@ -35,6 +35,7 @@ pub async fn work<D: Database, C: Cluster>(
             let keys = {
                 let mut index = reconciler.index();
                 index.line.begin();
+                index.begin_leadership(Instant::now());
                 index.keys()
             };
             reconciler.queue.extend(keys);

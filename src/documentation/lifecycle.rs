@@ -41,6 +41,7 @@ fn happens(cause: &str) -> Vec<Happens> {
             vec![|facts| facts.run = Run::Gone, |facts| facts.run = Run::NotFound]
         }
         "status.expiresAt passed" => vec![|facts| facts.expired = true],
+        "no heartbeat within spec.heartbeatTimeoutSeconds" => vec![|facts| facts.heartbeat_missed = true],
         other => panic!("{DOCUMENT} names a cause that the decision does not know: {other:?}"),
     }
 }
@@ -66,6 +67,7 @@ fn claim() -> Facts {
         run_display: None,
         environment_display: "box".to_owned(),
         expired: false,
+        heartbeat_missed: false,
         acquire_timed_out: false,
     }
 }

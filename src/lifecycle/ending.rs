@@ -29,6 +29,8 @@ pub enum Cause {
     RunGone,
     /// `expiresAt` has passed by the database's clock.
     TtlExpired,
+    /// No heartbeat came for `spec.heartbeatTimeoutSeconds`.
+    HeartbeatMissed,
 }
 
 impl Cause {
@@ -73,6 +75,11 @@ impl Cause {
                 LeaseState::Expired,
                 Reason::TtlExpired,
                 "the time of spec.ttlSeconds has passed".to_owned(),
+            ),
+            Self::HeartbeatMissed => (
+                LeaseState::Expired,
+                Reason::HeartbeatMissed,
+                "no heartbeat came within spec.heartbeatTimeoutSeconds".to_owned(),
             ),
         };
         Ending { state, reason, message }

@@ -33,6 +33,8 @@ pub struct Facts {
     pub environment_display: String,
     /// Whether `expiresAt` has passed (a hint: the UPDATE judges again by the database's clock).
     pub expired: bool,
+    /// Whether no heartbeat came for `heartbeatTimeoutSeconds` in which one could have been heard.
+    pub heartbeat_missed: bool,
     /// Whether the claim's `acquireTimeoutSeconds` has passed since its creation, by the database's clock.
     pub acquire_timed_out: bool,
 }
@@ -216,7 +218,7 @@ fn decide_held(facts: &Facts, state: LeaseState) -> Decision {
     }
 }
 
-/// The first visible cause in order of precedence. For a retained lease its run no longer counts.
+/// The first visible cause in order of precedence. For a retained lease neither its run nor its heartbeat counts.
 fn cause(facts: &Facts, state: LeaseState) -> Option<Cause> {
     let retained = state == LeaseState::Retained;
     let (release, deleting) = match &facts.object {
@@ -231,6 +233,7 @@ fn cause(facts: &Facts, state: LeaseState) -> Option<Cause> {
         _ if facts.environment == Environment::Deleted => Some(Cause::EnvironmentDeleted),
         Run::Gone | Run::NotFound if !retained => Some(Cause::RunGone),
         _ if facts.expired => Some(Cause::TtlExpired),
+        _ if facts.heartbeat_missed && !retained => Some(Cause::HeartbeatMissed),
         _ => None,
     }
 }

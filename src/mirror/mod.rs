@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::api::Reason;
 use crate::store::environment_leases::{
-    self, End, EndOutcome, ForeignEnd, ForeignLeaseEnd, Grant, GrantOutcome, LeaseSync, SyncOutcome,
+    self, End, EndOutcome, ForeignEnd, ForeignLeaseEnd, Grant, GrantOutcome, LeaseSync, SyncOutcome, Touch,
 };
 use crate::store::environment_object::{self, EnvironmentLook, EnvironmentView};
 use crate::store::environments::{self, ArchiveOutcome, EnvironmentOutcome, EnvironmentSync};
@@ -36,6 +36,7 @@ pub struct Mirror {
     environment_looks: Batcher<EnvironmentLook, EnvironmentView>,
     grants: Batcher<Grant, GrantOutcome>,
     lease_syncs: Batcher<LeaseSync, SyncOutcome>,
+    touches: Batcher<Touch, ()>,
     ends: Batcher<End, EndOutcome>,
     foreign_lease_ends: Batcher<ForeignLeaseEnd, EndOutcome>,
     foreign_ends: Batcher<ForeignEnd, ()>,
@@ -86,6 +87,13 @@ impl Mirror {
                 write,
                 |sync: &LeaseSync| sync.id,
                 environment_leases::sync
+            ),
+            touches: batcher!(
+                "touch_lease",
+                write,
+                |touch: &Touch| touch.id,
+                environment_leases::touch,
+                nothings
             ),
             ends: batcher!("end", write, |end: &End| end.id, environment_leases::end),
             foreign_lease_ends: batcher!(
@@ -164,6 +172,14 @@ impl Mirror {
     pub async fn sync_lease(&self, sync: LeaseSync) -> Result<SyncOutcome, StoreError> {
         soundness::object("spec.metadata", &sync.metadata)?;
         self.lease_syncs.ask(sync).await
+    }
+
+    /// See [`crate::store::environment_leases::touch`].
+    ///
+    /// # Errors
+    /// Any category.
+    pub async fn touch_lease(&self, touch: Touch) -> Result<(), StoreError> {
+        self.touches.ask(touch).await
     }
 
     /// See [`crate::store::environment_leases::end`].

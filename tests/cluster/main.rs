@@ -15,6 +15,7 @@ mod environment_changes;
 mod environment_deletion;
 mod foreign;
 mod grant;
+mod heartbeats;
 mod idle;
 mod listing;
 mod local;

@@ -5,6 +5,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::line::Line;
@@ -13,9 +14,12 @@ use crate::api::{EnvironmentLeaseStatus, LeasePhase};
 use crate::lifecycle::ResourceVersion;
 use crate::lifecycle::lease_status::shown_ending;
 
+mod heartbeats;
 mod objects;
 mod runs;
 
+use heartbeats::Heartbeats;
+pub use heartbeats::Silence;
 pub use objects::Objects;
 use runs::RunObjects;
 pub use runs::{KnownRun, RunKey, RunKindState};
@@ -50,6 +54,7 @@ pub struct Index {
     tombstones: HashSet<Uuid>,
     /// Locals that this process has made and that have no row yet.
     made_locals: HashSet<Uuid>,
+    heartbeats: Heartbeats,
     lease_lists: Lists,
     environment_lists: Lists,
 }
@@ -84,8 +89,14 @@ fn references(lease: &LeaseObject) -> Vec<Reference> {
     references
 }
 
+/// Whether nothing has changed between two states of a lease that a decision could depend on.
+fn differs_by_metadata_alone(before: &LeaseObject, after: &LeaseObject) -> bool {
+    before.meta.deleting == after.meta.deleting && before.spec == after.spec && before.status == after.status
+}
+
 impl Index {
-    /// Takes a lease in; the keys that this concerns.
+    /// Takes a lease in; the keys that this concerns. A mere heartbeat concerns none: it is noted here, and nothing else
+    /// follows from it.
     pub fn apply_lease(&mut self, lease: LeaseObject) -> Vec<Key> {
         self.line.next_moment();
         let (mut changed, moved_up) = self.take_lease(lease);
@@ -96,13 +107,19 @@ impl Index {
     /// Takes a lease in: what has changed, and which claims have moved up in line.
     fn take_lease(&mut self, lease: LeaseObject) -> (Vec<Uuid>, Vec<Uuid>) {
         let (uid, references) = (lease.meta.uid, references(&lease));
+        let before = self.leases.get(uid).cloned();
         let claimed_at = is_claim(&lease).then_some(lease.meta.created_at);
         let changed = self.leases.apply(lease);
+        let Some(after) = self.leases.get(uid).filter(|_| !changed.is_empty()) else {
+            return (Vec::new(), Vec::new());
+        };
+        self.heartbeats.observe(before.as_deref(), after, Instant::now());
+        if before.is_some_and(|before| differs_by_metadata_alone(&before, after)) {
+            return (Vec::new(), Vec::new());
+        }
         let mut moved_up = Vec::new();
-        if !changed.is_empty() {
-            for reference in references {
-                self.leases_by.entry(reference).or_default().insert(uid);
-            }
+        for reference in references {
+            self.leases_by.entry(reference).or_default().insert(uid);
         }
         for changed in &changed {
             match claimed_at.filter(|_| *changed == uid) {
@@ -117,6 +134,7 @@ impl Index {
     pub fn delete_lease(&mut self, lease: LeaseObject) -> Vec<Key> {
         let uid = lease.meta.uid;
         self.waiting.remove(&uid);
+        self.heartbeats.forget(uid);
         self.leases.delete(lease);
         let moved_up = self.line.leave(uid).into_iter().map(Key::Lease);
         std::iter::once(Key::Lease(uid)).chain(moved_up).collect()

@@ -53,7 +53,22 @@ fn an_older_version_of_an_object_changes_nothing() {
     assert_eq!(index.apply_lease(lease("a", "x", 1, 10)), [key(1)]);
     assert_eq!(index.apply_lease(lease("a", "x", 1, 10)), []);
     assert_eq!(index.apply_lease(lease("a", "x", 1, 9)), []);
-    assert_eq!(index.apply_lease(lease("a", "x", 1, 11)), [key(1)]);
+    let known = |index: &Index| {
+        index
+            .leases
+            .get(Uuid::from_u128(1))
+            .unwrap()
+            .meta
+            .resource_version
+            .clone()
+    };
+    assert_eq!(known(&index), version(10));
+    assert_eq!(
+        index.apply_lease(lease("a", "x", 1, 11)),
+        [],
+        "nothing that counts has changed"
+    );
+    assert_eq!(known(&index), version(11));
 }
 
 #[test]

@@ -23,6 +23,7 @@ use crate::store::environment_leases::{End, EndOutcome, ForeignEnd, Grant, Grant
 mod capacity;
 mod choice;
 mod facts;
+mod heartbeat;
 mod removal;
 mod report;
 mod run;
@@ -77,7 +78,8 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
                 }
                 Step::Done(pause) => pause,
             };
-            if let Some(pause) = pause {
+            // Heartbeats are expected from when the lease is shown as held: only now is it known whether they are.
+            if let Some(pause) = pause.into_iter().chain(self.until_silence(id)).min() {
                 self.later(key, pause);
             }
             return Ok(());
@@ -255,6 +257,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
                 SyncOutcome::AlreadySo | SyncOutcome::Older => {}
             }
         }
+        self.show_use(subject, scene).await?;
         let pause = self.until_expiry(scene);
         Ok(match (&scene.facts.row, self.granted(subject, scene)) {
             (

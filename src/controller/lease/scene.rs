@@ -13,6 +13,7 @@ use crate::controller::company::{self, Company};
 use crate::controller::database::Database;
 use crate::controller::object::NamespaceObject;
 use crate::controller::reconcile::{ReconcileError, Reconciler};
+use crate::lifecycle::Ending;
 use crate::lifecycle::capacity::Capacity;
 use crate::lifecycle::lease::{Decision, Environment, Facts, decide};
 use crate::store::Settle;
@@ -77,6 +78,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             _ => None,
         };
         let obstacle = claim.and_then(|lease| obstacle(lease, &view, seen.obstacle, company.as_ref()));
+        let heartbeat_missed = self.seems_silent(subject);
         let mut facts = Facts {
             object: object(subject),
             row: row(&view),
@@ -95,6 +97,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
                 .as_ref()
                 .and_then(|row| row.expires_at)
                 .is_some_and(|at| at <= view.now),
+            heartbeat_missed,
             acquire_timed_out: claim.is_some_and(|lease| acquire_deadline(lease) <= view.now),
         };
         if let Some(lease) = claim {
@@ -114,6 +117,14 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             } else {
                 Environment::NotFound // another one has its name: to be looked at
             };
+        }
+        if let Decision::End(Ending {
+            reason: Reason::HeartbeatMissed,
+            ..
+        }) = decide(&facts)
+            && let Some(lease) = subject.present()
+        {
+            facts.heartbeat_missed = self.is_silent(lease).await;
         }
         let company = match company {
             Some(Company::Known(id, settle)) => Some((id, settle)),

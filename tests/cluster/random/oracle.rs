@@ -140,6 +140,7 @@ impl History {
             run_display: self.run_display.clone(),
             environment_display: self.environment.clone(),
             expired: has(Change::Expired),
+            heartbeat_missed: has(Change::HeartbeatMissed),
             acquire_timed_out: has(Change::AcquireTimedOut),
         }
     }

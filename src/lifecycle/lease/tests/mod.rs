@@ -28,6 +28,7 @@ fn claim() -> Facts {
         run_display: Some("job/x".to_owned()),
         environment_display: "builder".to_owned(),
         expired: false,
+        heartbeat_missed: false,
         acquire_timed_out: false,
     }
 }
@@ -305,6 +306,14 @@ fn each_cause_gives_its_status_and_reason() {
             LeaseState::Expired,
             Reason::TtlExpired,
         ),
+        (
+            Facts {
+                heartbeat_missed: true,
+                ..held()
+            },
+            LeaseState::Expired,
+            Reason::HeartbeatMissed,
+        ),
     ];
     for (facts, state, reason) in table {
         assert_eq!(ended(&facts), (state, reason), "{facts:?}");
@@ -351,6 +360,13 @@ fn a_failed_run_retains_its_lease_where_the_policy_says_so_until_another_cause_c
     assert_eq!(
         decide(&Facts {
             run: Run::Gone,
+            ..retained.clone()
+        }),
+        Decision::Hold
+    );
+    assert_eq!(
+        decide(&Facts {
+            heartbeat_missed: true,
             ..retained.clone()
         }),
         Decision::Hold

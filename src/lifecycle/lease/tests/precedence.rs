@@ -22,7 +22,7 @@ const fn entry(visible: fn(&Facts) -> bool, ends_retained: bool, state: LeaseSta
 }
 
 /// The highest first.
-const TABLE: [Entry; 9] = [
+const TABLE: [Entry; 10] = [
     entry(
         succeeded_or_interrupted,
         false,
@@ -42,6 +42,7 @@ const TABLE: [Entry; 9] = [
     ),
     entry(run_gone, false, LeaseState::Expired, Reason::RunGone),
     entry(expired, true, LeaseState::Expired, Reason::TtlExpired),
+    entry(heartbeat_missed, false, LeaseState::Expired, Reason::HeartbeatMissed),
 ];
 
 fn succeeded_or_interrupted(facts: &Facts) -> bool {
@@ -81,6 +82,10 @@ fn expired(facts: &Facts) -> bool {
     facts.expired
 }
 
+fn heartbeat_missed(facts: &Facts) -> bool {
+    facts.heartbeat_missed
+}
+
 const RUNS: [Run; 10] = [
     Run::None,
     Run::Live,
@@ -109,13 +114,15 @@ fn everything() -> Vec<Facts> {
     for run in RUNS {
         for object in &objects {
             for environment in environments {
-                for (namespace_terminating, expired) in [(false, false), (false, true), (true, false), (true, true)] {
+                for flags in 0..8 {
+                    let flag = |place: u8| flags & (1 << place) != 0;
                     everything.extend(LeasePolicy::ALL.iter().map(|policy| Facts {
                         object: object.clone(),
                         run,
                         environment,
-                        namespace_terminating,
-                        expired,
+                        namespace_terminating: flag(0),
+                        expired: flag(1),
+                        heartbeat_missed: flag(2),
                         policy: *policy,
                         ..claim()
                     }));
@@ -155,7 +162,13 @@ fn of_all_causes_that_are_visible_at_once_the_highest_stands() {
         }
     }
     // Two causes that are both about the one run exclude each other; every other pair was there.
-    let of_run = |place: usize| !TABLE[place].ends_retained;
+    let of_the_run = [
+        Reason::RunFinished,
+        Reason::RunFailed,
+        Reason::RunCancelled,
+        Reason::RunGone,
+    ];
+    let of_run = |place: usize| of_the_run.contains(&TABLE[place].gives.1);
     for higher in 0..TABLE.len() {
         for lower in higher + 1..TABLE.len() {
             let possible = !(of_run(higher) && of_run(lower)) || (higher, lower) == (1, 2);

@@ -38,17 +38,20 @@ fn any_facts() -> impl Strategy<Value = Facts> {
         Just(Object::Deleted),
         Just(Object::Unseen),
     ];
-    let flags = (any::<bool>(), any::<bool>(), any::<bool>());
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
     (select(runs), select(environments), select(policies), objects, flags).prop_map(
-        |(run, environment, policy, object, (namespace_terminating, expired, acquire_timed_out))| Facts {
-            object,
-            run,
-            environment,
-            namespace_terminating,
-            policy,
-            expired,
-            acquire_timed_out,
-            ..claim()
+        |(run, environment, policy, object, (namespace_terminating, expired, heartbeat_missed, acquire_timed_out))| {
+            Facts {
+                object,
+                run,
+                environment,
+                namespace_terminating,
+                policy,
+                expired,
+                heartbeat_missed,
+                acquire_timed_out,
+                ..claim()
+            }
         },
     )
 }
@@ -185,6 +188,7 @@ enum Event {
     EnvironmentDeleted,
     NamespaceTerminating,
     Expired,
+    HeartbeatMissed,
 }
 
 impl Event {
@@ -205,6 +209,7 @@ impl Event {
             Self::EnvironmentDeleted => facts.environment = Environment::Deleted,
             Self::NamespaceTerminating => facts.namespace_terminating = true,
             Self::Expired => facts.expired = true,
+            Self::HeartbeatMissed => facts.heartbeat_missed = true,
         }
     }
 }
@@ -220,5 +225,6 @@ fn any_event() -> impl Strategy<Value = Event> {
         Event::EnvironmentDeleted,
         Event::NamespaceTerminating,
         Event::Expired,
+        Event::HeartbeatMissed,
     ])
 }
