@@ -31,6 +31,7 @@ fn every_file_of_the_project_that_is_named_exists() {
         "tests/",
         "migrations/",
         "deploy/",
+        "charts/",
         "crds/",
         "examples/",
         "docs/",

@@ -1,9 +1,10 @@
 //! The documentation is held against the code: what `docs/` says of reasons, settings, metrics and tests is compared with
-//! what stands here. `UPDATE=1 cargo test --lib documentation` writes the generated tables anew.
+//! what stands here, and so are the settings of the chart. `UPDATE=1 cargo test --lib documentation` writes what is generated anew.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+mod chart;
 mod dependencies;
 mod invariants;
 mod lifecycle;
