@@ -10,7 +10,7 @@ selection() {
   case $1 in
   pure) echo --lib --bins --test house ;;
   harness) echo --test parts ;;
-  api | store | cluster) echo --test "$1" ;;
+  api | store | cluster | chart) echo --test "$1" ;;
   *)
     echo "test: .ci/floor names an unknown layer: $1" >&2
     exit 1

@@ -1,0 +1,13 @@
+//! The Helm chart: what it renders, what it refuses, and what a real API server makes of it.
+
+mod admission;
+mod definitions;
+mod installed;
+mod operator;
+mod rendered;
+mod restricted;
+mod rights;
+mod settings;
+mod support;
+mod users;
+mod values;

@@ -1,0 +1,146 @@
+//! The operator's binary with the environment and the rights that the chart gives it.
+
+use std::time::Duration;
+
+use environment_operator::api::{EnvironmentLease, LeasePhase};
+use harness::control_plane::ControlPlane;
+use harness::control_plane::audit::Mark;
+use harness::guard;
+use harness::namespace::Namespace;
+use harness::operator::{Operator, Options};
+use harness::postgres::{Database, Postgres};
+use harness::wait::eventually;
+use kube::Client;
+use kube::api::{Api, DynamicObject, PostParams};
+use sqlx::postgres::PgConnectOptions;
+
+use crate::installed::{LIMIT, OPERATOR, installed, lease};
+use crate::support::{NAMESPACE, objects_with, only};
+
+/// The binary under test.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_environment-operator");
+
+/// The values that name a database by its parts.
+fn parts(database: &PgConnectOptions) -> [String; 3] {
+    [
+        format!("database.host={}", database.get_host()),
+        format!("database.port={}", database.get_port()),
+        format!("database.name={}", database.get_database().unwrap()),
+    ]
+}
+
+/// The operator as the rendered Deployment describes it, with the Secret's keys replaced as the kubelet would.
+async fn as_rendered(control_plane: &ControlPlane, database: &Database, values: &[&str]) -> Options {
+    let options = database.options().unwrap();
+    let parts = parts(&options);
+    let values: Vec<&str> = values.iter().copied().chain(parts.iter().map(String::as_str)).collect();
+    let objects = objects_with(&values).await;
+    let kubeconfig = control_plane
+        .service_account_kubeconfig(NAMESPACE, "demo-environment-operator")
+        .await
+        .unwrap();
+    let operator = Operator::of(PROGRAM.as_ref()).kubeconfig(&kubeconfig);
+    let container = container(only(&objects, "Deployment"));
+    let variables = container["env"].as_array().unwrap().iter();
+    variables.fold(operator, |operator, variable| {
+        let value = match variable["valueFrom"]["secretKeyRef"]["key"].as_str() {
+            None => variable["value"].as_str().unwrap(),
+            Some("username") => ROLE,
+            Some("password") => PASSWORD,
+            other => panic!("{other:?}"),
+        };
+        operator.env(variable["name"].as_str().unwrap(), value)
+    })
+}
+
+fn container(deployment: &DynamicObject) -> &serde_json::Value {
+    &deployment.data["spec"]["template"]["spec"]["containers"][0]
+}
+
+/// A role whose name and password would break a URL.
+const ROLE: &str = "agents@example";
+const PASSWORD: &str = "p@ss/w:rd?#%";
+
+/// A server that asks the role for its password.
+async fn postgres() -> Postgres {
+    let postgres = Postgres::start(&guard::fresh_directory("strict").unwrap())
+        .await
+        .unwrap();
+    let database = postgres.database().await.unwrap();
+    let mut connection = database.connect().await.unwrap();
+    let file: String = sqlx::query_scalar("SHOW hba_file")
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+    let trusting = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("host all \"{ROLE}\" all scram-sha-256\n{trusting}")).unwrap();
+    let role = format!("CREATE ROLE \"{ROLE}\" LOGIN PASSWORD '{PASSWORD}'; SELECT pg_reload_conf()");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(role))
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    postgres
+}
+
+/// A database that the role owns.
+async fn database(postgres: &Postgres) -> Database {
+    let database = postgres.database().await.unwrap();
+    let mut connection = database.connect().await.unwrap();
+    let give = format!(
+        "ALTER DATABASE {} OWNER TO \"{ROLE}\"; ALTER SCHEMA public OWNER TO \"{ROLE}\"",
+        database.name()
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(give))
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    database
+}
+
+/// Takes a lease.
+async fn takes_a_lease(client: &Client, namespace: &Namespace) {
+    let leases: Api<EnvironmentLease> = Api::namespaced(client.clone(), namespace.name());
+    leases.create(&PostParams::default(), &lease("first")).await.unwrap();
+    eventually("the lease is Active", LIMIT, async || {
+        let status = leases.get("first").await.map_err(|error| error.to_string())?.status;
+        match status.as_ref().and_then(|status| status.phase) {
+            Some(LeasePhase::Active) => Ok(()),
+            _ => Err(format!("{status:?}")),
+        }
+    })
+    .await;
+}
+
+/// The requests of the operator that were refused.
+fn refused(control_plane: &ControlPlane, mark: Mark) -> Vec<String> {
+    let mut asked = control_plane.audit().since(mark).unwrap();
+    asked.retain(|event| event.user() == OPERATOR);
+    assert!(!asked.is_empty(), "it speaks as its ServiceAccount");
+    asked.retain(|event| event.response_status.as_ref().is_some_and(|status| status.code == 403));
+    asked
+        .into_iter()
+        .map(|event| format!("{} {}", event.verb, event.request_uri))
+        .collect()
+}
+
+#[tokio::test]
+async fn the_operator_works_with_the_rendered_environment_and_rights_of_the_whole_cluster() {
+    let control_plane = installed().await;
+    let client = control_plane.client().await.unwrap();
+    let namespace = Namespace::create(&client, "works").await.unwrap();
+    let values = ["settings.runTrigger=true", "settings.drainTimeout=5s"];
+    works_in(control_plane, &client, &namespace, &values).await;
+}
+
+/// Runs the operator on values until it has granted a lease and shown it past the policies; nothing may be refused to it.
+pub async fn works_in(control_plane: &ControlPlane, client: &Client, namespace: &Namespace, values: &[&str]) {
+    let postgres = postgres().await;
+    let database = database(&postgres).await;
+    let mark = control_plane.audit().mark().unwrap();
+    let mut operator = as_rendered(control_plane, &database, values).await.start().unwrap();
+    operator.wait_ready().await;
+    takes_a_lease(client, namespace).await;
+    operator.stop(Duration::from_secs(15)).await.unwrap();
+    let refused = refused(control_plane, mark);
+    assert!(refused.is_empty(), "{refused:#?}");
+}
