@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::cluster::ClusterError;
 use super::index::{Index, Key, RunKey};
 use super::queue::Queue;
+use crate::lifecycle::ResourceVersion;
 use crate::lifecycle::foreign::Rules;
 use crate::runtime::configuration::{NoticeSource, RunKind};
 use crate::runtime::metrics::Metrics;
@@ -56,6 +57,8 @@ pub struct Reconciler<D, C> {
     pub settings: ReconcileSettings,
     /// Leases whose ended row was found rewritten: said once.
     pub rewritten: Mutex<HashSet<Uuid>>,
+    /// The newest version of a lease that was known when this replica could not renew its term; none while it leads.
+    pub lapsed_at: Mutex<Option<ResourceVersion>>,
 }
 
 /// Why a reconcile broke off. The key is tried again.

@@ -69,6 +69,7 @@ pub async fn run(context: Context, stop: CancellationToken) {
             foreign: settings.endings.foreign_rules(settings.database.mode),
         },
         rewritten: Mutex::default(),
+        lapsed_at: Mutex::default(),
     });
     let mut feeds = Feeds {
         tasks: JoinSet::new(),

@@ -1,8 +1,12 @@
-//! What may be said while the database can't be reached: that it can't (I7's one exception). Nothing is granted or ended.
+//! What may be said while the database can't be reached: that it can't (I7's one exception). Nothing is granted or ended, and
+//! nothing that another replica may have said in the meantime is contradicted.
+
+use std::sync::PoisonError;
 
 use super::cluster::Cluster;
 use super::database::Database;
 use super::index::Key;
+use super::object::LeaseObject;
 use super::reconcile::{ReconcileError, Reconciler};
 use crate::api::{EnvironmentPhase, EnvironmentStatus, LeasePhase, Reason, Timestamp};
 use crate::lifecycle::EnvironmentState;
@@ -10,6 +14,28 @@ use crate::lifecycle::environment_status::{self, MirroredEnvironment, environmen
 use crate::lifecycle::lease_status::{self, lease_status};
 
 const MESSAGE: &str = "the database can't be reached: nothing is granted until it is back";
+
+impl<D, C> Reconciler<D, C> {
+    /// Notes whether this replica led until it could not renew its term, and what it knew then.
+    pub(super) fn note_lapse(&self, lapsed: bool) {
+        let mut lapsed_at = self.lapsed_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if !lapsed {
+            *lapsed_at = None;
+        } else if lapsed_at.is_none() {
+            *lapsed_at = self.index().newest_lease();
+        }
+    }
+
+    /// Whether another replica may have said what this claim shows: it is said, and newer than the end of this one's term.
+    ///
+    /// If Postgres is away from this replica alone, another one leads by now. To contradict it would make two replicas write
+    /// against each other for as long as that lasts.
+    fn may_be_anothers_word(&self, lease: &LeaseObject) -> bool {
+        let lapsed_at = self.lapsed_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let newer = lapsed_at.as_ref().is_some_and(|at| lease.meta.resource_version > *at);
+        newer && lease.status.is_some()
+    }
+}
 
 impl<D: Database, C: Cluster> Reconciler<D, C> {
     /// Says so on a claim that waits, and on an environment whose latest spec has not been mirrored; once each.
@@ -24,6 +50,10 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
                 let phase = lease.status.as_ref().and_then(|status| status.phase);
                 let said = lease.status.as_ref().and_then(|status| status.reason) == Some(Reason::StoreUnavailable);
                 if said || !matches!(phase, None | Some(LeasePhase::Pending)) || lease.meta.deleting {
+                    return Ok(());
+                }
+                if self.may_be_anothers_word(&lease) {
+                    tracing::debug!(lease = %id, "left to who leads now");
                     return Ok(());
                 }
                 let verdict = lease_status::Verdict::Pending(Reason::StoreUnavailable, MESSAGE.to_owned());

@@ -42,6 +42,7 @@ pub async fn work<D: Database, C: Cluster>(
         } else if matches!(now, LeadershipState::Following | LeadershipState::Unknown) {
             reconciler.queue.close();
         }
+        reconciler.note_lapse(matches!(now, LeadershipState::Lapsed { .. }));
         led = leads;
         let works = matches!(now, LeadershipState::Leading { .. } | LeadershipState::Lapsed { .. });
         tokio::select! {

@@ -7,10 +7,13 @@ use harness::control_plane::audit::{AuditEvent, Mark};
 use harness::operator::Operator;
 use harness::wait::eventually;
 use kube::ResourceExt;
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
 use uuid::Uuid;
 
 use crate::support::proxy::{Fault, Proxy, writes_status_of};
-use crate::support::{GRACE, LIMIT, World, lease};
+use crate::support::relay::Relay;
+use crate::support::{GRACE, LIMIT, World, id_of, lease};
 
 /// One of several operators of a world, with a user of its own, so that its requests can be told from the others'.
 struct Replica {
@@ -196,4 +199,53 @@ async fn snapshot(world: &World<'_>) -> Vec<serde_json::Value> {
         all.push(serde_json::to_value(lease).unwrap());
     }
     all
+}
+
+#[tokio::test]
+async fn a_former_leader_that_is_cut_off_from_postgres_alone_does_not_contradict_the_next_one() {
+    let world = World::new("replicas").await;
+    let way = Relay::to(&world.database).await;
+    let (user, kubeconfig) = identity(&world, 1);
+    let operator = world.operator().kubeconfig(&kubeconfig).database_url(way.url()).start();
+    let operator = operator.unwrap();
+    operator.wait_ready().await;
+    let former = Replica { operator, user };
+    wait_for_lead(&former).await;
+    world.claim(lease("before").environment("nowhere")).await;
+    world
+        .lease_because("before", LeasePhase::Pending, Reason::EnvironmentNotFound)
+        .await;
+    let next = Replica::start(&world, 2).await;
+
+    drop(way);
+    wait_for_lead(&next).await;
+    world.claim(lease("after").environment("nowhere")).await;
+    for round in 0..5 {
+        for name in ["before", "after"] {
+            world
+                .lease_because(name, LeasePhase::Pending, Reason::EnvironmentNotFound)
+                .await;
+        }
+        let mark = world.mark();
+        let mut seen = Vec::new();
+        for name in ["before", "after"] {
+            let change = Patch::Merge(json!({ "metadata": { "annotations": { "round": round.to_string() } } }));
+            let changed = world.leases().patch(name, &PatchParams::default(), &change).await;
+            seen.push((id_of(&changed.unwrap()), former.operator.log().len()));
+        }
+        // Both have something to look at; what the former leader finds, it leaves to the other one.
+        for (id, length) in seen {
+            eventually("the former leader has looked", LIMIT, async || {
+                let log = former.operator.log();
+                let left = log[length..]
+                    .lines()
+                    .any(|line| line.contains("left to who leads now") && line.contains(&id.to_string()));
+                let changes = former.changes_since(&world, mark);
+                assert!(changes.is_empty(), "{changes:#?}");
+                if left { Ok(()) } else { Err("it has not") }
+            })
+            .await;
+        }
+    }
+    world.settles().await;
 }

@@ -282,6 +282,12 @@ impl Index {
         (self.lease_lists.clone(), self.leases.known())
     }
 
+    /// The newest version of leases that is known.
+    pub fn newest_lease(&self) -> Option<ResourceVersion> {
+        let leases = self.leases.iter().map(|lease| &lease.meta.resource_version);
+        leases.chain(self.lease_lists.values()).max().cloned()
+    }
+
     /// The same for environments.
     pub fn known_environments(&self) -> (Lists, Vec<Uuid>) {
         (self.environment_lists.clone(), self.environments.known())

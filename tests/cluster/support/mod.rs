@@ -16,6 +16,7 @@ mod lease;
 pub mod obstruction;
 pub mod origin;
 pub mod proxy;
+pub mod relay;
 mod settled;
 mod world;
 
