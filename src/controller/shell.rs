@@ -94,13 +94,15 @@ pub async fn run(context: Context, stop: CancellationToken) {
         tasks.spawn(run_end::poll(reconciler.clone(), stop.clone()));
     }
     if workers::listed(listed, expected, &stop).await {
-        tasks.spawn(tombstone::watch(reconciler.clone(), leader, tombstones, stop.clone()));
+        let (looked, buried) = watch::channel(None);
+        let looking = tombstone::watch(reconciler.clone(), leader, tombstones, looked, stop.clone());
+        tasks.spawn(looking);
         tasks.spawn(sweep::watch(
             reconciler.clone(),
             settings.pace.sweep_interval,
             stop.clone(),
         ));
-        workers::work(reconciler, leadership, stop).await;
+        workers::work(reconciler, leadership, buried, stop).await;
     }
     tasks.shutdown().await;
 }

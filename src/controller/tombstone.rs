@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::index::Key;
@@ -19,22 +19,25 @@ use crate::store::{Leader, StoreError};
 /// Pause before another try after the database did not answer.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// Looks after each complete list, and when this replica begins to lead.
+/// Looks after each complete list, and when this replica begins to lead. `looked` hears of the epoch in which it last has,
+/// or could not for a failure.
 pub async fn watch<C>(
     reconciler: Arc<Reconciler<Mirror, C>>,
-    leader: tokio::sync::watch::Receiver<Option<Leader>>,
+    leader: watch::Receiver<Option<Leader>>,
     listed: Arc<Notify>,
+    looked: watch::Sender<Option<i64>>,
     stop: CancellationToken,
 ) {
     let mut leader = leader;
     loop {
         let now = leader.borrow_and_update().clone();
         let mut again = None;
-        if let Some(now) = now
-            && let Err(error) = look(&reconciler, &now).await
-        {
-            tracing::warn!(%error, "deleted objects could not be looked for, trying again");
-            again = Some(PAUSE);
+        if let Some(now) = now {
+            if let Err(error) = look(&reconciler, &now).await {
+                tracing::warn!(%error, "deleted objects could not be looked for, trying again");
+                again = Some(PAUSE);
+            }
+            looked.send_replace(Some(now.epoch));
         }
         tokio::select! {
             () = stop.cancelled() => return,
@@ -72,9 +75,8 @@ async fn look<C>(reconciler: &Reconciler<Mirror, C>, leader: &Leader) -> Result<
 fn bury<C>(reconciler: &Reconciler<Mirror, C>, keys: impl Iterator<Item = Key>) {
     let keys: Vec<Key> = keys.collect();
     for key in &keys {
-        let (Key::Environment(id) | Key::Lease(id)) = key;
         tracing::info!(?key, "deleted while nobody looked");
-        reconciler.index().bury(*id);
+        reconciler.index().bury(*key);
     }
     reconciler.admit(NoticeSource::Feeds, keys);
 }

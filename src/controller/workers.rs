@@ -17,9 +17,13 @@ use crate::runtime::leadership::{Leadership, LeadershipState};
 const CONCURRENCY: usize = 256;
 
 /// Works until `stop`, then finishes what it has begun.
+///
+/// `buried` tells the epoch in which what was deleted unseen has been looked for. Only then the first key is taken: of
+/// several causes that came while nobody led the highest has to be visible when the first is decided upon.
 pub async fn work<D: Database, C: Cluster>(
     reconciler: Arc<Reconciler<D, C>>,
     leadership: Leadership,
+    mut buried: watch::Receiver<Option<i64>>,
     stop: CancellationToken,
 ) {
     let mut state = leadership.state();
@@ -28,7 +32,8 @@ pub async fn work<D: Database, C: Cluster>(
     let mut led = false;
     loop {
         let now = *state.borrow_and_update();
-        let leads = matches!(now, LeadershipState::Leading { .. });
+        let looked = *buried.borrow_and_update();
+        let leads = matches!(now, LeadershipState::Leading { epoch } if looked == Some(epoch));
         if leads && !led {
             // Opened first: what happened before is among the index's keys, what happens from here on is pushed.
             reconciler.queue.open();
@@ -48,6 +53,7 @@ pub async fn work<D: Database, C: Cluster>(
         tokio::select! {
             () = stop.cancelled() => break,
             changed = state.changed() => if changed.is_err() { break },
+            changed = buried.changed() => if changed.is_err() { break },
             Some(_) = running.join_next() => {}
             key = next(&reconciler, &hands), if works => {
                 let (key, hand) = key;

@@ -38,7 +38,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             let index = self.index();
             (
                 index.environments.get(id).cloned(),
-                index.environments.gone(id).is_some() || index.is_tombstone(id),
+                index.environments.gone(id).is_some() || index.is_tombstone(Key::Environment(id)),
             )
         };
         match present {

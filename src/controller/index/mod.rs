@@ -51,7 +51,7 @@ pub struct Index {
     /// Claims, and who of them waits for room.
     pub line: Line,
     /// Objects of which nothing is known but that a complete list did not hold them.
-    tombstones: HashSet<Uuid>,
+    tombstones: HashSet<Key>,
     /// Locals that this process has made and that have no row yet.
     made_locals: HashSet<Uuid>,
     heartbeats: Heartbeats,
@@ -165,7 +165,7 @@ impl Index {
     pub fn forget_lease(&mut self, uid: Uuid) {
         self.waiting.remove(&uid);
         self.namespaces_of_claims.remove(&uid);
-        self.tombstones.remove(&uid);
+        self.tombstones.remove(&Key::Lease(uid));
         let Some(lease) = self.leases.forget(uid) else { return };
         for reference in references(&lease) {
             if let Some(leases) = self.leases_by.get_mut(&reference) {
@@ -224,7 +224,7 @@ impl Index {
 
     /// Forgets a deleted environment for which nothing is left to do.
     pub fn forget_environment(&mut self, uid: Uuid) {
-        self.tombstones.remove(&uid);
+        self.tombstones.remove(&Key::Environment(uid));
         let Some(gone) = self.environments.forget(uid) else {
             return;
         };
@@ -298,6 +298,7 @@ impl Index {
         let leases = self.leases.known().into_iter().map(Key::Lease);
         leases
             .chain(self.environments.known().into_iter().map(Key::Environment))
+            .chain(self.tombstones.iter().copied())
             .collect()
     }
 
@@ -310,16 +311,19 @@ impl Index {
     }
 
     /// A complete list did not hold this object, of which a row tells.
-    pub fn bury(&mut self, uid: Uuid) {
-        let known = self.leases.get(uid).is_some() || self.environments.get(uid).is_some();
+    pub fn bury(&mut self, key: Key) {
+        let known = match key {
+            Key::Lease(uid) => self.leases.get(uid).is_some(),
+            Key::Environment(uid) => self.environments.get(uid).is_some(),
+        };
         if !known {
-            self.tombstones.insert(uid);
+            self.tombstones.insert(key);
         }
     }
 
     /// Whether a complete list has shown that this object is gone.
-    pub fn is_tombstone(&self, uid: Uuid) -> bool {
-        self.tombstones.contains(&uid)
+    pub fn is_tombstone(&self, key: Key) -> bool {
+        self.tombstones.contains(&key)
     }
 
     /// This process has made the Local with this uid.

@@ -4,9 +4,10 @@ use uuid::Uuid;
 
 use super::facts::Subject;
 use crate::api::{self, Driver};
-use crate::controller::index::{Index, LOCAL_NAME};
+use crate::controller::index::{Index, Key, LOCAL_NAME};
 use crate::lifecycle::EnvironmentState;
 use crate::lifecycle::lease::Environment;
+use crate::store::environments::EnvironmentRow;
 use crate::store::lease_object::{EnvironmentChoice, LeaseView, RunLook};
 
 /// Which environment a claim chooses; none where it names one that is not there.
@@ -40,6 +41,7 @@ pub(super) fn environment(
     }
     match (&view.environment, choice) {
         _ if view.environment_deleted => Environment::Deleted,
+        (Some(row), _) if view.object.is_some() && is_gone(index, row) => Environment::Deleted,
         (Some(row), Some(EnvironmentChoice::Object(id)))
             if row.status == EnvironmentState::Archived && is_to_be_active(index, id) =>
         {
@@ -69,6 +71,12 @@ pub(super) fn awaited_object(index: &Index, subject: &Subject, view: &LeaseView)
         Some(EnvironmentChoice::Local | EnvironmentChoice::Default) => local_object(index, subject, view),
         None => None,
     }
+}
+
+/// Whether the environment's object is gone, though its row may not say so yet. A Local's row has an id of its own.
+fn is_gone(index: &Index, row: &EnvironmentRow) -> bool {
+    row.driver != Driver::Local
+        && (index.environments.gone(row.id).is_some() || index.is_tombstone(Key::Environment(row.id)))
 }
 
 /// Whether the agent whose default environment counts is there: that of the spec, else the run's.

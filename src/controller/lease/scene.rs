@@ -11,6 +11,7 @@ use crate::api::{ObjectRef, Reason};
 use crate::controller::cluster::Cluster;
 use crate::controller::company::{self, Company};
 use crate::controller::database::Database;
+use crate::controller::index::Key;
 use crate::controller::object::NamespaceObject;
 use crate::controller::reconcile::{ReconcileError, Reconciler};
 use crate::lifecycle::Ending;
@@ -50,7 +51,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             (None, None) => Subject {
                 id,
                 object: None,
-                deleted: index.is_tombstone(id),
+                deleted: index.is_tombstone(Key::Lease(id)),
             },
         }
     }

@@ -184,6 +184,15 @@ impl World<'_> {
         assert_eq!(done.rows_affected(), 1);
     }
 
+    /// Makes a lease's row as if it had been granted a day earlier, which is the usual time to live.
+    pub async fn let_a_day_pass(&self, lease: Uuid) {
+        let statement = "UPDATE environment_leases
+                         SET acquired_at = acquired_at - interval '1 day', expires_at = expires_at - interval '1 day'
+                         WHERE id = $1";
+        let done = sqlx::query(statement).bind(lease).execute(&self.pool).await.unwrap();
+        assert_eq!(done.rows_affected(), 1);
+    }
+
     /// Deletes a lease's row.
     pub async fn delete_lease_row(&self, lease: Uuid) {
         let statement = "DELETE FROM environment_leases WHERE id = $1";
