@@ -23,7 +23,10 @@ pub async fn watch<C>(reconciler: Arc<Reconciler<Mirror, C>>, interval: Duration
             () = stop.cancelled() => return,
             () = tokio::time::sleep(interval) => {}
         }
-        if let Err(error) = run(&reconciler).await {
+        let swept = run(&reconciler).await;
+        // Measured also where the sweep failed: that is when it matters.
+        let measured = measure(&reconciler).await;
+        if let Err(error) = swept.and(measured) {
             reconciler.metrics.store_failed(error.category().as_str());
             tracing::warn!(%error, "sweep failed, trying again at the next interval");
         }
@@ -34,8 +37,8 @@ async fn run<C>(reconciler: &Reconciler<Mirror, C>) -> Result<(), StoreError> {
     let Some(leader) = reconciler.database.leader() else {
         return Ok(());
     };
-    let store = reconciler.database.store();
     if reconciler.settings.notice_by.contains(&NoticeSource::Sweep) {
+        let store = reconciler.database.store();
         let mut candidates = sweep::candidates(store, &leader, &reconciler.settings.namespaces).await?;
         // Heartbeats are known to this process alone.
         candidates.extend(reconciler.index().silent_leases(Instant::now()));
@@ -43,6 +46,17 @@ async fn run<C>(reconciler: &Reconciler<Mirror, C>) -> Result<(), StoreError> {
         reconciler.queue.extend(candidates.into_iter().map(Key::Lease));
         reconciler.sweep_foreign().await?;
     }
+    reconciler.metrics.sweep_done();
+    Ok(())
+}
+
+/// Sets the gauges that tell of all rows, while this replica leads; a follower's would tell of long ago.
+async fn measure<C>(reconciler: &Reconciler<Mirror, C>) -> Result<(), StoreError> {
+    if reconciler.database.leader().is_none() {
+        reconciler.metrics.forget_leases();
+        return Ok(());
+    }
+    let store = reconciler.database.store();
     let leaked = sweep::leaked(store).await?;
     reconciler
         .metrics
@@ -52,6 +66,5 @@ async fn run<C>(reconciler: &Reconciler<Mirror, C>) -> Result<(), StoreError> {
         .set_leaked_leases(LeaseOwner::Foreign, leaked.foreign);
     let usage = heartbeat_runs::notification_queue_usage(store).await?;
     reconciler.metrics.set_notification_queue_usage(usage);
-    reconciler.metrics.sweep_done();
     Ok(())
 }

@@ -311,6 +311,12 @@ impl Metrics {
         self.leaked_leases.get_or_create(&Owner { owner }).set(leases);
     }
 
+    /// Another replica leads, and counts leases from now on.
+    pub fn forget_leases(&self) {
+        self.leaked_leases.clear();
+        self.reported_foreign_leases.clear();
+    }
+
     /// How many foreign leases the sweep would have ended, for which reasons, all of them.
     pub fn set_reported_foreign_leases(&self, leases: impl Iterator<Item = (&'static str, i64)>) {
         self.reported_foreign_leases.clear();

@@ -58,20 +58,20 @@ pub struct Leaked {
     pub foreign: i64,
 }
 
-/// Counts active leases whose run's row is terminal, or gone where the operator has recorded that there was one.
+/// Counts active leases whose run's row is terminal, or gone where the operator has recorded that there was one: by the rows
+/// alone, whatever the operator believes.
+pub const LEAKED: &str = r#"
+SELECT count(*) FILTER (WHERE o.id IS NOT NULL) AS operator, count(*) FILTER (WHERE o.id IS NULL) AS "foreign"
+FROM public.environment_leases AS l
+LEFT JOIN environment_operator.lease_object AS o ON o.id = l.id
+LEFT JOIN public.heartbeat_runs AS r ON r.id = coalesce(l.heartbeat_run_id, o.run_id)
+WHERE l.status = 'active' AND coalesce(l.heartbeat_run_id, o.run_id) IS NOT NULL
+  AND coalesce(r.status, 'gone') NOT IN ('queued', 'scheduled_retry', 'running')"#;
+
+/// Counts what has leaked, see [`LEAKED`].
 ///
 /// # Errors
 /// Any category but `Deposed`: nothing is written.
 pub async fn leaked(store: &Store) -> Result<Leaked, StoreError> {
-    let leaked = sqlx::query_as(
-        "SELECT count(*) FILTER (WHERE o.id IS NOT NULL) AS operator, count(*) FILTER (WHERE o.id IS NULL) AS \"foreign\"
-         FROM public.environment_leases AS l
-         LEFT JOIN environment_operator.lease_object AS o ON o.id = l.id
-         LEFT JOIN public.heartbeat_runs AS r ON r.id = coalesce(l.heartbeat_run_id, o.run_id)
-         WHERE l.status = 'active' AND coalesce(l.heartbeat_run_id, o.run_id) IS NOT NULL
-           AND coalesce(r.status, 'gone') NOT IN ('queued', 'scheduled_retry', 'running')",
-    )
-    .fetch_one(&store.pool)
-    .await?;
-    Ok(leaked)
+    Ok(sqlx::query_as(LEAKED).fetch_one(&store.pool).await?)
 }

@@ -5,7 +5,7 @@ use harness::wait::eventually;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::{LIMIT, World};
+use crate::support::{GRACE, LIMIT, World, id_of, lease};
 
 /// A foreign lease and what the sweep makes of it: status, failure reason, cleanup status.
 struct Case {
@@ -189,4 +189,53 @@ async fn foreign_leases_that_are_to_be_ignored_are_left_alone_and_not_reported()
         .await;
     check(&world, &operator, &cases).await;
     assert_eq!(reported(&operator).await, 0.0);
+}
+
+#[tokio::test]
+async fn the_leak_gauge_counts_by_run_rows_alone_who_made_what_and_falls_to_zero() {
+    let world = World::new("leaks").await;
+    let gauge = async |operator: &Operator, owner: &str| {
+        let labels = format!("owner=\"{owner}\"");
+        operator
+            .metric("environment_operator_leaked_leases", &labels)
+            .await
+            .unwrap()
+    };
+    // It believes that all is well: nothing tells it of runs, and its sweep ends nothing.
+    let mut blind = world.start_with(&["--notice-by=feeds", "--sweep-interval=1s"]).await;
+    let (ends, vanishes) = (world.insert_run().await, world.insert_run().await);
+    let ended = world.granted(lease("ended").heartbeat_run(ends)).await;
+    world.granted(lease("vanished").heartbeat_run(vanishes)).await;
+    world.granted(lease("without")).await;
+    let row = world.lease_row(id_of(&ended)).await.unwrap();
+    let environment = row["environment_id"].as_str().unwrap().parse().unwrap();
+    world
+        .insert_foreign_lease(environment, json!({ "heartbeat_run_id": ends }))
+        .await;
+    world.insert_foreign_lease(environment, json!({})).await; // whether it ever had a run, nobody can tell
+    sweeps(&blind, 2).await;
+    assert_eq!(
+        (gauge(&blind, "operator").await, gauge(&blind, "foreign").await),
+        (0.0, 0.0)
+    );
+    world.set_run_status(&[ends], "failed").await;
+    world.delete_run(vanishes).await;
+    sweeps(&blind, 2).await;
+    assert_eq!(
+        (gauge(&blind, "operator").await, gauge(&blind, "foreign").await),
+        (2.0, 1.0)
+    );
+    blind.stop(GRACE).await.unwrap();
+
+    let operator = world.start_with(&["--sweep-interval=1s"]).await;
+    eventually("nothing of the operator's leaks", LIMIT, async || {
+        sweeps(&operator, 1).await;
+        match gauge(&operator, "operator").await {
+            0.0 => Ok(()),
+            leaked => Err(leaked),
+        }
+    })
+    .await;
+    assert_eq!(gauge(&operator, "foreign").await, 1.0, "the grace runs");
+    world.settles().await;
 }

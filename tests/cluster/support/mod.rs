@@ -12,6 +12,7 @@ pub mod custom;
 mod database;
 mod ending;
 pub mod job;
+mod leaks;
 mod lease;
 pub mod obstruction;
 pub mod origin;

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use environment_operator::api::{EnvironmentLease, LeasePhase};
+use environment_operator::store::sweep::LEAKED;
 use harness::wait::eventually;
 use kube::ResourceExt;
 use kube::api::ListParams;
@@ -28,6 +29,7 @@ impl World<'_> {
     /// - every object ever granted has exactly one row, with the same ending and reason, and shows its token and context;
     /// - every active row of the operator's has its object, and of every other it is known whether its object is gone;
     /// - claims that were never granted have neither row nor activity;
+    /// - no lease of an object's has leaked, as the gauge counts;
     /// - no lease is held whose run is over, that was released, or whose object is gone;
     /// - each Environment has one row, the company at most one Local;
     /// - a grant and an ending stand in the activity log once; no token was given twice; nothing carries a finalizer.
@@ -41,6 +43,7 @@ impl World<'_> {
         eventually("objects and rows tell the same story", LIMIT, async || {
             let mut faults = self.picture().await.faults(others);
             faults.extend(self.environment_faults().await);
+            faults.extend(self.leaks().await);
             if faults.is_empty() {
                 Ok(())
             } else {
@@ -132,6 +135,12 @@ impl World<'_> {
             ));
         }
         faults
+    }
+
+    /// The leak gauge, by the operator's own statement.
+    async fn leaks(&self) -> Option<String> {
+        let (leaked, _foreign): (i64, i64) = sqlx::query_as(LEAKED).fetch_one(&self.pool).await.unwrap();
+        (leaked > 0).then(|| format!("{leaked} leases have leaked"))
     }
 
     async fn all(&self, statement: &'static str) -> Vec<Value> {

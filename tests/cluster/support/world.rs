@@ -25,6 +25,7 @@ use sqlx::postgres::PgPoolOptions;
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
+use super::leaks::LeaksNothing;
 use super::{Claim, LIMIT};
 
 /// The binary under test.
@@ -48,6 +49,8 @@ pub struct World<'p> {
     user: String,
     kubeconfig: PathBuf,
     mode: Mode,
+    #[expect(dead_code, reason = "it is there for what it does at the end")]
+    leaks: LeaksNothing,
 }
 
 impl World<'static> {
@@ -115,6 +118,7 @@ impl<'p> World<'p> {
         Self {
             client,
             namespace,
+            leaks: LeaksNothing(database.clone()),
             database,
             pool,
             control_plane,
