@@ -101,6 +101,45 @@ async fn leases_that_are_deleted_while_they_are_granted_leave_no_row_held() {
 }
 
 #[tokio::test]
+async fn environments_that_are_deleted_and_made_again_under_their_claims_fail_a_lease_or_wait_for_the_next() {
+    let world = World::new("race-environment").await;
+    let _operator = world.start_with(&["--notice-by=feeds"]).await;
+    let ssh = json!({ "host": "build.example", "username": "ci", "remoteWorkspacePath": "/srv/work" });
+    let spec = json!({ "driver": "SSH", "ssh": ssh });
+    let outcomes = join_all((0..RACERS).map(async |racer| {
+        let name = format!("racer-{racer}");
+        world.environment(&name, spec.clone()).await;
+        world.claim(lease(&name).environment(&name)).await;
+        moment_of(&world, racer).await;
+        world.delete_environment(&name).await;
+        moment_of(&world, racer / 8).await;
+        let next = world.environment(&name, spec.clone()).await;
+        eventually(&format!("{name} is settled"), LIMIT, async || {
+            let status = world
+                .leases()
+                .get(&name)
+                .await
+                .map_err(|error| error.to_string())?
+                .status;
+            let status = status.unwrap_or_default();
+            let held = status
+                .environment
+                .as_ref()
+                .map(|environment| environment.id.to_string());
+            match (status.phase, status.reason) {
+                (Some(LeasePhase::Failed), Some(Reason::EnvironmentDeleted)) => Ok(false),
+                (Some(LeasePhase::Active), _) if held == next.uid() => Ok(true),
+                _ => Err(json!(status).to_string()),
+            }
+        })
+        .await
+    }))
+    .await;
+    assert_eq!(outcomes.len(), RACERS);
+    world.settles().await;
+}
+
+#[tokio::test]
 async fn jobs_that_are_deleted_while_their_leases_are_granted_leave_no_row_held() {
     let world = World::new("race-job").await;
     let _operator = world.start_with(&["--notice-by=objects"]).await;

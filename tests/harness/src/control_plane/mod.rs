@@ -346,6 +346,28 @@ impl ControlPlane {
         self.ensure_controller_manager().await
     }
 
+    /// Halts the controller manager (SIGSTOP): what is deleted stays until somebody else deletes it.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub async fn pause_controller_manager(&self) -> Result<()> {
+        self.signal_controller_manager(Signal::SIGSTOP).await
+    }
+
+    /// Lets a halted controller manager go on (SIGCONT).
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub async fn resume_controller_manager(&self) -> Result<()> {
+        self.signal_controller_manager(Signal::SIGCONT).await
+    }
+
+    async fn signal_controller_manager(&self, signal: Signal) -> Result<()> {
+        let mut controller_manager = self.controller_manager.lock().await;
+        let process = controller_manager.as_mut().context("there is no controller manager")?;
+        process.signal(signal)
+    }
+
     /// Halts the API server (SIGSTOP): connections stay open, nothing is answered.
     ///
     /// # Errors
