@@ -22,6 +22,7 @@ mod local;
 mod noticing;
 mod order;
 mod outage;
+mod permutations;
 mod precedence;
 mod races;
 mod random;

@@ -102,3 +102,41 @@ async fn a_claim_is_not_refused_for_an_archived_environment_whose_return_has_not
     assert_eq!(after.status.unwrap().environment.unwrap().id, uid(&environment));
     world.settles().await;
 }
+
+#[tokio::test]
+async fn a_label_that_comes_after_the_first_row_moves_nothing_and_new_objects_say_so() {
+    let world = World::new("order-label").await;
+    let _operator = world.start().await;
+    world.ssh_environment("first").await;
+    world.granted(lease("held").environment("first")).await;
+    let rows = async || {
+        (
+            world.environment_rows(world.company()).await,
+            world.lease_rows(world.company()).await,
+        )
+    };
+    let before = rows().await;
+    let late = Uuid::new_v4();
+    world.label_company(Some(&late.to_string())).await;
+    let ssh = json!({ "host": "build.example", "username": "ci", "remoteWorkspacePath": "/srv/work" });
+    world
+        .environment("second", json!({ "driver": "SSH", "ssh": ssh }))
+        .await;
+    world.claim(lease("on-first").environment("first")).await;
+    world.claim(lease("on-second").environment("second")).await;
+    world.environment_not_ready("second", Reason::CompanyChanged).await;
+    for name in ["on-first", "on-second"] {
+        world
+            .lease_because(name, LeasePhase::Pending, Reason::CompanyChanged)
+            .await;
+    }
+    assert_eq!(rows().await, before);
+    assert_eq!(world.company_row(late).await, None);
+    world.lease_in("held", LeasePhase::Active).await;
+    world.label_company(None).await;
+    for name in ["on-first", "on-second"] {
+        let granted = world.lease_in(name, LeasePhase::Active).await;
+        assert_eq!(granted.status.unwrap().company_id, Some(world.company()));
+    }
+    world.settles().await;
+}
