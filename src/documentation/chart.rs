@@ -143,7 +143,7 @@ fn schema(flag: &Arg) -> Value {
         Shape::Switch => json!({ "type": "boolean" }),
         Shape::Number(_) => json!({ "type": "integer", "minimum": 0 }),
         Shape::Text(choices) => text(choices, true),
-        Shape::Duration => json!({ "type": "string", "pattern": "^([0-9]+(ms|s|m|h|d))?$" }),
+        Shape::Duration => json!({ "type": "string", "pattern": "^([0-9]+(ms|s|m|h))?$" }),
         Shape::List(choices) => json!({ "type": "array", "items": text(choices, false), "uniqueItems": true }),
     };
     schema["description"] = json!(help(flag));

@@ -1,5 +1,6 @@
 //! The Helm chart: what it renders, what it refuses, and what a real API server makes of it.
 
+mod accepted;
 mod admission;
 mod definitions;
 mod installed;
