@@ -129,14 +129,14 @@ async fn what_a_spec_can_not_mean_is_refused_at_once() {
 async fn a_claim_that_waits_in_vain_times_out_and_says_what_for() {
     let world = World::new("refuse-time").await;
     let _operator = world.start().await;
+    // Tried at least once. It leaves a Local, which is not what the other one names.
+    world.granted(lease("at-once").set("acquireTimeoutSeconds", 0)).await;
     let claim = lease("in-vain").environment("nowhere").set("acquireTimeoutSeconds", 1);
     let said = refused(&world, claim, Reason::AcquireTimedOut).await;
     assert!(
         said.contains("spec.acquireTimeoutSeconds") && said.contains("nowhere"),
         "{said}"
     );
-    // Tried at least once.
-    world.granted(lease("at-once").set("acquireTimeoutSeconds", 0)).await;
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use crate::controller::company::Company;
 use crate::controller::object::LeaseObject;
 use crate::lifecycle::lease::{Object, Obstacle, Row};
 use crate::lifecycle::lease_status::shown_ending;
-use crate::store::lease_object::{LeaseView, RunLook};
+use crate::store::lease_object::{EnvironmentChoice, LeaseView, RunLook};
 
 /// The lease as the feeds know it.
 #[derive(Clone, Debug)]
@@ -82,7 +82,8 @@ pub(super) fn run_display(subject: &Subject, view: &LeaseView, object: Option<&O
     Some(format!("run/{}", &id.to_string()[..8])) // a uuid's text has 36 characters, all of them ASCII
 }
 
-pub(super) fn environment_display(subject: &Subject, view: &LeaseView) -> String {
+/// The environment's name. Of a claim whose choice is not there, the look has answered for another environment.
+pub(super) fn environment_display(subject: &Subject, view: &LeaseView, choice: Option<EnvironmentChoice>) -> String {
     let named = || {
         subject
             .object
@@ -94,6 +95,7 @@ pub(super) fn environment_display(subject: &Subject, view: &LeaseView) -> String
     };
     view.environment
         .as_ref()
+        .filter(|_| view.object.is_some() || choice.is_some())
         .map(|row| row.name.clone())
         .or_else(named)
         .unwrap_or_else(|| "Local".to_owned())

@@ -92,7 +92,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             capacity: Capacity::Free,
             policy: policy(subject, &view),
             run_display: run_display(subject, &view, run_object.as_ref()),
-            environment_display: environment_display(subject, &view),
+            environment_display: environment_display(subject, &view, chosen),
             expired: view
                 .row
                 .as_ref()
