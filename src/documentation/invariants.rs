@@ -1,6 +1,6 @@
-//! The tests that `docs/architecture.md` names for noticing, crashes and invariants are there.
+//! The tests that `docs/architecture.md` names for noticing, crashes, invariants and reasons are there.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use super::{files, read, table};
 
@@ -20,6 +20,44 @@ fn every_test_that_the_architecture_names_exists() {
             assert!(!names.is_empty(), "{}: no test", row[0]);
             for name in names.split(", ") {
                 assert!(tests.contains(name), "{}: no test is called {name}", row[0]);
+            }
+        }
+    }
+}
+
+/// What is tested of a reason where, by the column of the table.
+const LAYERS: [(&str, &str); 3] = [("pure", "src"), ("store", "tests/store"), ("cluster", "tests/cluster")];
+
+#[test]
+fn every_reason_of_a_lease_is_tested_on_each_layer() {
+    let reasons = |document: &str, headings: &[(&str, usize)]| -> BTreeSet<String> {
+        let rows = headings.iter().flat_map(|(heading, column)| {
+            table(document, heading)
+                .into_iter()
+                .map(move |row| row[*column].clone())
+        });
+        rows.filter(|reason| reason != "the run's").collect()
+    };
+    let (architecture, lifecycle) = (read("docs/architecture.md"), read("docs/lifecycle.md"));
+    let documented = [
+        ("## Waiting for the grant", 0),
+        ("## Refused", 0),
+        ("## Endings", 2),
+        ("## Ended in the database", 2),
+    ];
+    assert_eq!(
+        reasons(&architecture, &[("## Reasons", 0)]),
+        reasons(&lifecycle, &documented)
+    );
+    for ((layer, folder), column) in LAYERS.into_iter().zip(1..) {
+        let tests: HashSet<String> = files(folder, ".rs").iter().flat_map(tests_of).collect();
+        for row in table(&architecture, "## Reasons") {
+            // The cluster shows every reason; the others only what they decide.
+            if row[column] == "–" && layer != "cluster" {
+                continue;
+            }
+            for name in row[column].split(", ") {
+                assert!(tests.contains(name), "{}: no {layer} test is called {name}", row[0]);
             }
         }
     }

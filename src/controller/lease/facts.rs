@@ -145,3 +145,6 @@ pub(super) fn obstacle(
         format!("{field} names nothing that exists (yet) in this company"),
     ))
 }
+
+#[cfg(test)]
+mod tests;

@@ -116,6 +116,13 @@ fn every_reason_to_wait_becomes_a_time_out() {
             },
             Reason::CompanyChanged,
         ),
+        (
+            Facts {
+                capacity: Capacity::Full("1 of 1 leases are active".to_owned()),
+                ..claim()
+            },
+            Reason::CapacityFull,
+        ),
     ];
     for (facts, expected) in cases {
         assert!(
