@@ -40,6 +40,10 @@ pub const COMPANY_LABEL: &str = "paperclip.ing/company-id";
 /// Annotation of a lease whose every change is a heartbeat.
 pub const RENEW_TIME_ANNOTATION: &str = "paperclip.ing/renew-time";
 
+/// Annotation of a Local object that the operator has made: which of its recorded intents the object fulfils. It only leads to
+/// the record; on an object that a user has made it says nothing.
+pub const LOCAL_INTENT_ANNOTATION: &str = "paperclip.ing/local-intent";
+
 /// The largest integer that every JSON reader keeps (2^53 - 1): the bound of 64-bit numbers in the schema.
 const LARGEST_INTEGER: i64 = 9_007_199_254_740_991;
 

@@ -13,8 +13,9 @@ use serde_json::{Value, json};
 use super::event::{Emitter, Notice};
 use super::index::{LOCAL_NAME, RunKey};
 use super::object::{DecodeError, EnvironmentObject, LeaseObject, Meta, NamespaceObject, RunObject, Watched};
-use crate::api::{Environment, EnvironmentLease};
+use crate::api::{Environment, EnvironmentLease, LOCAL_INTENT_ANNOTATION};
 use crate::runtime::NAME;
+use crate::store::local_intent::LocalIntent;
 
 /// How long one request may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -59,13 +60,20 @@ fn names_an_object(status: &kube::core::Status) -> bool {
     status.code == 404 && status.reason == "NotFound" && !name.is_empty()
 }
 
-/// The object `local` of a namespace.
-#[derive(Debug)]
-pub enum Local {
-    /// Made just now.
-    Made(EnvironmentObject),
-    /// Somebody else's: it was there already.
-    Found(EnvironmentObject),
+impl ClusterError {
+    /// What the API server says about a request that it has refused for good, for as long as things are as they are: nothing
+    /// was done, and nothing will be.
+    pub fn refusal(&self) -> Option<String> {
+        match self {
+            Self::NotFound => Some("the namespace is gone".to_owned()),
+            Self::Forbidden(message) => Some(message.clone()),
+            Self::Api(kube::Error::Api(status)) => {
+                let for_good = (400..500).contains(&status.code) && ![401, 408, 409, 429].contains(&status.code);
+                for_good.then(|| status.message.clone())
+            }
+            Self::Conflict | Self::Timeout | Self::Api(_) | Self::Decode(_) => None,
+        }
+    }
 }
 
 /// What reconcilers ask of the cluster. Nothing else of it is known to them.
@@ -87,8 +95,14 @@ pub trait Cluster: Send + Sync + 'static {
     /// Deletes a lease if the object still is the one, in the version, that was decided upon.
     fn delete_lease(&self, of: &Meta) -> impl Future<Output = Result<(), ClusterError>> + Send;
 
-    /// Makes the Environment `local` in a namespace; the one that is there already is as good.
-    fn create_local(&self, namespace: &str) -> impl Future<Output = Result<Local, ClusterError>> + Send;
+    /// Makes the Environment `local` that was intended; the one that is there already is as good.
+    fn create_local(
+        &self,
+        intent: &LocalIntent,
+    ) -> impl Future<Output = Result<EnvironmentObject, ClusterError>> + Send;
+
+    /// Deletes an environment if it is still the one and has still the version that was decided upon.
+    fn delete_environment(&self, of: &Meta) -> impl Future<Output = Result<(), ClusterError>> + Send;
 
     /// Reads a lease afresh; `None` where it certainly does not exist.
     fn read_lease(
@@ -191,20 +205,25 @@ impl Cluster for KubeCluster {
         self.delete(&ApiResource::erase::<EnvironmentLease>(&()), of).await
     }
 
-    async fn create_local(&self, namespace: &str) -> Result<Local, ClusterError> {
+    async fn delete_environment(&self, of: &Meta) -> Result<(), ClusterError> {
+        self.delete(&ApiResource::erase::<Environment>(&()), of).await
+    }
+
+    async fn create_local(&self, intent: &LocalIntent) -> Result<EnvironmentObject, ClusterError> {
         let resource = ApiResource::erase::<Environment>(&());
-        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &resource);
-        let local = DynamicObject::new(LOCAL_NAME, &resource).data(json!({ "spec": { "driver": "Local" } }));
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &intent.namespace, &resource);
+        let mut local = DynamicObject::new(LOCAL_NAME, &resource).data(json!({ "spec": { "driver": "Local" } }));
+        let annotation = (LOCAL_INTENT_ANNOTATION.to_owned(), intent.nonce.to_string());
+        local.metadata.annotations = Some([annotation].into());
         let parameters = PostParams {
             field_manager: Some(NAME.to_owned()),
             ..PostParams::default()
         };
         match within(api.create(&parameters, &local)).await {
-            Ok(created) => decode(&resource, created).map(Local::Made),
+            Ok(created) => decode(&resource, created),
             Err(ClusterError::Api(kube::Error::Api(status))) if status.reason == "AlreadyExists" => self
-                .read(&resource, namespace, LOCAL_NAME)
+                .read(&resource, &intent.namespace, LOCAL_NAME)
                 .await?
-                .map(Local::Found)
                 .ok_or(ClusterError::Conflict),
             Err(error) => Err(error),
         }

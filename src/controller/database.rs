@@ -10,6 +10,7 @@ use crate::store::environment_leases::{
 use crate::store::environment_object::{EnvironmentLook, EnvironmentView};
 use crate::store::environments::{ArchiveOutcome, EnvironmentOutcome, EnvironmentSync};
 use crate::store::lease_object::{LeaseLook, LeaseView};
+use crate::store::local_intent::{LocalAnswer, LocalNeed};
 
 /// Declares the seam and forwards it to the mirror: each method is the mirror's of the same name.
 macro_rules! seam {
@@ -46,6 +47,14 @@ seam! {
     sync_environment(EnvironmentSync) -> EnvironmentOutcome;
     /// Archives the row of an environment whose object is gone.
     archive_environment(Uuid) -> ArchiveOutcome;
+    /// Intends a Local object for a company that has none in this cluster.
+    intend_local(LocalNeed) -> LocalAnswer;
+    /// Abandons the intent with this nonce.
+    abandon_local(Uuid) -> ();
+    /// Reads which other Local objects the company of this one has in this cluster.
+    other_locals(Uuid) -> Vec<Uuid>;
+    /// Proves that this Local object is one of the operator's own that nobody needs.
+    is_spare_local(Uuid) -> bool;
     /// Remembers that the object of an ended lease is gone.
     mark_gone(Uuid) -> ();
 }

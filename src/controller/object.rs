@@ -1,5 +1,7 @@
 //! The small structs that watched objects are decoded into at once: what decisions need, and nothing else.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -28,6 +30,8 @@ pub struct Meta {
     pub deleting: bool,
     /// The annotation whose every change is a heartbeat (of a lease).
     pub renew_time: Option<String>,
+    /// The intent that a Local object says it was made for.
+    pub local_intent: Option<Uuid>,
 }
 
 /// An object that a feed can carry.
@@ -100,16 +104,18 @@ struct WireMeta {
     #[serde(default)]
     deletion_timestamp: Option<jiff::Timestamp>,
     #[serde(default)]
-    labels: std::collections::BTreeMap<String, String>,
+    labels: BTreeMap<String, String>,
     #[serde(default)]
     annotations: WireAnnotations,
 }
 
-/// The one annotation that is looked at.
+/// The annotations that are looked at.
 #[derive(Default, Deserialize)]
 struct WireAnnotations {
     #[serde(default, rename = "paperclip.ing/renew-time")]
     renew_time: Option<String>,
+    #[serde(default, rename = "paperclip.ing/local-intent")]
+    local_intent: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -148,6 +154,7 @@ impl TryFrom<WireMeta> for Meta {
             created_at: wire.creation_timestamp,
             deleting: wire.deletion_timestamp.is_some(),
             renew_time: wire.annotations.renew_time,
+            local_intent: wire.annotations.local_intent.and_then(|nonce| nonce.parse().ok()),
         })
     }
 }

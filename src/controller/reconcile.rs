@@ -39,6 +39,11 @@ impl ReconcileSettings {
     pub fn run_kind(&self, key: &RunKey) -> Option<&RunKind> {
         self.run_kinds.iter().find(|kind| kind.is(&key.group, &key.kind))
     }
+
+    /// Whether this Namespace is looked after.
+    pub fn looks_after(&self, namespace: &str) -> bool {
+        self.namespaces.is_empty() || self.namespaces.iter().any(|one| one == namespace)
+    }
 }
 
 /// Reconciles leases and environments: data comes in by key, and never goes back.

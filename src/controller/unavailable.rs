@@ -10,7 +10,7 @@ use super::object::LeaseObject;
 use super::reconcile::{ReconcileError, Reconciler};
 use crate::api::{EnvironmentPhase, EnvironmentStatus, LeasePhase, Reason, Timestamp};
 use crate::lifecycle::EnvironmentState;
-use crate::lifecycle::environment_status::{self, MirroredEnvironment, environment_status};
+use crate::lifecycle::environment_status::{self, MirroredEnvironment, Standing, environment_status};
 use crate::lifecycle::lease_status::{self, lease_status};
 
 const MESSAGE: &str = "the database can't be reached: nothing is granted until it is back";
@@ -70,6 +70,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
                 }
                 let verdict = environment_status::Verdict {
                     row: status.and_then(last_row),
+                    standing: status.and_then(Standing::shown),
                     fault: Some((Reason::StoreUnavailable, MESSAGE.to_owned())),
                 };
                 let status = environment_status(status, environment.meta.generation, &verdict, now);

@@ -4,7 +4,9 @@ use uuid::Uuid;
 
 use super::EnvironmentState;
 use super::lease_status::carry_transition_times;
-use crate::api::{Condition, ConditionStatus, ConditionType, EnvironmentPhase, EnvironmentStatus, Reason, Timestamp};
+use crate::api::{
+    CanonicalRef, Condition, ConditionStatus, ConditionType, EnvironmentPhase, EnvironmentStatus, Reason, Timestamp,
+};
 
 /// The row that an environment object stands for.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,11 +23,34 @@ pub struct MirroredEnvironment {
     pub active_leases: i32,
 }
 
+/// Which part a Local object has among those of its company in its cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It stands for the company's row.
+    Canonical,
+    /// Another object does.
+    Duplicate(CanonicalRef),
+}
+
+impl Standing {
+    /// The part that the object shows.
+    pub fn shown(status: &EnvironmentStatus) -> Option<Self> {
+        if let Some(canonical) = &status.canonical_ref {
+            return Some(Self::Duplicate(canonical.clone()));
+        }
+        let canonical = |condition: &&Condition| condition.type_ == ConditionType::Canonical;
+        let condition = status.conditions.iter().find(canonical)?;
+        (condition.status == ConditionStatus::True).then_some(Self::Canonical)
+    }
+}
+
 /// What has become of an environment object.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verdict {
     /// The row, where there is one; it stays the last good one while the spec is at fault.
     pub row: Option<MirroredEnvironment>,
+    /// Of a Local that is mirrored, its part.
+    pub standing: Option<Standing>,
     /// Why the spec is not mirrored, where it is not.
     pub fault: Option<(Reason, String)>,
 }
@@ -43,10 +68,18 @@ pub fn environment_status(
         status.company_id = Some(row.company_id);
         status.name = Some(row.name.clone());
         status.active_leases = Some(row.active_leases);
+    } else {
+        // Leases do not outlive the row.
+        status.active_leases = status.active_leases.map(|_| 0);
     }
     let state = verdict.row.as_ref().map(|row| row.state);
+    status.canonical_ref = match &verdict.standing {
+        Some(Standing::Duplicate(canonical)) => Some(canonical.clone()),
+        Some(Standing::Canonical) | None => None,
+    };
     status.phase = Some(match state {
         None => EnvironmentPhase::Pending,
+        Some(_) if status.canonical_ref.is_some() => EnvironmentPhase::Duplicate,
         Some(EnvironmentState::Active) => EnvironmentPhase::Active,
         Some(EnvironmentState::Archived) => EnvironmentPhase::Archived,
     });
@@ -83,16 +116,103 @@ pub fn environment_status(
         condition(ConditionType::Accepting, accepting),
         condition(ConditionType::Mirrored, good(Reason::Mirrored)),
     ];
+    conditions.extend(verdict.standing.as_ref().map(|standing| {
+        let said = match standing {
+            Standing::Canonical => (
+                true,
+                Reason::Canonical,
+                "this object stands for the company's Local".to_owned(),
+            ),
+            Standing::Duplicate(CanonicalRef { namespace, name }) => {
+                let message = format!("environment {name} of namespace {namespace} stands for the company's Local");
+                (false, Reason::Duplicate, message)
+            }
+        };
+        condition(ConditionType::Canonical, said)
+    }));
     // A probe's result is not this projection's to judge.
-    let others = [ConditionType::Canonical, ConditionType::Reachable];
     conditions.extend(
         status
             .conditions
             .iter()
-            .filter(|condition| others.contains(&condition.type_))
+            .filter(|condition| condition.type_ == ConditionType::Reachable)
             .cloned(),
     );
     status.conditions = carry_transition_times(conditions, &status.conditions);
     status.observed_generation = Some(generation);
     status
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn moment() -> Timestamp {
+        Timestamp::cut(jiff::Timestamp::UNIX_EPOCH)
+    }
+
+    fn shown(previous: Option<&EnvironmentStatus>, state: EnvironmentState, standing: Standing) -> EnvironmentStatus {
+        let row = MirroredEnvironment {
+            environment_id: Uuid::from_u128(1),
+            company_id: Uuid::from_u128(2),
+            name: "Local".to_owned(),
+            state,
+            active_leases: 0,
+        };
+        let verdict = Verdict {
+            row: Some(row),
+            standing: Some(standing),
+            fault: None,
+        };
+        environment_status(previous, 1, &verdict, moment())
+    }
+
+    fn elsewhere() -> Standing {
+        Standing::Duplicate(CanonicalRef {
+            namespace: "team".to_owned(),
+            name: "local".to_owned(),
+        })
+    }
+
+    fn condition(status: &EnvironmentStatus, type_: ConditionType) -> (ConditionStatus, Reason) {
+        let found = status.conditions.iter().find(|condition| condition.type_ == type_);
+        found.map(|condition| (condition.status, condition.reason)).unwrap()
+    }
+
+    #[test]
+    fn a_duplicate_is_ready_points_to_the_canonical_one_and_accepts_what_the_row_accepts() {
+        for (state, accepting) in [
+            (EnvironmentState::Active, (ConditionStatus::True, Reason::Ready)),
+            (EnvironmentState::Archived, (ConditionStatus::False, Reason::Archived)),
+        ] {
+            let status = shown(None, state, elsewhere());
+            assert_eq!(status.phase, Some(EnvironmentPhase::Duplicate));
+            assert_eq!(status.canonical_ref.as_ref().unwrap().namespace, "team");
+            assert_eq!(
+                condition(&status, ConditionType::Ready),
+                (ConditionStatus::True, Reason::Ready)
+            );
+            assert_eq!(condition(&status, ConditionType::Accepting), accepting);
+            assert_eq!(
+                condition(&status, ConditionType::Canonical),
+                (ConditionStatus::False, Reason::Duplicate)
+            );
+        }
+    }
+
+    #[test]
+    fn a_part_that_changes_leaves_nothing_of_the_former_one() {
+        let duplicate = shown(None, EnvironmentState::Active, elsewhere());
+        let canonical = shown(Some(&duplicate), EnvironmentState::Active, Standing::Canonical);
+        assert_eq!(canonical.phase, Some(EnvironmentPhase::Active));
+        assert_eq!(canonical.canonical_ref, None);
+        assert_eq!(Standing::shown(&canonical), Some(Standing::Canonical));
+        assert_eq!(
+            condition(&canonical, ConditionType::Canonical),
+            (ConditionStatus::True, Reason::Canonical)
+        );
+        let again = shown(Some(&canonical), EnvironmentState::Active, elsewhere());
+        assert_eq!(Standing::shown(&again), Some(elsewhere()));
+        assert_eq!(again, duplicate);
+    }
 }

@@ -331,6 +331,13 @@ pub fn refused_by_database(facts: &Facts, reason: Reason, message: String) -> Op
     }
 }
 
+/// The decision after the company's Local was refused: the claim waits for another Namespace of the company to have it, or
+/// for its own to let it in, and is tried once at least before its time is out.
+pub fn local_refused(facts: &Facts, message: &str) -> Decision {
+    let message = format!("the company's Local can't be made in this namespace: {message}");
+    wait(facts, Reason::EnvironmentNotActive, message)
+}
+
 fn wait(facts: &Facts, reason: Reason, message: String) -> Decision {
     if facts.acquire_timed_out {
         let message = format!("not granted within spec.acquireTimeoutSeconds; last: {message}");

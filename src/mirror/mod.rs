@@ -19,7 +19,8 @@ use crate::store::environment_leases::{
 use crate::store::environment_object::{self, EnvironmentLook, EnvironmentView};
 use crate::store::environments::{self, ArchiveOutcome, EnvironmentOutcome, EnvironmentSync};
 use crate::store::lease_object::{self, LeaseLook, LeaseView};
-use crate::store::{Leader, Refusal, Store, StoreError};
+use crate::store::local_intent::{self, LocalAnswer, LocalNeed};
+use crate::store::{Leader, Refusal, Store, StoreError, local};
 
 pub use batcher::Observe;
 use batcher::{Batcher, Work};
@@ -42,6 +43,10 @@ pub struct Mirror {
     foreign_ends: Batcher<ForeignEnd, ()>,
     environment_syncs: Batcher<EnvironmentSync, EnvironmentOutcome>,
     archives: Batcher<Uuid, ArchiveOutcome>,
+    local_needs: Batcher<LocalNeed, LocalAnswer>,
+    abandoned_locals: Batcher<Uuid, ()>,
+    other_locals: Batcher<Uuid, Vec<Uuid>>,
+    spare_locals: Batcher<Uuid, bool>,
     marks: Batcher<Uuid, ()>,
 }
 
@@ -121,6 +126,21 @@ impl Mirror {
                 |id: &Uuid| *id,
                 environments::archive_deleted
             ),
+            local_needs: batcher!(
+                "intend_local",
+                write,
+                |need: &LocalNeed| need.lease_id,
+                local_intent::intend
+            ),
+            abandoned_locals: batcher!(
+                "abandon_local",
+                write,
+                |nonce: &Uuid| *nonce,
+                local_intent::abandon,
+                nothings
+            ),
+            other_locals: batcher!("other_locals", read, |id: &Uuid| *id, local::others),
+            spare_locals: batcher!("is_spare_local", write, |id: &Uuid| *id, local::are_spare),
             marks: batcher!("mark_gone", write, |id: &Uuid| *id, lease_object::mark_gone, nothings),
             leader,
             store,
@@ -224,6 +244,38 @@ impl Mirror {
     /// Any category.
     pub async fn archive_environment(&self, id: Uuid) -> Result<ArchiveOutcome, StoreError> {
         self.archives.ask(id).await
+    }
+
+    /// See [`crate::store::local_intent::intend`].
+    ///
+    /// # Errors
+    /// Any category.
+    pub async fn intend_local(&self, need: LocalNeed) -> Result<LocalAnswer, StoreError> {
+        self.local_needs.ask(need).await
+    }
+
+    /// See [`crate::store::local_intent::abandon`].
+    ///
+    /// # Errors
+    /// Any category.
+    pub async fn abandon_local(&self, nonce: Uuid) -> Result<(), StoreError> {
+        self.abandoned_locals.ask(nonce).await
+    }
+
+    /// See [`crate::store::local::others`].
+    ///
+    /// # Errors
+    /// Any category.
+    pub async fn other_locals(&self, id: Uuid) -> Result<Vec<Uuid>, StoreError> {
+        self.other_locals.ask(id).await
+    }
+
+    /// See [`crate::store::local::are_spare`].
+    ///
+    /// # Errors
+    /// Any category.
+    pub async fn is_spare_local(&self, id: Uuid) -> Result<bool, StoreError> {
+        self.spare_locals.ask(id).await
     }
 
     /// See [`crate::store::lease_object::mark_gone`].

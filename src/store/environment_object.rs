@@ -6,6 +6,7 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::environments::EnvironmentRow;
+use super::local::CanonicalLocal;
 use super::{Leader, Store, StoreError, column, spelling};
 use crate::api::Driver;
 
@@ -39,6 +40,8 @@ pub struct EnvironmentObjectRow {
     pub max_active_leases: Option<i32>,
     /// Whether the operator itself made the object (a lazily made Local).
     pub operator_made: bool,
+    /// When the object was made, in whole seconds.
+    pub created_at: jiff::Timestamp,
     /// When the object was seen to be deleted.
     pub deleted_at: Option<jiff::Timestamp>,
 }
@@ -75,6 +78,20 @@ pub struct EnvironmentView {
     pub row: Option<EnvironmentRow>,
     /// Leases of that row that are active, whoever made them.
     pub active_leases: i64,
+    /// For a Local: the object that stands for the company's row in this cluster.
+    pub canonical: Option<CanonicalLocal>,
+}
+
+impl EnvironmentView {
+    /// Whether it is settled which Local stands for the company's row, and whether the fields of the one that does were
+    /// written as of `generation`, if that is this object. Always so for other drivers.
+    pub fn is_chosen(&self, driver: Driver, generation: i64) -> bool {
+        driver != Driver::Local
+            || self
+                .canonical
+                .as_ref()
+                .is_some_and(|canonical| canonical.id != self.id || canonical.generation == Some(generation))
+    }
 }
 
 /// Looks without locks. The views stand in the order of `looks`.
@@ -110,6 +127,7 @@ struct Looked {
     object: Option<Json<EnvironmentObjectRow>>,
     environment: Option<Json<EnvironmentRow>>,
     active_leases: i64,
+    canonical: Option<Json<CanonicalLocal>>,
 }
 
 impl From<Looked> for EnvironmentView {
@@ -123,6 +141,7 @@ impl From<Looked> for EnvironmentView {
             object: row.object.map(|Json(row)| row),
             row: row.environment.map(|Json(row)| row),
             active_leases: row.active_leases,
+            canonical: row.canonical.map(|Json(canonical)| canonical),
         }
     }
 }
@@ -156,9 +175,15 @@ SELECT asked.id, term.now, term.leading, asked.recorded_company,
   (
     SELECT count(*) FROM public.environment_leases AS l
     WHERE l.company_id = asked.company_id AND l.environment_id = asked.environment_id AND l.status = 'active'
-  ) AS active_leases
+  ) AS active_leases,
+  to_jsonb(canonical) AS canonical
 FROM asked CROSS JOIN term
 LEFT JOIN environment_operator.environment_object AS object ON object.id = asked.id
+LEFT JOIN LATERAL (
+  SELECT o.id, o.namespace, o.name, l.generation
+  FROM environment_operator.local AS l JOIN environment_operator.environment_object AS o ON o.id = l.object_id
+  WHERE asked.local AND l.cluster = $1 AND l.company_id = asked.company_id
+) AS canonical ON true
 LEFT JOIN public.environments AS environment ON environment.id = asked.environment_id
 ORDER BY asked.place
 "#;

@@ -3,6 +3,7 @@
 //! - [`connect`], [`migrate`], [`run_trigger`]: session connections that are safe to lead from, and what has to be made first
 //! - [`lead`], [`cluster`]: who may write, and in which incarnation of the cluster
 //! - [`namespace`], [`environment_object`], [`lease_object`]: what the operator remembers in its own schema
+//! - [`local`], [`local_intent`]: which object stands for a company's Local, and which the operator itself has made
 //! - [`sweep`], [`foreign_leases`], [`tombstone`]: what is due, and what is gone, selected by SQL alone
 //! - `companies`, [`environments`], [`environment_leases`], [`heartbeat_runs`], `activity_log`: the origin's tables
 //! - [`spelling`]: how the tables spell what the API spells otherwise
@@ -21,6 +22,8 @@ pub mod foreign_leases;
 pub mod heartbeat_runs;
 pub mod lead;
 pub mod lease_object;
+pub mod local;
+pub mod local_intent;
 pub mod migrate;
 pub mod namespace;
 mod references;

@@ -213,7 +213,10 @@ async fn an_archived_renamed_local_comes_back_untouched_to_the_microsecond() {
 #[tokio::test]
 async fn a_locals_object_writes_only_what_it_sets_and_only_when_its_generation_is_new() {
     let world = World::new().await;
-    world.sync_environment(&world.local()).await;
+    let mut connection = world.connect().await;
+    ensure_local(&mut connection, world.company, Uuid::new_v4())
+        .await
+        .unwrap();
     let object_of = EnvironmentSync {
         name: Some("Mine".to_owned()),
         metadata: Some(object(json!({"a": 1}))),

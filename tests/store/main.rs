@@ -9,6 +9,7 @@ mod foreign;
 mod grants;
 mod idle;
 mod leadership;
+mod locals;
 mod migrations;
 mod mirror;
 mod origin;

@@ -123,7 +123,8 @@ impl World {
             config: json!({"provider": "kubernetes"}),
             metadata: None,
             max_active_leases: None,
-            operator_made: false,
+            created_at: moment(0),
+            local_intent: None,
         }
     }
 
@@ -257,6 +258,11 @@ pub fn version(name: &str, resource_version: u64, generation: i64) -> ObjectVers
         resource_version: ResourceVersion::parse(&resource_version.to_string()).unwrap(),
         generation,
     }
+}
+
+/// A moment so many seconds after an arbitrary one.
+pub fn moment(seconds: i64) -> jiff::Timestamp {
+    jiff::Timestamp::from_second(1_700_000_000 + seconds).unwrap()
 }
 
 pub fn ending(state: LeaseState, reason: Reason) -> Ending {

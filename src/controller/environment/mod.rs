@@ -13,11 +13,12 @@ use super::event::Notice;
 use super::index::Key;
 use super::object::{EnvironmentObject, NamespaceObject};
 use super::reconcile::{ReconcileError, Reconciler};
-use crate::api::{ConditionStatus, EnvironmentStatus, Reason, Timestamp};
+use crate::api::{ConditionStatus, Driver, EnvironmentStatus, Reason, Timestamp};
 use crate::lifecycle::environment_status::{MirroredEnvironment, Verdict, environment_status};
 use crate::store::environment_object::{EnvironmentLook, EnvironmentView};
 use crate::store::environments::{ArchiveOutcome, EnvironmentOutcome};
 
+mod local;
 mod plan;
 
 use plan::{Plan, plan};
@@ -62,6 +63,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             }
             ArchiveOutcome::Archived | ArchiveOutcome::Unknown => {}
         }
+        self.tell_next_local(id).await?;
         let mut index = self.index();
         // An adopted Local's row has another id than the object.
         let leases = index.leases_of_row(row.unwrap_or(id));
@@ -73,17 +75,14 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
     }
 
     async fn mirror_environment(&self, environment: &Arc<EnvironmentObject>) -> Result<(), ReconcileError> {
-        let (view, namespace) = self.look_at_environment(environment).await?; // the database; a live read of the Namespace
-        let plan = plan(
-            environment,
-            &view,
-            namespace.as_ref(),
-            self.index().has_made(environment.meta.uid),
-            self.settings.mode,
-        ); // pure
+        let (mut view, namespace) = self.look_at_environment(environment).await?; // the database; a live read of the Namespace
+        let plan = plan(environment, &view, namespace.as_ref(), self.settings.mode); // pure
+        let synced = matches!(plan, Plan::Sync(_));
+        // The row of a Local that is not mirrored is its company's, not its own.
+        let last_good = view.row.clone().filter(|_| view.object.is_some());
         let (row, fault) = match plan {
-            Plan::Fault(reason, message) => (view.row.clone(), Some((reason, message))),
-            Plan::InStep => (view.row.clone(), None),
+            Plan::Fault(reason, message) => (last_good, Some((reason, message))),
+            Plan::InStep => (last_good, None),
             Plan::Sync(sync) => match self.database.sync_environment(*sync).await? {
                 // the database
                 EnvironmentOutcome::Inserted(row)
@@ -94,7 +93,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
                     (Some(row), None)
                 }
                 EnvironmentOutcome::AlreadySo(row) => (Some(row), None),
-                EnvironmentOutcome::Refused(refusal) => (view.row.clone(), Some((refusal.reason, refusal.message))),
+                EnvironmentOutcome::Refused(refusal) => (last_good, Some((refusal.reason, refusal.message))),
                 EnvironmentOutcome::Busy => {
                     self.later(Key::Environment(environment.meta.uid), BUSY_PAUSE);
                     return Ok(());
@@ -107,8 +106,18 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             },
         };
         if let Some(row) = &row {
-            self.index().recorded_local(environment.meta.uid);
             self.serve(row.id, 1); // its limit may be another one
+        }
+        let mut standing = None;
+        if row.is_some() && environment.spec.driver == Driver::Local {
+            if synced {
+                view = self.look_at_environment(environment).await?.0; // the database: which one has been chosen
+            }
+            standing = local::standing(&view);
+            self.tell_other_locals(environment, &view, standing.as_ref()).await?; // the database
+            if self.delete_spare_local(environment, &view, standing.as_ref()).await? {
+                return Ok(()); // the API server; its deletion is on its way through the feed
+            }
         }
         // An invalid spec waits for its change, of which the feed tells.
         if fault.as_ref().is_some_and(|(reason, _)| *reason != Reason::InvalidSpec) {
@@ -121,7 +130,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             state: row.status,
             active_leases: i32::try_from(view.active_leases).unwrap_or(i32::MAX),
         });
-        let verdict = Verdict { row, fault };
+        let verdict = Verdict { row, standing, fault };
         let now = Timestamp::cut(view.now);
         let status = environment_status(environment.status.as_ref(), environment.meta.generation, &verdict, now);
         self.write_environment_status(environment, status).await // the API server
@@ -190,14 +199,17 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             let ready = status.conditions.first().map(|ready| (ready.status, ready.reason));
             (status.phase, ready)
         };
-        if environment.status.as_ref().map(said) == Some(said(status)) {
+        let before = environment.status.as_ref().map(said);
+        if before == Some(said(status)) {
             return;
         }
         let (Some(phase), Some(ready)) = (status.phase, status.conditions.first()) else {
             return;
         };
+        let was = before.and_then(|(phase, _)| phase);
+        let told = local::change_of_part(was, status).unwrap_or(ready);
         let (namespace, name) = (&environment.meta.namespace, &environment.meta.name);
-        let (reason, message) = (ready.reason, ready.message.clone());
+        let (reason, message) = (told.reason, told.message.clone());
         tracing::info!(
             namespace,
             name,

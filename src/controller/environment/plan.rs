@@ -4,6 +4,7 @@ use uuid::Uuid;
 
 use crate::api::{self, Driver, Reason};
 use crate::controller::company::{self, Company};
+use crate::controller::index::LOCAL_NAME;
 use crate::controller::object::{EnvironmentObject, NamespaceObject};
 use crate::driver;
 use crate::lifecycle::EnvironmentState;
@@ -26,7 +27,6 @@ pub fn plan(
     environment: &EnvironmentObject,
     view: &EnvironmentView,
     namespace: Option<&NamespaceObject>,
-    operator_made: bool,
     mode: Mode,
 ) -> Plan {
     if let Err(message) = api::validate(&environment.spec) {
@@ -45,7 +45,7 @@ pub fn plan(
         }
         (None, None) => return Plan::Fault(Reason::Waiting, "the namespace is gone".to_owned()),
     };
-    let sync = wanted(environment, company_id, settle, operator_made);
+    let sync = wanted(environment, company_id, settle);
     if in_step(&sync, view) {
         Plan::InStep
     } else {
@@ -53,12 +53,7 @@ pub fn plan(
     }
 }
 
-fn wanted(
-    environment: &EnvironmentObject,
-    company_id: Uuid,
-    settle: Option<Settle>,
-    operator_made: bool,
-) -> EnvironmentSync {
+fn wanted(environment: &EnvironmentObject, company_id: Uuid, settle: Option<Settle>) -> EnvironmentSync {
     let (meta, spec) = (&environment.meta, &environment.spec);
     let local = spec.driver == Driver::Local;
     let state = |archived| {
@@ -93,7 +88,8 @@ fn wanted(
         config: driver::config(spec),
         metadata: spec.metadata.clone(),
         max_active_leases: spec.max_active_leases,
-        operator_made,
+        created_at: meta.created_at,
+        local_intent: meta.local_intent.filter(|_| local && meta.name == LOCAL_NAME),
     }
 }
 
@@ -102,7 +98,11 @@ fn in_step(sync: &EnvironmentSync, view: &EnvironmentView) -> bool {
     let (Some(row), Some(object)) = (&view.row, &view.object) else {
         return false;
     };
-    if object.generation < sync.version.generation || object.deleted_at.is_some() {
+    if object.generation < sync.version.generation
+        || object.deleted_at.is_some()
+        || object.environment_id != row.id
+        || !view.is_chosen(sync.driver, sync.version.generation)
+    {
         return false;
     }
     let metadata = sync.metadata.clone().map(serde_json::Value::Object);

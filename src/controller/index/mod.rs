@@ -52,9 +52,9 @@ pub struct Index {
     pub line: Line,
     /// Objects of which nothing is known but that a complete list did not hold them.
     tombstones: HashSet<Key>,
-    /// Locals that this process has made and that have no row yet.
-    made_locals: HashSet<Uuid>,
     heartbeats: Heartbeats,
+    /// Nonces of the Locals that are being made at the moment.
+    locals_in_the_making: HashSet<Uuid>,
     lease_lists: Lists,
     environment_lists: Lists,
 }
@@ -326,19 +326,28 @@ impl Index {
         self.tombstones.contains(&key)
     }
 
-    /// This process has made the Local with this uid.
-    pub fn made_local(&mut self, uid: Uuid) {
-        self.made_locals.insert(uid);
+    /// Whether nobody else of this process is making the Local that was intended with this nonce; from then on somebody is.
+    pub fn begin_local(&mut self, nonce: Uuid) -> bool {
+        self.locals_in_the_making.insert(nonce)
     }
 
-    /// Whether this process has made the Local with this uid.
-    pub fn has_made(&self, uid: Uuid) -> bool {
-        self.made_locals.contains(&uid)
+    /// The API server has answered to who was making it.
+    pub fn end_local(&mut self, nonce: Uuid) {
+        self.locals_in_the_making.remove(&nonce);
     }
 
-    /// The database knows now who has made the Local with this uid.
-    pub fn recorded_local(&mut self, uid: Uuid) {
-        self.made_locals.remove(&uid);
+    /// Whether a lease that has not ended names this environment.
+    pub fn is_named_by_a_lease(&self, namespace: &str, name: &str) -> bool {
+        let here = self.leases_by.get(&Reference::Namespace(namespace.to_owned()));
+        let mut leases = here.into_iter().flatten().filter_map(|uid| self.leases.get(*uid));
+        leases.any(|lease| {
+            let named = lease
+                .spec
+                .environment_ref
+                .as_ref()
+                .is_some_and(|reference| reference.name == name);
+            named && lease.status.as_ref().and_then(shown_ending).is_none()
+        })
     }
 
     /// Takes a Namespace in; the keys that this concerns: everything in it when its label or its end has come.

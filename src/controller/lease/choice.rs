@@ -1,10 +1,15 @@
 //! Which environment a claim chooses, and what is known of it. Pure.
 
+use std::sync::Arc;
+
 use uuid::Uuid;
 
 use super::facts::Subject;
+use super::local::fault;
 use crate::api::{self, Driver};
+use crate::controller::company;
 use crate::controller::index::{Index, Key, LOCAL_NAME};
+use crate::controller::object::EnvironmentObject;
 use crate::lifecycle::EnvironmentState;
 use crate::lifecycle::lease::Environment;
 use crate::store::environments::EnvironmentRow;
@@ -92,17 +97,18 @@ fn agent_is_known(subject: &Subject, view: &LeaseView) -> bool {
     }
 }
 
-/// An object that stands for the Local of the lease's company: one that shows the company, or one in the same Namespace.
+/// An object that stands for the Local of the lease's company, or will as soon as it is mirrored.
 pub(super) fn local_object(index: &Index, subject: &Subject, view: &LeaseView) -> Option<Uuid> {
+    if view.local_object.is_some() {
+        return view.local_object;
+    }
     let lease = subject.object.as_ref()?;
-    let company = view.recorded_company;
-    let locals = index
-        .environments
-        .iter()
-        .filter(|environment| environment.spec.driver == Driver::Local);
-    let mut of_company = locals.filter(|environment| {
-        let shown = environment.status.as_ref().and_then(|status| status.company_id);
-        environment.meta.namespace == lease.meta.namespace || (shown.is_some() && shown == company)
-    });
-    of_company.next().map(|environment| environment.meta.uid)
+    let company_of = |namespace: &str| company::named(index.namespaces.get(namespace)?).ok();
+    let company = view.recorded_company.or_else(|| company_of(&lease.meta.namespace))?;
+    let promising = |environment: &&Arc<EnvironmentObject>| {
+        environment.spec.driver == Driver::Local && !environment.meta.deleting && fault(environment).is_none()
+    };
+    let mut locals = index.environments.iter().filter(promising);
+    let of_company = locals.find(|environment| company_of(&environment.meta.namespace) == Some(company));
+    of_company.map(|environment| environment.meta.uid)
 }

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::cluster::{Cluster, Local};
+use super::cluster::Cluster;
 use super::database::Database;
 use super::index::Key;
 use super::object::LeaseObject;
 use super::reconcile::{ReconcileError, Reconciler};
-use crate::api::{Reason, Timestamp};
+use crate::api::{Driver, Reason, Timestamp};
 use crate::driver;
 use crate::lifecycle::lease::{Decision, Environment, Row, decide, refused_by_database};
 use crate::lifecycle::lease_status::{Verdict, shown_ending};
@@ -24,6 +24,7 @@ mod capacity;
 mod choice;
 mod facts;
 mod heartbeat;
+mod local;
 mod removal;
 mod report;
 mod run;
@@ -100,7 +101,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             Decision::Forget => self.forget(subject, scene).await,
             Decision::Wait(reason, message) => Ok(self.wait(subject, scene, reason, message)),
             Decision::Refuse(reason, message) => Ok(refuse(subject, reason, message)),
-            Decision::MakeLocal => self.make_local(subject).await,
+            Decision::MakeLocal => self.wait_for_local(subject, scene).await,
             Decision::Grant => self.grant(subject, scene).await,
             Decision::Hold => self.hold(subject, scene).await,
             Decision::End(ending) => self.end(subject, scene, ending).await,
@@ -154,38 +155,14 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
         Ok(Step::Done(None))
     }
 
-    /// Makes the object `local`; its own reconcile makes the row and wakes the claims that wait for it.
-    async fn make_local(&self, subject: &Subject) -> Result<Step, ReconcileError> {
-        let Some(lease) = subject.present() else {
-            return Ok(Step::Done(None));
-        };
-        let outcome = self.cluster.create_local(&lease.meta.namespace).await?;
-        let mut index = self.index();
-        let local = match outcome {
-            Local::Made(local) => {
-                index.made_local(local.meta.uid);
-                local
-            }
-            Local::Found(local) => local,
-        };
-        let key = Key::Environment(local.meta.uid);
-        index.apply_environment(local);
-        drop(index);
-        self.queue.push(key);
-        Ok(Step::Done(Some(UNKNOWN_PAUSE)))
-    }
-
     async fn grant(&self, subject: &Subject, scene: &Scene) -> Result<Step, ReconcileError> {
         let (Some(lease), Some((company_id, settle)), Some(environment)) =
             (subject.present(), &scene.company, &scene.view.environment)
         else {
             return Ok(Step::Done(Some(UNKNOWN_PAUSE))); // the facts said otherwise: they will again when they are whole
         };
-        if environment.driver == crate::api::Driver::Local
-            && local_object(&self.index(), subject, &scene.view).is_none()
-        {
-            // The row is there, made by the origin or left by a deleted object: it gets an object, and the lease its row.
-            self.make_local(subject).await?;
+        if environment.driver == Driver::Local && local_object(&self.index(), subject, &scene.view).is_none() {
+            self.give_row_its_local(subject, scene).await?;
         }
         let provision = driver::provision(environment.driver, &environment.config);
         let grant = Grant {

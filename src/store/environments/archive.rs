@@ -1,10 +1,10 @@
 //! The end of an Environment object: its row stays, archived, so that history stays readable.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use uuid::Uuid;
 
-use crate::store::{Leader, Store, StoreError};
+use crate::store::{Leader, Store, StoreError, local};
 
 /// What became of a deletion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,22 +19,33 @@ pub enum ArchiveOutcome {
 
 /// Remembers Environment objects as deleted and archives their rows, except those of Local. Idempotent.
 ///
+/// Where a Local's object goes, another one may stand for the company's row from then on.
+///
 /// The outcomes stand in the order of `ids`.
 ///
 /// # Errors
 /// Any category. Nothing is changed then.
 pub async fn archive_deleted(store: &Store, leader: &Leader, ids: &[Uuid]) -> Result<Vec<ArchiveOutcome>, StoreError> {
-    let rows: Vec<(Option<Uuid>, Option<bool>)> = sqlx::query_as(ARCHIVE)
+    let mut transaction = store.pool.begin().await?;
+    let rows: Vec<(Option<Uuid>, Option<bool>, Option<Uuid>)> = sqlx::query_as(ARCHIVE)
         .bind(&leader.cluster)
         .bind(&leader.installation)
         .bind(leader.epoch)
         .bind(ids)
-        .fetch_all(&store.pool)
+        .fetch_all(&mut *transaction)
         .await?;
-    if !rows.iter().any(|(id, _)| id.is_none()) {
+    if !rows.iter().any(|(id, ..)| id.is_none()) {
         return Err(StoreError::Deposed);
     }
-    let busy: HashMap<Uuid, bool> = rows.into_iter().filter_map(|(id, busy)| Some((id?, busy?))).collect();
+    let companies: BTreeSet<Uuid> = rows.iter().filter_map(|(.., company_id)| *company_id).collect();
+    if !companies.is_empty() {
+        local::choose(&mut transaction, leader, &Vec::from_iter(companies)).await?;
+    }
+    transaction.commit().await?;
+    let busy: HashMap<Uuid, bool> = rows
+        .into_iter()
+        .filter_map(|(id, busy, _)| Some((id?, busy?)))
+        .collect();
     let outcome = |id| match busy.get(id) {
         Some(false) => ArchiveOutcome::Archived,
         Some(true) => ArchiveOutcome::Busy,
@@ -50,7 +61,8 @@ WITH leader AS MATERIALIZED (
   FOR KEY SHARE
 ),
 asked AS MATERIALIZED (
-  SELECT o.id, o.deleted_at, row.id AS environment_id
+  SELECT o.id, row.id AS environment_id,
+    CASE WHEN o.driver = 'local' AND o.deleted_at IS NULL THEN o.company_id END AS chooses
   FROM leader CROSS JOIN environment_operator.environment_object AS o
   LEFT JOIN public.environments AS row
     ON row.id = o.environment_id AND row.status <> 'archived' AND o.driver <> 'local' AND o.deleted_at IS NULL
@@ -74,7 +86,7 @@ archived AS (
   SET status = 'archived', updated_at = date_trunc('milliseconds', clock_timestamp())
   WHERE e.id = ANY (ARRAY (SELECT id FROM free))
 )
-SELECT NULL::uuid, NULL::bool FROM leader
+SELECT NULL::uuid, NULL::bool, NULL::uuid FROM leader
 UNION ALL
-SELECT id, NOT id = ANY (ARRAY (SELECT id FROM sound)) FROM asked
+SELECT id, NOT id = ANY (ARRAY (SELECT id FROM sound)), chooses FROM asked
 "#;

@@ -1,5 +1,6 @@
 //! The default Local: one row per company, made when first needed, untouched ever after by the making.
 
+use jiff_sqlx::ToSqlx;
 use sqlx::PgConnection;
 use sqlx::types::Json;
 use uuid::Uuid;
@@ -7,7 +8,7 @@ use uuid::Uuid;
 use super::{EnvironmentOutcome, EnvironmentRow, EnvironmentSync};
 use crate::lifecycle::EnvironmentState;
 use crate::store::environment_object::EnvironmentObjectRow;
-use crate::store::{Leader, StoreError, spelling};
+use crate::store::{Leader, StoreError, local, local_intent, spelling};
 
 /// Rounds of insert and read, enough for any number of concurrent makers and deleters that was seen (6).
 const ROUNDS: u32 = 50;
@@ -59,7 +60,8 @@ pub async fn ensure_local(
     )))
 }
 
-/// Writes what a Local's object sets, if its generation is new; absence writes nothing, and `config` is never written.
+/// Remembers a Local object, chooses the company's canonical one, and writes what it sets if it is that and its generation is
+/// new. Absence writes nothing, and `config` is never written.
 pub(super) async fn sync_local(
     connection: &mut PgConnection,
     leader: &Leader,
@@ -74,24 +76,39 @@ pub(super) async fn sync_local(
     if object.as_ref().is_some_and(|object| is_older(leader, sync, object)) {
         return Ok(EnvironmentOutcome::Older);
     }
-    let (row, made) = ensure_local(connection, sync.company_id, sync.id).await?;
-    let as_remembered = object.as_ref().is_some_and(|object| {
-        object.environment_id == row.id
-            && object.incarnation == leader.incarnation
-            && object.generation == sync.version.generation
-    });
-    if as_remembered && !made {
-        return Ok(EnvironmentOutcome::AlreadySo(row));
-    }
-    let Some((row, changed)) = write_fields(connection, sync, row).await? else {
+    // A row that another writer has deleted comes back under the same id.
+    let id = object.as_ref().map_or(sync.id, |object| object.environment_id);
+    let (row, made) = ensure_local(connection, sync.company_id, id).await?;
+    // Locked before anything is remembered, for what is remembered stays if the row turns out to be busy.
+    if sync.sets_fields() && !lock(connection, row.id).await? {
         return Ok(EnvironmentOutcome::Busy);
+    }
+    let operator_made = match (&object, sync.local_intent) {
+        (None, Some(nonce)) => {
+            let namespace = &sync.version.namespace;
+            local_intent::fulfil(connection, leader, sync.company_id, namespace, nonce, sync.id).await?
+        }
+        (object, _) => object.as_ref().is_some_and(|object| object.operator_made),
     };
-    remember(connection, leader, sync, row.id).await?;
+    remember(connection, leader, sync, row.id, operator_made).await?;
+    if made {
+        local::forget_written(connection, sync.company_id).await?;
+    }
+    local::choose(connection, leader, &[sync.company_id]).await?;
+    let anew = object
+        .as_ref()
+        .is_some_and(|object| object.incarnation < leader.incarnation);
+    let version = (sync.id, sync.version.generation);
+    let (row, changed) = if local::take_up(connection, leader, sync.company_id, version, anew).await? {
+        write_fields(connection, sync, row).await?
+    } else {
+        (row, false)
+    };
     Ok(match (made, object) {
         (true, _) => EnvironmentOutcome::Inserted(row),
-        (false, None) if row.id != sync.id => EnvironmentOutcome::Adopted(row),
-        (false, _) if changed => EnvironmentOutcome::Updated(row),
-        (false, _) => EnvironmentOutcome::AlreadySo(row),
+        (false, None) => EnvironmentOutcome::Adopted(row),
+        (false, Some(_)) if changed => EnvironmentOutcome::Updated(row),
+        (false, Some(_)) => EnvironmentOutcome::AlreadySo(row),
     })
 }
 
@@ -102,20 +119,22 @@ fn is_older(leader: &Leader, sync: &EnvironmentSync, object: &EnvironmentObjectR
     object.deleted_at.is_some() || object.incarnation > leader.incarnation || behind
 }
 
-/// `None` if another transaction holds the row; the flag says whether anything differed.
+/// Whether the row could be locked; if not, another transaction holds it.
+async fn lock(connection: &mut PgConnection, id: Uuid) -> Result<bool, StoreError> {
+    let free: Option<Uuid> =
+        sqlx::query_scalar("SELECT id FROM public.environments WHERE id = $1 FOR NO KEY UPDATE SKIP LOCKED")
+            .bind(id)
+            .fetch_optional(connection)
+            .await?;
+    Ok(free.is_some())
+}
+
+/// Writes what the object sets to the row, which is locked if that is anything; the flag says whether anything differed.
 async fn write_fields(
     connection: &mut PgConnection,
     sync: &EnvironmentSync,
     row: EnvironmentRow,
-) -> Result<Option<(EnvironmentRow, bool)>, StoreError> {
-    let free: Option<Uuid> =
-        sqlx::query_scalar("SELECT id FROM public.environments WHERE id = $1 FOR NO KEY UPDATE SKIP LOCKED")
-            .bind(row.id)
-            .fetch_optional(&mut *connection)
-            .await?;
-    if free.is_none() {
-        return Ok(None);
-    }
+) -> Result<(EnvironmentRow, bool), StoreError> {
     let written: Option<Json<EnvironmentRow>> = sqlx::query_scalar(
         "WITH wanted AS MATERIALIZED (
            SELECT id, coalesce($2, name) AS name, coalesce($3, description) AS description,
@@ -140,10 +159,10 @@ async fn write_fields(
     .bind(sync.metadata.as_ref().map(Json))
     .fetch_optional(connection)
     .await?;
-    Ok(Some(match written {
+    Ok(match written {
         Some(Json(row)) => (row, true),
         None => (row, false),
-    }))
+    })
 }
 
 async fn remember(
@@ -151,16 +170,18 @@ async fn remember(
     leader: &Leader,
     sync: &EnvironmentSync,
     environment_id: Uuid,
+    operator_made: bool,
 ) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO environment_operator.environment_object (
            id, environment_id, company_id, cluster, installation, incarnation, namespace, name, rv, generation, epoch,
-           driver, max_active_leases, operator_made
+           driver, max_active_leases, operator_made, created_at
          )
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
          ON CONFLICT (id) DO UPDATE SET environment_id = EXCLUDED.environment_id, installation = EXCLUDED.installation,
            incarnation = EXCLUDED.incarnation, namespace = EXCLUDED.namespace, name = EXCLUDED.name, rv = EXCLUDED.rv,
-           generation = EXCLUDED.generation, epoch = EXCLUDED.epoch, max_active_leases = EXCLUDED.max_active_leases",
+           generation = EXCLUDED.generation, epoch = EXCLUDED.epoch, max_active_leases = EXCLUDED.max_active_leases,
+           created_at = EXCLUDED.created_at",
     )
     .bind(sync.id)
     .bind(environment_id)
@@ -175,7 +196,8 @@ async fn remember(
     .bind(leader.epoch)
     .bind(spelling::driver(sync.driver))
     .bind(sync.max_active_leases)
-    .bind(sync.operator_made)
+    .bind(operator_made)
+    .bind(sync.created_at.to_sqlx())
     .execute(connection)
     .await?;
     Ok(())

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use jiff_sqlx::ToSqlx;
 use serde_json::Value;
 use sqlx::types::Json;
 use sqlx::{FromRow, PgConnection};
@@ -41,11 +42,18 @@ pub struct EnvironmentSync {
     pub metadata: Option<FreeObject>,
     /// `spec.maxActiveLeases`.
     pub max_active_leases: Option<i32>,
-    /// Whether the operator itself made the object.
-    pub operator_made: bool,
+    /// `metadata.creationTimestamp`.
+    pub created_at: jiff::Timestamp,
+    /// For Local: the intent that the object says it was made for.
+    pub local_intent: Option<Uuid>,
 }
 
 impl EnvironmentSync {
+    /// Whether a Local's object sets anything that its row is to say.
+    pub(super) fn sets_fields(&self) -> bool {
+        self.name.is_some() || self.description.is_some() || self.status.is_some() || self.metadata.is_some()
+    }
+
     /// Whether the row says what the object says, for a driver other than Local.
     fn is_row(&self, row: &EnvironmentRow) -> bool {
         let metadata = row.metadata.as_ref();
@@ -97,13 +105,15 @@ pub async fn sync(
     let mut transaction = store.pool.begin().await?;
     lead::prove(&mut transaction, leader).await?;
     outcomes.extend(settle(&mut transaction, store.mode, leader, syncs).await?);
-    let (locals, others): (Vec<&EnvironmentSync>, Vec<&EnvironmentSync>) = syncs
+    let (mut locals, others): (Vec<&EnvironmentSync>, Vec<&EnvironmentSync>) = syncs
         .iter()
         .filter(|sync| !outcomes.contains_key(&sync.id))
         .partition(|sync| sync.driver == Driver::Local);
     if !others.is_empty() {
         outcomes.extend(sync_others(&mut transaction, leader, &others).await?);
     }
+    // In one order, so that two installations of a cluster never wait for each other's companies.
+    locals.sort_by_key(|sync| sync.company_id);
     for sync in locals {
         outcomes.insert(sync.id, sync_local(&mut transaction, leader, sync).await?);
     }
@@ -130,6 +140,7 @@ async fn unchanged(store: &Store, leader: &Leader, syncs: &[EnvironmentSync]) ->
         .collect();
     let views = environment_object::look(store, leader, &looks).await?;
     let same = syncs.iter().zip(views).filter_map(|(sync, view)| {
+        let is_chosen = view.is_chosen(sync.driver, sync.version.generation);
         let (object, row) = (view.object?, view.row?);
         let is_same = view.leading
             && sync.settle.is_none()
@@ -138,6 +149,7 @@ async fn unchanged(store: &Store, leader: &Leader, syncs: &[EnvironmentSync]) ->
             && object.generation == sync.version.generation
             && ResourceVersion::parse(&object.rv).is_some_and(|seen| seen <= sync.version.resource_version)
             && object.environment_id == row.id
+            && is_chosen
             && (sync.driver == Driver::Local || sync.is_row(&row));
         is_same.then_some((sync.id, EnvironmentOutcome::AlreadySo(row)))
     });
@@ -220,7 +232,7 @@ async fn sync_others(
         .bind(column(syncs, |sync| sync.version.resource_version.as_str()))
         .bind(column(syncs, |sync| sync.version.generation))
         .bind(column(syncs, |sync| sync.max_active_leases))
-        .bind(column(syncs, |sync| sync.operator_made))
+        .bind(column(syncs, |sync| sync.created_at.to_sqlx()))
         .fetch_all(connection)
         .await?;
     let mut outcomes = Outcomes::new();
@@ -257,10 +269,10 @@ WITH asked AS MATERIALIZED (
   END AS answer
   FROM unnest(
     $5::uuid[], $6::uuid[], $7::text[], $8::text[], $9::text[], $10::text[], $11::jsonb[], $12::jsonb[], $13::text[],
-    $14::text[], $15::text[], $16::int8[], $17::int4[], $18::bool[]
+    $14::text[], $15::text[], $16::int8[], $17::int4[], $18::timestamptz[]
   ) AS t(
     id, company_id, driver, name, description, status, config, metadata, namespace,
-    object_name, rv, generation, max_active_leases, operator_made
+    object_name, rv, generation, max_active_leases, created_at
   )
   LEFT JOIN environment_operator.environment_object AS object ON object.id = t.id
   LEFT JOIN public.environments AS row ON row.id = t.id
@@ -273,10 +285,10 @@ free AS MATERIALIZED (
 remembered AS (
   INSERT INTO environment_operator.environment_object AS o (
     id, environment_id, company_id, cluster, installation, incarnation, namespace, name, rv, generation, epoch, driver,
-    max_active_leases, operator_made
+    max_active_leases, operator_made, created_at
   )
   SELECT id, id, company_id, $1, $2, $4, namespace, object_name, rv, generation, $3, driver, max_active_leases,
-    operator_made
+    false, created_at
   FROM asked
   WHERE answer IS NULL AND (NOT row_exists OR id = ANY (ARRAY (SELECT id FROM free)))
   ORDER BY id

@@ -85,6 +85,8 @@ pub struct LeaseView {
     pub environment: Option<EnvironmentRow>,
     /// Whether every Environment object of that row was deleted (never said of a Local).
     pub environment_deleted: bool,
+    /// The Local object that stands for the company's row in this cluster.
+    pub local_object: Option<Uuid>,
     /// Whether `spec.agentId` is no agent of this company.
     pub agent_missing: bool,
     /// Whether `spec.issueId` is no issue of this company, as far as the database has issues.
@@ -184,6 +186,7 @@ struct Looked {
     run_agent_id: Option<Uuid>,
     environment: Option<Json<EnvironmentRow>>,
     environment_deleted: bool,
+    local_object: Option<Uuid>,
     agent_missing: bool,
     capacity: Option<Json<Capacity>>,
 }
@@ -211,6 +214,7 @@ impl Looked {
             run,
             environment: self.environment.map(|Json(row)| row),
             environment_deleted: self.environment_deleted,
+            local_object: self.local_object,
             agent_missing: self.agent_missing,
             issue_missing,
             execution_workspace_missing,
@@ -288,6 +292,9 @@ SELECT chosen.id, term.now, term.leading, chosen.recorded_company, chosen.compan
     SELECT FROM environment_operator.environment_object AS o
     WHERE o.environment_id = chosen.chosen_id AND o.deleted_at IS NULL
   ) AS environment_deleted,
+  (
+    SELECT l.object_id FROM environment_operator.local AS l WHERE l.cluster = $1 AND l.company_id = chosen.company_id
+  ) AS local_object,
   chosen.agent_missing, capacity.capacity
 FROM chosen CROSS JOIN term
 LEFT JOIN public.environment_leases AS lease ON lease.id = chosen.id

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use environment_operator::api::{EnvironmentLease, LeasePhase};
+use environment_operator::api::{Driver, Environment, EnvironmentLease, EnvironmentPhase, LeasePhase};
 use environment_operator::store::sweep::LEAKED;
 use harness::wait::eventually;
 use kube::ResourceExt;
@@ -31,7 +31,7 @@ impl World<'_> {
     /// - claims that were never granted have neither row nor activity;
     /// - no lease of an object's has leaked, as the gauge counts;
     /// - no lease is held whose run is over, that was released, or whose object is gone;
-    /// - each Environment has one row, the company at most one Local;
+    /// - each Environment has one row, the company at most one Local, and each Local object shows whether it was chosen;
     /// - a grant and an ending stand in the activity log once; no token was given twice; nothing carries a finalizer.
     pub async fn settles(&self) {
         self.settles_beside(&HashSet::new()).await;
@@ -115,8 +115,16 @@ impl World<'_> {
             .map(|row| (id(&row["id"]), row))
             .collect();
         let objects = self.environments().list(&ListParams::default()).await.unwrap().items;
+        let canonical: HashSet<Uuid> =
+            sqlx::query_scalar("SELECT object_id FROM environment_operator.local WHERE object_id IS NOT NULL")
+                .fetch_all(&self.pool)
+                .await
+                .unwrap()
+                .into_iter()
+                .collect();
         let mut faults = Vec::new();
         for object in &objects {
+            faults.extend(fault_of_part(object, &canonical));
             let row = object.status.as_ref().and_then(|status| status.environment_id);
             if !row.is_some_and(|row| rows.contains_key(&row)) {
                 faults.push(format!("environment {} has no row", object.name_any()));
@@ -250,6 +258,23 @@ impl Picture {
         }
         faults
     }
+}
+
+/// What is wrong with the part that a mirrored Local shows.
+fn fault_of_part(object: &Environment, canonical: &HashSet<Uuid>) -> Option<String> {
+    let status = object.status.clone().unwrap_or_default();
+    if object.spec.driver != Driver::Local || status.environment_id.is_none() {
+        return None;
+    }
+    let chosen = canonical.contains(&object.uid().unwrap().parse().unwrap());
+    let shown = status.phase != Some(EnvironmentPhase::Duplicate) && status.canonical_ref.is_none();
+    (chosen != shown).then(|| {
+        format!(
+            "Local {} shows another part than was chosen: {}",
+            object.name_any(),
+            json!(status)
+        )
+    })
 }
 
 /// The uid of a lease object, which is the id of its row.

@@ -1,13 +1,68 @@
 //! The default Local: one row per company, whatever objects stand for it, and whose the object `local` is.
 
-use environment_operator::api::{COMPANY_LABEL, LeasePhase};
+mod adoption;
+mod duplicates;
+mod making;
+mod races;
+
+use environment_operator::api::{COMPANY_LABEL, Environment, EnvironmentPhase, LeasePhase};
 use harness::wait::eventually;
 use kube::ResourceExt;
+use kube::api::ListParams;
 use serde_json::json;
 use uuid::Uuid;
 
 use crate::support::proxy::{Fault, Proxy, creates};
-use crate::support::{LIMIT, World, lease, scope};
+use crate::support::{LIMIT, World, lease};
+
+/// Several namespaces of one company, on one database.
+async fn company(namespaces: usize) -> Vec<World<'static>> {
+    let mut worlds = vec![World::new("local").await];
+    let company = worlds[0].company().to_string();
+    while worlds.len() < namespaces {
+        let beside = worlds[0].beside(worlds[0].control_plane(), "local", [(COMPANY_LABEL, company.as_str())]);
+        worlds.push(beside.await);
+    }
+    worlds
+}
+
+/// The Local objects of these worlds.
+async fn locals(worlds: &[World<'_>]) -> Vec<Environment> {
+    let mut locals = Vec::new();
+    for world in worlds {
+        locals.extend(world.environments().list(&ListParams::default()).await.unwrap().items);
+    }
+    locals
+}
+
+/// The one row of the worlds' company.
+async fn the_row(worlds: &[World<'_>]) -> serde_json::Value {
+    let mut rows = worlds[0].environment_rows(worlds[0].company()).await;
+    assert_eq!(rows.len(), 1, "{rows:#?}");
+    rows.remove(0)
+}
+
+/// Waits until the Local of this name is a duplicate of the one in the other world.
+async fn duplicate_of(world: &World<'_>, name: &str, canonical: (&World<'_>, &str)) {
+    eventually("it points to the canonical one", LIMIT, async || {
+        let status = world.environments().get(name).await.unwrap().status.unwrap_or_default();
+        let to = status
+            .canonical_ref
+            .as_ref()
+            .map(|to| (to.namespace.as_str(), to.name.as_str()));
+        if status.phase == Some(EnvironmentPhase::Duplicate) && to == Some((canonical.0.namespace.name(), canonical.1))
+        {
+            Ok(())
+        } else {
+            Err(json!(status).to_string())
+        }
+    })
+    .await;
+}
+
+fn uid(object: &impl ResourceExt) -> Uuid {
+    object.uid().unwrap().parse().unwrap()
+}
 
 #[tokio::test]
 async fn a_users_local_that_comes_just_before_the_operators_is_not_taken_for_the_operators() {
@@ -48,26 +103,4 @@ async fn a_users_local_that_comes_just_before_the_operators_is_not_taken_for_the
             .unwrap();
     assert!(!made, "a user has made it");
     world.settles().await;
-}
-
-#[tokio::test]
-async fn locals_in_two_namespaces_of_one_company_stand_for_one_row() {
-    let first = World::new("local").await;
-    let company = first.company().to_string();
-    let second = first
-        .beside(first.control_plane(), "local", [(COMPANY_LABEL, company.as_str())])
-        .await;
-    let worlds = [first, second];
-    let _operator = worlds[0].start_with(&[&scope(&worlds)]).await;
-    let mut rows = Vec::new();
-    for world in &worlds {
-        world.environment("mine", json!({ "driver": "Local" })).await;
-        let held = world.granted(lease("held").environment("mine")).await;
-        rows.push(held.status.unwrap().environment.unwrap().id);
-    }
-    assert_eq!(rows[0], rows[1]);
-    assert_eq!(worlds[0].environment_rows(worlds[0].company()).await.len(), 1);
-    for world in &worlds {
-        world.settles().await;
-    }
 }

@@ -1,0 +1,114 @@
+//! Which Local object stands for its company's row, as far as others have to hear of it.
+
+use super::super::cluster::{Cluster, ClusterError};
+use super::super::database::Database;
+use super::super::index::Key;
+use super::super::object::EnvironmentObject;
+use super::super::reconcile::{ReconcileError, Reconciler};
+use crate::api::{
+    CanonicalRef, Condition, ConditionStatus, ConditionType, Driver, EnvironmentPhase, EnvironmentStatus,
+};
+use crate::lifecycle::environment_status::Standing;
+use crate::store::environment_object::{EnvironmentLook, EnvironmentView};
+use uuid::Uuid;
+
+/// The part of a Local object among those of its company in this cluster.
+pub(super) fn standing(view: &EnvironmentView) -> Option<Standing> {
+    let canonical = view.canonical.as_ref()?;
+    Some(if canonical.id == view.id {
+        Standing::Canonical
+    } else {
+        Standing::Duplicate(CanonicalRef {
+            namespace: canonical.namespace.clone(),
+            name: canonical.name.clone(),
+        })
+    })
+}
+
+/// What tells of the change where a Local has become a duplicate, or is none any more, and nothing is wrong with it.
+pub(super) fn change_of_part(was: Option<EnvironmentPhase>, status: &EnvironmentStatus) -> Option<&Condition> {
+    let duplicate = Some(EnvironmentPhase::Duplicate);
+    let ready = status.conditions.first()?.status == ConditionStatus::True;
+    let canonical = |condition: &&Condition| condition.type_ == ConditionType::Canonical;
+    let part = status.conditions.iter().find(canonical)?;
+    (ready && (was == duplicate) != (status.phase == duplicate)).then_some(part)
+}
+
+impl<D: Database, C: Cluster> Reconciler<D, C> {
+    /// Where an object that does not show so is the canonical one, the others of its company are looked at again: they may
+    /// show another one still. Where another one is, and its fields were not written yet, it is looked at.
+    pub(super) async fn tell_other_locals(
+        &self,
+        environment: &EnvironmentObject,
+        view: &EnvironmentView,
+        standing: Option<&Standing>,
+    ) -> Result<(), ReconcileError> {
+        let shown = environment.status.as_ref().and_then(Standing::shown);
+        if standing == Some(&Standing::Canonical) && shown.as_ref() != standing {
+            let others = self.database.other_locals(environment.meta.uid).await?;
+            self.queue.extend(others.into_iter().map(Key::Environment));
+        }
+        let unwritten = view
+            .canonical
+            .as_ref()
+            .filter(|canonical| canonical.generation.is_none());
+        if let Some(canonical) = unwritten.filter(|canonical| canonical.id != environment.meta.uid) {
+            self.queue.push(Key::Environment(canonical.id));
+        }
+        Ok(())
+    }
+
+    /// An object is gone: if it was a Local, another one may stand for the company's row now.
+    pub(super) async fn tell_next_local(&self, gone: Uuid) -> Result<(), ReconcileError> {
+        let known = self.index().environments.gone(gone).map(|object| object.spec.driver);
+        if known.is_some_and(|driver| driver != Driver::Local) {
+            return Ok(());
+        }
+        let look = EnvironmentLook {
+            id: gone,
+            namespace_uid: None,
+            company_id: None,
+            driver: Driver::Local,
+        };
+        let view = self.database.look_environment(look).await?;
+        if let Some(canonical) = view.canonical {
+            self.queue.push(Key::Environment(canonical.id));
+        }
+        Ok(())
+    }
+
+    /// Deletes a duplicate that the operator itself has made, that nobody has edited and that no lease names. Says whether it
+    /// was deleted, or what is known of it is out of date.
+    pub(super) async fn delete_spare_local(
+        &self,
+        environment: &EnvironmentObject,
+        view: &EnvironmentView,
+        standing: Option<&Standing>,
+    ) -> Result<bool, ReconcileError> {
+        let (meta, own) = (
+            &environment.meta,
+            view.object.as_ref().is_some_and(|object| object.operator_made),
+        );
+        let duplicate = matches!(standing, Some(Standing::Duplicate(_)));
+        if !own || !duplicate || meta.generation > 1 || meta.deleting {
+            return Ok(false);
+        }
+        if self.index().is_named_by_a_lease(&meta.namespace, &meta.name)
+            || !self.database.is_spare_local(meta.uid).await?
+        {
+            return Ok(false);
+        }
+        match self.cluster.delete_environment(meta).await {
+            Ok(()) => tracing::info!(namespace = meta.namespace, name = meta.name, "duplicate Local deleted"),
+            Err(ClusterError::NotFound) => {}
+            Err(ClusterError::Conflict) => {
+                if let Some(read) = self.cluster.read_environment(&meta.namespace, &meta.name).await? {
+                    self.index().apply_environment(read);
+                }
+                self.queue.push(Key::Environment(meta.uid));
+            }
+            Err(error) => return Err(error.into()),
+        }
+        Ok(true)
+    }
+}

@@ -1,0 +1,141 @@
+//! Makes the company's default Local where a claim needs it: intended in the database first, then made once, wherever the
+//! claim that came first is.
+
+use uuid::Uuid;
+
+use super::facts::Subject;
+use super::scene::Scene;
+use super::{Step, UNKNOWN_PAUSE, refuse};
+use crate::api::{ConditionStatus, Reason};
+use crate::controller::cluster::Cluster;
+use crate::controller::company;
+use crate::controller::database::Database;
+use crate::controller::index::{Key, LOCAL_NAME};
+use crate::controller::object::{EnvironmentObject, NamespaceObject};
+use crate::controller::reconcile::{ReconcileError, Reconciler};
+use crate::lifecycle::lease::{Decision, local_refused};
+use crate::store::local_intent::{LocalAnswer, LocalIntent, LocalNeed};
+
+/// What has come of the need for a Local.
+enum Made {
+    /// The object is there, or on its way; its own reconcile makes the row and wakes the claims that wait.
+    Coming,
+    /// Something has changed: look again.
+    Again,
+    /// The claim's own Namespace would not have the object.
+    Refused(String),
+}
+
+impl<D: Database, C: Cluster> Reconciler<D, C> {
+    /// Makes the company's Local and waits for its row.
+    pub(super) async fn wait_for_local(&self, subject: &Subject, scene: &Scene) -> Result<Step, ReconcileError> {
+        let message = match self.make_local(subject, scene).await? {
+            Made::Again => return Ok(Step::Again),
+            Made::Coming => return Ok(Step::Done(Some(UNKNOWN_PAUSE))),
+            Made::Refused(message) => message,
+        };
+        Ok(match local_refused(&scene.facts, &message) {
+            Decision::Wait(reason, message) => self.wait(subject, scene, reason, message),
+            Decision::Refuse(reason, message) => refuse(subject, reason, message),
+            _ => Step::Again,
+        })
+    }
+
+    /// The row is there, made by the origin or left by a deleted object: it gets an object. The grant does not depend on that.
+    pub(super) async fn give_row_its_local(&self, subject: &Subject, scene: &Scene) -> Result<(), ReconcileError> {
+        match self.make_local(subject, scene).await {
+            Ok(Made::Coming | Made::Again) => {}
+            Ok(Made::Refused(message)) => tracing::info!(lease = %subject.id, message, "no object local was made"),
+            Err(error) if error.is_deposed() => return Err(error),
+            Err(error) => tracing::warn!(lease = %subject.id, %error, "no object local could be made"),
+        }
+        Ok(())
+    }
+
+    async fn make_local(&self, subject: &Subject, scene: &Scene) -> Result<Made, ReconcileError> {
+        let (Some(lease), Some((company_id, _))) = (subject.present(), &scene.company) else {
+            return Ok(Made::Coming); // the facts said otherwise: they will again when they are whole
+        };
+        // Live, as whatever is going to be written there: the index may not have heard that it was made again.
+        let Some(own) = self.cluster.read_namespace(&lease.meta.namespace).await? else {
+            return Ok(Made::Coming); // it is gone, and the claim with it
+        };
+        let need = LocalNeed {
+            lease_id: subject.id,
+            company_id: *company_id,
+            namespace: own.meta.name.clone(),
+            namespace_uid: own.meta.uid,
+        };
+        let intent = match self.database.intend_local(need).await? {
+            LocalAnswer::Present => return Ok(Made::Again),
+            LocalAnswer::Make(intent) => intent,
+        };
+        let own_uid = own.meta.uid;
+        let home = if intent.namespace == own.meta.name {
+            Some(own)
+        } else {
+            self.cluster.read_namespace(&intent.namespace).await?
+        };
+        let refused = if self.is_home(&intent, home.as_ref(), *company_id) {
+            self.make_intended(&intent).await?
+        } else {
+            Some("the namespace is not there as it was".to_owned())
+        };
+        let Some(message) = refused else {
+            return Ok(Made::Coming);
+        };
+        self.database.abandon_local(intent.nonce).await?;
+        Ok(if intent.namespace_uid == own_uid {
+            Made::Refused(message)
+        } else {
+            Made::Again // the next intent is for this claim's own Namespace
+        })
+    }
+
+    /// Whether the Namespace of an intent is still there, looked after, and the company's.
+    fn is_home(&self, intent: &LocalIntent, home: Option<&NamespaceObject>, company_id: Uuid) -> bool {
+        let same = |home: &NamespaceObject| home.meta.uid == intent.namespace_uid && !home.meta.deleting;
+        let whole = |home: &NamespaceObject| same(home) && company::named(home) == Ok(company_id);
+        self.settings.looks_after(&intent.namespace) && home.is_some_and(whole)
+    }
+
+    /// Makes the object, unless it is there or being made; why that is of no use, where it is not.
+    async fn make_intended(&self, intent: &LocalIntent) -> Result<Option<String>, ReconcileError> {
+        {
+            let mut index = self.index();
+            if let Some(local) = index.environments.named(&intent.namespace, LOCAL_NAME) {
+                let key = Key::Environment(local.meta.uid);
+                let fault = fault(local);
+                drop(index);
+                self.queue.push(key);
+                return Ok(fault);
+            }
+            if !index.begin_local(intent.nonce) {
+                return Ok(None);
+            }
+        }
+        let outcome = self.cluster.create_local(intent).await; // the API server
+        let mut index = self.index();
+        index.end_local(intent.nonce);
+        match outcome {
+            Ok(local) => {
+                let (key, fault) = (Key::Environment(local.meta.uid), fault(&local));
+                index.apply_environment(local);
+                drop(index);
+                self.queue.push(key);
+                Ok(fault)
+            }
+            Err(error) => error.refusal().map_or(Err(error.into()), |message| Ok(Some(message))),
+        }
+    }
+}
+
+/// Why an object can't be mirrored, where it says so.
+pub(super) fn fault(environment: &EnvironmentObject) -> Option<String> {
+    let ready = environment.status.as_ref()?.conditions.first()?;
+    let passing = matches!(ready.reason, Reason::Waiting | Reason::StoreUnavailable);
+    (ready.status == ConditionStatus::False && !passing).then(|| {
+        let (namespace, name) = (&environment.meta.namespace, &environment.meta.name);
+        format!("environment {name} of namespace {namespace}: {}", ready.message)
+    })
+}
