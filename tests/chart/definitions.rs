@@ -6,6 +6,8 @@ use environment_operator::api;
 use harness::control_plane::ControlPlane;
 use harness::guard;
 use harness::namespace::Namespace;
+use harness::operator::Operator;
+use harness::postgres::Postgres;
 use harness::wait::eventually;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Client;
@@ -13,7 +15,7 @@ use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::json;
 
 use crate::installed::{LIMIT, User, helm, lease, refused};
-use crate::operator::works_in;
+use crate::operator::{PROGRAM, takes_a_lease, works_in};
 use crate::support::{LEAST, RELEASE, chart, run};
 
 /// What an older definition says of a lease.
@@ -47,7 +49,13 @@ impl Cluster {
         let mut old = api::crds();
         for definition in &mut old {
             let schema = definition.spec.versions[0].schema.as_mut().unwrap();
-            schema.open_api_v3_schema.as_mut().unwrap().description = Some(OLD.to_owned());
+            let schema = schema.open_api_v3_schema.as_mut().unwrap();
+            schema.description = Some(OLD.to_owned());
+            // Fields that an older version did not have: a spec's without a default, and a status's.
+            for (part, field) in [("spec", "metadata"), ("status", "context"), ("status", "activeLeases")] {
+                let fields = schema.properties.as_mut().unwrap().get_mut(part).unwrap();
+                fields.properties.as_mut().unwrap().remove(field);
+            }
         }
         let text: Vec<String> = old.iter().map(api::crd_yaml).collect();
         std::fs::write(&file, text.join("---\n")).unwrap();
@@ -119,6 +127,29 @@ async fn definitions_are_taken_over_upgraded_kept_and_only_then_deleted() {
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn an_operator_says_which_definitions_are_missing_and_works_with_older_ones() {
+    let cluster = Cluster::start("missing").await;
+    let database = Postgres::shared().await.database().await.unwrap();
+    let operator = Operator::of(PROGRAM.as_ref())
+        .kubeconfig(&cluster.control_plane.admin_kubeconfig())
+        .database_url(database.url())
+        .start()
+        .unwrap();
+    eventually("it names both kinds", LIMIT, async || {
+        let answer = operator.get("/readyz").await.map_err(|error| error.to_string())?;
+        let words = "the API server does not serve this kind";
+        let named = ["Environment", "EnvironmentLease"].map(|kind| format!("feed {kind}: not listed yet: {words}"));
+        let so = answer.status == 503 && named.iter().all(|line| answer.body.contains(line));
+        if so { Ok(()) } else { Err(answer.body) }
+    })
+    .await;
+    cluster.apply_old_definitions(cluster.control_plane.directory()).await;
+    operator.wait_ready().await;
+    let namespace = Namespace::create(&cluster.client, "older").await.unwrap();
+    takes_a_lease(&cluster.client, &namespace).await;
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ use crate::installed::{LIMIT, OPERATOR, installed, lease};
 use crate::support::{NAMESPACE, objects_with, only};
 
 /// The binary under test.
-const PROGRAM: &str = env!("CARGO_BIN_EXE_environment-operator");
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_environment-operator");
 
 /// The values that name a database by its parts.
 fn parts(database: &PgConnectOptions) -> [String; 3] {
@@ -98,7 +98,7 @@ async fn database(postgres: &Postgres) -> Database {
 }
 
 /// Takes a lease.
-async fn takes_a_lease(client: &Client, namespace: &Namespace) {
+pub async fn takes_a_lease(client: &Client, namespace: &Namespace) {
     let leases: Api<EnvironmentLease> = Api::namespaced(client.clone(), namespace.name());
     leases.create(&PostParams::default(), &lease("first")).await.unwrap();
     eventually("the lease is Active", LIMIT, async || {
