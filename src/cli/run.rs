@@ -13,12 +13,12 @@ use super::{Error, migrate};
 use crate::controller::shell::{self, Context};
 use crate::mirror::Mirror;
 use crate::runtime::client;
-use crate::runtime::configuration::{DatabaseSettings, Settings};
+use crate::runtime::configuration::Settings;
 use crate::runtime::health::{self, Health};
 use crate::runtime::leadership::{Campaign, Request};
 use crate::runtime::metrics::Metrics;
 use crate::runtime::shutdown;
-use crate::store::{Category, Leader, StartError, Store, StoreError, lead};
+use crate::store::{Category, Leader, StartError, Store, StoreError, installation, lead};
 
 /// Connections of the pool: two that write, the rest for looks, leadership and the sweep.
 const CONNECTIONS: u32 = 8;
@@ -67,7 +67,7 @@ async fn operate(
     let Some(cluster) = reach_cluster(settings, &client, health, stop).await else {
         return Ok(());
     };
-    let Some(store) = reach_store(&settings.database, health, stop).await? else {
+    let Some(store) = reach_store(settings, &cluster, health, stop).await? else {
         return Ok(());
     };
     tracing::info!(cluster, installation = settings.identity.installation, database = %settings.database.database_url, "started");
@@ -140,12 +140,13 @@ async fn reach_cluster(
 
 /// The database, migrated: waits for one that is not there yet, but not for one that is refused. `None`: stopped meanwhile.
 async fn reach_store(
-    settings: &DatabaseSettings,
+    settings: &Settings,
+    cluster: &str,
     health: &Health,
     stop: &CancellationToken,
 ) -> Result<Option<Store>, StartError> {
     loop {
-        match open_store(settings).await {
+        match open_store(settings, cluster).await {
             Ok(store) => {
                 health.set_database(Ok(()));
                 return Ok(Some(store));
@@ -162,9 +163,12 @@ async fn reach_store(
     }
 }
 
-async fn open_store(settings: &DatabaseSettings) -> Result<Store, StartError> {
-    migrate::prepare(settings).await?;
-    Store::open(settings.database_url.expose(), settings.mode, CONNECTIONS).await
+async fn open_store(settings: &Settings, cluster: &str) -> Result<Store, StartError> {
+    let (database, identity) = (&settings.database, &settings.identity);
+    migrate::prepare(database).await?;
+    let store = Store::open(database.database_url.expose(), database.mode, CONNECTIONS).await?;
+    installation::enter(&store, cluster, &identity.installation, &identity.namespaces).await?;
+    Ok(store)
 }
 
 /// Waits a little. `None`: the process is to stop.

@@ -74,7 +74,7 @@ pub struct IdentitySettings {
     /// Name of this cluster in the database [default: the uid of namespace kube-system]
     #[arg(long, env = "ENVIRONMENT_OPERATOR_CLUSTER_ID", value_name = "ID", value_parser = parse_name)]
     pub cluster_id: Option<String>,
-    /// Name of this installation among those of one cluster; their namespaces must not overlap
+    /// Name of this installation among those of one cluster; one whose namespaces overlap a living one's does not start
     #[arg(long, env = "ENVIRONMENT_OPERATOR_INSTALLATION", value_name = "NAME", default_value = "default", value_parser = parse_name)]
     pub installation: String,
     /// Namespaces to look after, separated by commas [default: all]

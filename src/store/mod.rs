@@ -1,7 +1,7 @@
 //! Postgres: one file per table, each operation once and set-based, its SQL beside its function.
 //!
 //! - [`connect`], [`migrate`], [`run_trigger`]: session connections that are safe to lead from, and what has to be made first
-//! - [`lead`], [`cluster`]: who may write, and in which incarnation of the cluster
+//! - [`lead`], [`cluster`], [`installation`]: who may write, in which incarnation of the cluster, and in which namespaces
 //! - [`namespace`], [`environment_object`], [`lease_object`]: what the operator remembers in its own schema
 //! - [`local`], [`local_intent`]: which object stands for a company's Local, and which the operator itself has made
 //! - [`sweep`], [`foreign_leases`], [`tombstone`]: what is due, and what is gone, selected by SQL alone
@@ -20,6 +20,7 @@ pub mod environments;
 pub mod error;
 pub mod foreign_leases;
 pub mod heartbeat_runs;
+pub mod installation;
 pub mod lead;
 pub mod lease_object;
 pub mod local;

@@ -1,4 +1,5 @@
-//! A scope that is shortened (`--namespaces`) ends nothing of what it leaves out: not what is gone there, nor what is over.
+//! A scope that is shortened (`--namespaces`) ends nothing of what it leaves out: not what is gone there, nor what is over. And
+//! no two installations look after one namespace.
 
 use environment_operator::api::Environment;
 use harness::namespace::Namespace;
@@ -44,6 +45,41 @@ async fn a_scope_that_is_shortened_ends_nothing_of_what_it_leaves_out() {
         assert_eq!(world.record(lease).await.unwrap()["reason"], reason);
     }
     assert_eq!(world.lease_row(inside).await.unwrap()["status"], "active");
+}
+
+#[tokio::test]
+async fn an_installation_does_not_start_on_another_one_s_namespace_while_that_lives() {
+    let world = World::new("overlap").await;
+    let mut first = world.start_with(&["--installation=first"]).await;
+    let held = id_of(&world.granted(lease("held")).await);
+    let mut second = world.operator().arg("--installation=second").start().unwrap();
+    let status = second.wait(LIMIT).await.expect("it ends by itself");
+    assert!(!status.success());
+    let sentence = format!(
+        "environment-operator: installation \"first\" of this cluster looks after namespace {} already",
+        world.namespace.name()
+    );
+    assert!(second.log().contains(&sentence), "{}", second.log());
+    first.stop(GRACE).await.unwrap();
+    eventually(
+        "it starts once the other one's start is a term ago",
+        LIMIT,
+        async || {
+            if !second.is_running() {
+                second.start_again().unwrap();
+            }
+            match second.get("/readyz").await {
+                Ok(answer) if answer.status == 200 => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        },
+    )
+    .await;
+    assert_eq!(
+        world.lease_row(held).await.unwrap()["status"],
+        "active",
+        "the first one's"
+    );
 }
 
 /// A running run in the company of another namespace than the world's own.

@@ -8,6 +8,7 @@ mod environments;
 mod foreign;
 mod grants;
 mod idle;
+mod installations;
 mod leadership;
 mod locals;
 mod migrations;

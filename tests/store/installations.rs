@@ -1,0 +1,77 @@
+//! Installations of one cluster share no namespace.
+
+use environment_operator::store::{StartError, installation};
+
+use crate::support::*;
+
+async fn enter(world: &World, cluster: &str, name: &str, namespaces: &[&str]) -> Result<(), String> {
+    let namespaces: Vec<String> = namespaces.iter().map(|&name| name.to_owned()).collect();
+    match installation::enter(&world.store, cluster, name, &namespaces).await {
+        Ok(()) => Ok(()),
+        Err(StartError::Refused(sentence)) => Err(sentence),
+        Err(other) => panic!("{other}"),
+    }
+}
+
+/// Everything that was started has been so for longer than a term.
+async fn long_ago(world: &World) {
+    sqlx::query("UPDATE environment_operator.installation SET started_at = now() - interval '1 min'")
+        .execute(world.pool())
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn an_installation_does_not_start_on_a_living_one_s_namespaces_and_names_it() {
+    let world = World::new().await;
+    enter(&world, "here", "first", &["a", "b"]).await.unwrap();
+    enter(&world, "here", "first", &["a", "b"]).await.unwrap(); // another replica
+    enter(&world, "here", "second", &["c"]).await.unwrap();
+    enter(&world, "there", "third", &[]).await.unwrap();
+    for (namespaces, other, shared) in [
+        (vec!["d", "b"], "first", "namespace b already"),
+        (vec!["b", "a"], "first", "namespaces a, b already"),
+        (vec!["c"], "second", "namespace c already"),
+        (vec![], "first", "namespaces a, b already"),
+    ] {
+        let sentence = enter(&world, "here", "third", &namespaces).await.unwrap_err();
+        let begin = format!("installation {other:?} of this cluster looks after {shared}: ");
+        assert!(sentence.starts_with(&begin), "{sentence}");
+    }
+    let sentence = enter(&world, "there", "fourth", &[]).await.unwrap_err();
+    assert!(sentence.contains("looks after all namespaces already"), "{sentence}");
+    let refused = world.count("SELECT count(*) FROM environment_operator.installation WHERE installation = 'fourth'");
+    assert_eq!(refused.await, 0, "who was refused is in nobody's way");
+}
+
+#[tokio::test]
+async fn an_installation_lives_as_long_as_its_leader_s_term_and_at_its_start() {
+    let world = World::new().await; // installation `default` of `cluster` leads
+    enter(&world, "cluster", "default", &["a"]).await.unwrap();
+    long_ago(&world).await;
+    enter(&world, "cluster", "other", &["a"]).await.unwrap_err();
+    sqlx::query("UPDATE environment_operator.lead SET expires_at = now()")
+        .execute(world.pool())
+        .await
+        .unwrap();
+    enter(&world, "cluster", "other", &["a"]).await.unwrap();
+    enter(&world, "cluster", "default", &["a"]).await.unwrap_err();
+    long_ago(&world).await;
+    enter(&world, "cluster", "default", &["a"]).await.unwrap();
+}
+
+#[tokio::test]
+async fn of_several_that_start_at_once_on_one_namespace_one_does() {
+    let world = World::new().await;
+    for round in 0..10 {
+        let cluster = format!("cluster-{round}");
+        let names: Vec<String> = (0..6).map(|number| format!("installation-{number}")).collect();
+        let starts = names.iter().map(|name| enter(&world, &cluster, name, &["shared"]));
+        let outcomes = futures::future::join_all(starts).await;
+        assert_eq!(
+            outcomes.iter().filter(|outcome| outcome.is_ok()).count(),
+            1,
+            "{outcomes:?}"
+        );
+    }
+}
