@@ -1,7 +1,8 @@
 //! From claim to lease: one statement that checks, locks, remembers, inserts and tells.
 //!
-//! What needs a count of an environment's leases needs its row locked by a statement before: the snapshot of a statement is
-//! older than the locks that it takes, so counting and locking at once would count too few.
+//! What depends on an environment's other leases (how many are active, what they have left at the provider) needs its row
+//! locked by a statement before: the snapshot of a statement is older than the locks that it takes, so that one which looked
+//! and locked at once would see too little.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,6 +15,7 @@ use crate::lifecycle::Turn;
 use crate::store::references::Reference;
 use crate::store::{Leader, ObjectVersion, Refusal, Settle, Store, StoreError, column};
 
+mod reuse;
 mod statement;
 
 use statement::{GRANT, Tagged, bind};
@@ -45,7 +47,7 @@ pub struct Grant {
     pub policy: LeasePolicy,
     /// Provider: `local`, `ssh`, the sandbox's, `plugin:<pluginKey>:<driverKey>`.
     pub provider: Option<String>,
-    /// For ssh `ssh://user@host:port<remoteCwd>`.
+    /// For ssh `ssh://user@host:port<remoteCwd>`. Where it is none, a policy of reuse takes over what an earlier lease has left.
     pub provider_lease_id: Option<String>,
     /// Seconds from the grant to `expires_at`.
     pub ttl_seconds: i32,
@@ -96,16 +98,19 @@ pub async fn grant(store: &Store, leader: &Leader, grants: &[Grant]) -> Result<V
         .filter(|grant| !outcomes.contains_key(&grant.id))
         .collect();
     sound.sort_by_key(|grant| grant.turn);
-    let rows: Vec<Tagged> = if sound.iter().any(|grant| grant.turn.is_some()) {
+    let rows: Vec<Tagged> = if sound.iter().copied().any(needs_lock) {
         let mut transaction = store.pool.begin().await?;
         let locked = lock_environments(&mut transaction, leader, &sound).await?;
-        let rows = bind(sqlx::query_as(GRANT), leader, &sound, &locked)
+        // Those that another transaction holds are busy; the statement says so of limited ones itself.
+        sound.retain(|grant| !reuse::reuses(grant) || locked.contains(&grant.environment_id));
+        let reused = reuse::find(&mut transaction, &sound).await?;
+        let rows = bind(sqlx::query_as(GRANT), leader, &sound, &reused, &locked)
             .fetch_all(&mut *transaction)
             .await?;
         transaction.commit().await?;
         rows
     } else {
-        bind(sqlx::query_as(GRANT), leader, &sound, &[])
+        bind(sqlx::query_as(GRANT), leader, &sound, &HashMap::new(), &[])
             .fetch_all(&store.pool)
             .await?
     };
@@ -159,14 +164,19 @@ fn refused(reason: Reason, message: String) -> GrantOutcome {
     GrantOutcome::Refused(Refusal { reason, message })
 }
 
-/// Locks the environments of the claims that have a turn, so that nobody else grants there until the transaction ends, and
+/// Whether a grant depends on the environment's other leases.
+fn needs_lock(grant: &Grant) -> bool {
+    grant.turn.is_some() || reuse::reuses(grant)
+}
+
+/// Locks the environments of the claims that need it, so that nobody else grants there until the transaction ends, and
 /// says which it could lock. The origin's inserts go on, for they take no more than a key share.
 async fn lock_environments(
     connection: &mut PgConnection,
     leader: &Leader,
     grants: &[&Grant],
 ) -> Result<Vec<Uuid>, StoreError> {
-    let limited: Vec<&Grant> = grants.iter().copied().filter(|grant| grant.turn.is_some()).collect();
+    let needed: Vec<&Grant> = grants.iter().copied().filter(|grant| needs_lock(grant)).collect();
     let locked = sqlx::query_scalar(
         "WITH leader AS MATERIALIZED (
            SELECT epoch FROM environment_operator.lead
@@ -181,8 +191,8 @@ async fn lock_environments(
     .bind(&leader.cluster)
     .bind(&leader.installation)
     .bind(leader.epoch)
-    .bind(column(&limited, |grant| grant.environment_id))
-    .bind(column(&limited, |grant| grant.company_id))
+    .bind(column(&needed, |grant| grant.environment_id))
+    .bind(column(&needed, |grant| grant.company_id))
     .fetch_all(connection)
     .await?;
     Ok(locked)

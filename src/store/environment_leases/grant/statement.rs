@@ -1,10 +1,13 @@
 //! The grant's statement, what is bound to it, and what its rows mean.
 
+use std::collections::HashMap;
+
 use sqlx::postgres::PgArguments;
 use sqlx::types::Json;
 use sqlx::{FromRow, Postgres};
 use uuid::Uuid;
 
+use super::reuse::ProviderLease;
 use super::{Grant, GrantOutcome, refused};
 use crate::api::{FreeObject, ObjectRef, Reason};
 use crate::lifecycle::{RunOutcome, RunStatus};
@@ -72,11 +75,12 @@ impl Tagged {
 }
 
 /// Binds grants in the order in which an environment's free leases go to them; `locked`: the environments that this
-/// transaction has locked.
+/// transaction has locked; `reused`: what claims take over instead of their own provision.
 pub(super) fn bind<'q>(
     query: TaggedQuery<'q>,
     leader: &'q Leader,
     grants: &[&'q Grant],
+    reused: &'q HashMap<Uuid, ProviderLease>,
     locked: &'q [Uuid],
 ) -> TaggedQuery<'q> {
     let object = |of: fn(&ObjectRef) -> Option<&str>| column(grants, |grant| grant.run_object.as_ref().and_then(of));
@@ -96,8 +100,14 @@ pub(super) fn bind<'q>(
         .bind(column(grants, |grant| grant.issue_id))
         .bind(column(grants, |grant| grant.execution_workspace_id))
         .bind(column(grants, |grant| spelling::policy(grant.policy)))
-        .bind(column(grants, |grant| grant.provider.as_deref()))
-        .bind(column(grants, |grant| grant.provider_lease_id.as_deref()))
+        .bind(column(grants, |grant| match reused.get(&grant.id) {
+            Some(reused) => reused.provider.as_deref(),
+            None => grant.provider.as_deref(),
+        }))
+        .bind(column(grants, |grant| match reused.get(&grant.id) {
+            Some(reused) => Some(reused.provider_lease_id.as_str()),
+            None => grant.provider_lease_id.as_deref(),
+        }))
         .bind(column(grants, |grant| grant.ttl_seconds))
         .bind(column(grants, |grant| Json(&grant.metadata)))
         .bind(column(grants, |grant| Json(&grant.context)))

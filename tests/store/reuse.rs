@@ -1,0 +1,275 @@
+//! The policies that take over what an earlier lease has left at its provider.
+
+use std::collections::HashSet;
+
+use environment_operator::api::{LeasePolicy, Reason};
+use environment_operator::lifecycle::LeaseState;
+use environment_operator::store::environment_leases::{self, Grant, GrantOutcome, LeaseRow};
+use environment_operator::store::lead;
+use sqlx::{Connection, Executor};
+use uuid::Uuid;
+
+use crate::support::*;
+
+/// A lease that has ended in its time, with what its provider calls it.
+struct Earlier<'a> {
+    environment: Uuid,
+    workspace: Option<Uuid>,
+    provider_lease: Option<&'a str>,
+    status: &'a str,
+    cleanup: Option<&'a str>,
+    /// Seconds ago.
+    used: i32,
+}
+
+fn earlier(environment: Uuid, provider_lease: &str, used: i32) -> Earlier<'_> {
+    Earlier {
+        environment,
+        workspace: None,
+        provider_lease: Some(provider_lease),
+        status: "released",
+        cleanup: None,
+        used,
+    }
+}
+
+impl Earlier<'_> {
+    async fn insert(self, world: &World) -> Uuid {
+        sqlx::query_scalar(
+            "INSERT INTO environment_leases (company_id, environment_id, execution_workspace_id, status, provider,
+               provider_lease_id, cleanup_status, last_used_at)
+             VALUES ($1, $2, $3, $4, 'their-provider', $5, $6, now() - make_interval(secs => $7)) RETURNING id",
+        )
+        .bind(world.company)
+        .bind(self.environment)
+        .bind(self.workspace)
+        .bind(self.status)
+        .bind(self.provider_lease)
+        .bind(self.cleanup)
+        .bind(self.used)
+        .fetch_one(world.pool())
+        .await
+        .unwrap()
+    }
+}
+
+fn claim_by_environment(world: &World, environment: Uuid) -> Grant {
+    Grant {
+        policy: LeasePolicy::ReuseByEnvironment,
+        ..world.claim(environment)
+    }
+}
+
+fn claim_by_workspace(world: &World, environment: Uuid, workspace: Uuid) -> Grant {
+    Grant {
+        policy: LeasePolicy::ReuseByExecutionWorkspace,
+        execution_workspace_id: Some(workspace),
+        ..world.claim(environment)
+    }
+}
+
+fn of_provider(row: &LeaseRow) -> (Option<&str>, Option<&str>) {
+    (row.provider.as_deref(), row.provider_lease_id.as_deref())
+}
+
+#[tokio::test]
+async fn a_claim_takes_over_what_the_newest_ended_lease_of_its_environment_has_left() {
+    let world = World::new().await;
+    let (environment, other) = (world.environment().await, world.environment().await);
+    earlier(environment, "older", 20).insert(&world).await;
+    earlier(environment, "newest", 10).insert(&world).await;
+    earlier(other, "elsewhere", 1).insert(&world).await;
+    let nothing_left = Earlier {
+        provider_lease: None,
+        ..earlier(environment, "", 5)
+    };
+    nothing_left.insert(&world).await;
+    let row = granted(world.grant(&claim_by_environment(&world, environment)).await);
+    assert_eq!(of_provider(&row), (Some("their-provider"), Some("newest")));
+    let told = world.rows("SELECT details->'provider' FROM activity_log").await;
+    assert_eq!(told, ["their-provider"]);
+    let ephemeral = granted(world.grant(&world.claim(environment)).await);
+    assert_eq!(
+        of_provider(&ephemeral),
+        (Some("kubernetes"), None),
+        "an ephemeral lease takes nothing over"
+    );
+}
+
+#[tokio::test]
+async fn a_claim_takes_over_what_its_own_workspace_has_left_and_no_other() {
+    let world = World::new().await;
+    let environment = world.environment().await;
+    let (ours, theirs) = (Uuid::new_v4(), Uuid::new_v4());
+    for (workspace, provider_lease, used) in [
+        (Some(ours), "ours", 20),
+        (Some(theirs), "theirs", 10),
+        (None, "none", 5),
+    ] {
+        let row = Earlier {
+            workspace,
+            ..earlier(environment, provider_lease, used)
+        };
+        row.insert(&world).await;
+    }
+    let row = granted(world.grant(&claim_by_workspace(&world, environment, ours)).await);
+    assert_eq!(row.provider_lease_id.as_deref(), Some("ours"));
+    let stranger = granted(
+        world
+            .grant(&claim_by_workspace(&world, environment, Uuid::new_v4()))
+            .await,
+    );
+    assert_eq!(of_provider(&stranger), (Some("kubernetes"), None));
+    let without = Grant {
+        execution_workspace_id: None,
+        ..claim_by_workspace(&world, environment, ours)
+    };
+    let without = granted(world.grant(&without).await);
+    assert_eq!(
+        of_provider(&without),
+        (Some("kubernetes"), None),
+        "no workspace, nothing of its own"
+    );
+}
+
+#[tokio::test]
+async fn a_live_lease_is_never_shared_and_neither_is_what_was_removed() {
+    let world = World::new().await;
+    let (environment, other) = (world.environment().await, world.environment().await);
+    earlier(environment, "free", 90).insert(&world).await;
+    for (provider_lease, status) in [("active", "active"), ("retained", "retained")] {
+        // It was released once, and somebody holds it again: in whichever environment.
+        earlier(environment, provider_lease, 20).insert(&world).await;
+        let live = Earlier {
+            status,
+            ..earlier(other, provider_lease, 30)
+        };
+        live.insert(&world).await;
+    }
+    for (provider_lease, cleanup) in [("removed", "success"), ("being-removed", "pending")] {
+        earlier(environment, provider_lease, 15).insert(&world).await;
+        let removed = Earlier {
+            cleanup: Some(cleanup),
+            ..earlier(environment, provider_lease, 10)
+        };
+        removed.insert(&world).await;
+    }
+    let first = granted(world.grant(&claim_by_environment(&world, environment)).await);
+    assert_eq!(first.provider_lease_id.as_deref(), Some("free"));
+    let second = granted(world.grant(&claim_by_environment(&world, environment)).await);
+    assert_eq!(
+        of_provider(&second),
+        (Some("kubernetes"), None),
+        "what is held is not handed out"
+    );
+    ended(world.end(first.id, LeaseState::Retained, Reason::RunFailed).await);
+    let third = granted(world.grant(&claim_by_environment(&world, environment)).await);
+    assert_eq!(third.provider_lease_id, None, "nor what is retained");
+    ended(
+        world
+            .end(first.id, LeaseState::Released, Reason::ReleaseRequested)
+            .await,
+    );
+    let fourth = granted(world.grant(&claim_by_environment(&world, environment)).await);
+    assert_eq!(
+        of_provider(&fourth),
+        (Some("their-provider"), Some("free")),
+        "from lease to lease"
+    );
+}
+
+#[tokio::test]
+async fn what_another_company_has_left_is_taken_over_by_nobody() {
+    let world = World::new().await;
+    let environment = world.environment().await;
+    let stranger = Uuid::new_v4();
+    world.make_company(stranger, Uuid::new_v4()).await;
+    let id = earlier(environment, "strange", 10).insert(&world).await;
+    sqlx::query("UPDATE environment_leases SET company_id = $2 WHERE id = $1")
+        .bind(id)
+        .bind(stranger)
+        .execute(world.pool())
+        .await
+        .unwrap();
+    let row = granted(world.grant(&claim_by_environment(&world, environment)).await);
+    assert_eq!(row.provider_lease_id, None);
+}
+
+#[tokio::test]
+async fn what_the_driver_itself_provides_stands() {
+    let world = World::new().await;
+    let environment = world.environment().await;
+    earlier(environment, "ssh://u@old:22/w", 10).insert(&world).await;
+    let claim = Grant {
+        provider: Some("ssh".to_owned()),
+        provider_lease_id: Some("ssh://u@new:22/w".to_owned()),
+        ..claim_by_environment(&world, environment)
+    };
+    let row = granted(world.grant(&claim).await);
+    assert_eq!(of_provider(&row), (Some("ssh"), Some("ssh://u@new:22/w")));
+}
+
+#[tokio::test]
+async fn claims_that_are_granted_at_once_each_take_something_else_over() {
+    let world = World::new().await;
+    let environment = world.environment().await;
+    let workspace = Uuid::new_v4();
+    for number in 0..24 {
+        let left = format!("left-{number}");
+        let row = Earlier {
+            workspace: Some(workspace),
+            ..earlier(environment, &left, number)
+        };
+        row.insert(&world).await;
+    }
+    let other = lead::acquire(&world.store, "another cluster", "default", HOLDER)
+        .await
+        .unwrap()
+        .unwrap();
+    let leaders = [world.leader.clone(), other];
+    let tasks: Vec<_> = (0..8)
+        .map(|number| {
+            let (store, leader) = (world.store.clone(), leaders[number % 2].clone());
+            let mut claims = vec![claim_by_workspace(&world, environment, workspace)];
+            claims.extend((0..2).map(|_| claim_by_environment(&world, environment)));
+            tokio::spawn(async move {
+                let mut taken = Vec::new();
+                while !claims.is_empty() {
+                    let outcomes = environment_leases::grant(&store, &leader, &claims).await.unwrap();
+                    let mut busy = Vec::new();
+                    for (claim, outcome) in claims.into_iter().zip(outcomes) {
+                        match outcome {
+                            GrantOutcome::Granted { row, .. } => taken.push(row.provider_lease_id.unwrap()),
+                            GrantOutcome::Busy => busy.push(claim),
+                            other => panic!("{other:?}"),
+                        }
+                    }
+                    claims = busy;
+                }
+                taken
+            })
+        })
+        .collect();
+    let mut taken = HashSet::new();
+    for task in tasks {
+        for provider_lease in task.await.unwrap() {
+            assert!(taken.insert(provider_lease), "shared");
+        }
+    }
+    assert_eq!(taken.len(), 24);
+}
+
+#[tokio::test]
+async fn a_claim_whose_environment_another_transaction_holds_is_busy() {
+    let world = World::new().await;
+    let environment = world.environment().await;
+    let mut other = world.connect().await;
+    let mut held = other.begin().await.unwrap();
+    held.execute("SELECT FROM environments FOR NO KEY UPDATE")
+        .await
+        .unwrap();
+    let claim = claim_by_environment(&world, environment);
+    assert_eq!(world.grant(&claim).await, GrantOutcome::Busy);
+    held.rollback().await.unwrap();
+    granted(world.grant(&claim).await);
+}
