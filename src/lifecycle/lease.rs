@@ -166,34 +166,43 @@ pub fn decide(facts: &Facts) -> Decision {
         Row::Present {
             state: state @ (LeaseState::Active | LeaseState::Retained),
             recorded,
-        } => {
-            match recorded
-                .as_ref()
-                .or(shown(facts))
-                .filter(|ending| ending.state != LeaseState::Retained)
-            {
-                // Another writer (or an old backup) has set an ended lease back to active: it ends again as it ended.
-                Some(ending) => Decision::End(ending.clone()),
-                None => decide_held(facts, *state),
-            }
-        }
-        Row::Present {
-            recorded: Some(ending), ..
-        }
-        | Row::Deleted { recorded: Some(ending) } => follow(facts, ending, false),
-        Row::Present { state, recorded: None } => follow(facts, &ended_by_another(facts, *state), true),
-        Row::Deleted { recorded: None } => {
-            let message = "its row was deleted in the database".to_owned();
-            follow(
-                facts,
-                &Ending {
+        } => match for_good(recorded).or(shown(facts)) {
+            // Another writer (or an old backup) has set an ended lease back to active: it ends again as it ended.
+            Some(ending) => Decision::End(as_written(ending)),
+            None => decide_held(facts, *state, recorded.as_ref()),
+        },
+        Row::Present { state, recorded } => match for_good(recorded) {
+            Some(ending) => follow(facts, ending, false),
+            None => follow(facts, &ended_by_another(facts, *state, recorded.is_some()), true),
+        },
+        Row::Deleted { recorded } => match for_good(recorded) {
+            Some(ending) => follow(facts, ending, false),
+            None => {
+                let ending = Ending {
                     state: LeaseState::Expired,
                     reason: Reason::EndedInDatabase,
-                    message,
-                },
-                true,
-            )
-        }
+                    message: "its row was deleted in the database".to_owned(),
+                };
+                follow(facts, &ending, true)
+            }
+        },
+    }
+}
+
+/// A recorded ending that nothing follows any more: a lease that is recorded as retained has yet to end.
+fn for_good(recorded: &Option<Ending>) -> Option<&Ending> {
+    recorded.as_ref().filter(|ending| ending.state != LeaseState::Retained)
+}
+
+/// An ending as it may be written: `pending_cleanup` is only ever read, for readers of older origins throw on it.
+fn as_written(ending: &Ending) -> Ending {
+    let state = match ending.state {
+        LeaseState::PendingCleanup => LeaseState::Expired,
+        state => state,
+    };
+    Ending {
+        state,
+        ..ending.clone()
     }
 }
 
@@ -204,9 +213,15 @@ fn shown(facts: &Facts) -> Option<&Ending> {
     }
 }
 
-/// A lease that is held goes on until a cause is visible.
-fn decide_held(facts: &Facts, state: LeaseState) -> Decision {
-    match cause(facts, state) {
+/// A lease that is held goes on until a cause is visible. One that another writer has retained is recorded as that, and one
+/// that was retained and is set back to active is retained again.
+fn decide_held(facts: &Facts, state: LeaseState, retained: Option<&Ending>) -> Decision {
+    let counts_as = if retained.is_some() {
+        LeaseState::Retained
+    } else {
+        state
+    };
+    match cause(facts, counts_as) {
         Some(cause) => {
             let mut ending = cause.ending(facts.policy, facts.run_display.as_deref(), &facts.environment_display);
             if facts.namespace_terminating && cause == Cause::LeaseDeleted {
@@ -214,7 +229,11 @@ fn decide_held(facts: &Facts, state: LeaseState) -> Decision {
             }
             Decision::End(ending)
         }
-        None => Decision::Hold,
+        None => match (state, retained) {
+            (LeaseState::Retained, None) => follow(facts, &ended_by_another(facts, state, false), true),
+            (LeaseState::Active, Some(retained)) => Decision::End(retained.clone()),
+            _ => Decision::Hold,
+        },
     }
 }
 
@@ -239,9 +258,10 @@ fn cause(facts: &Facts, state: LeaseState) -> Option<Cause> {
 }
 
 /// The row's status stands always; of a run that is over, its reason stands too, for that is why the other writer ended it.
-fn ended_by_another(facts: &Facts, state: LeaseState) -> Ending {
+/// Once the lease was retained its run no longer counts.
+fn ended_by_another(facts: &Facts, state: LeaseState, was_retained: bool) -> Ending {
     match facts.run {
-        Run::Over(outcome) => {
+        Run::Over(outcome) if !was_retained => {
             let ending =
                 Cause::RunOver(outcome).ending(facts.policy, facts.run_display.as_deref(), &facts.environment_display);
             Ending { state, ..ending }

@@ -53,7 +53,7 @@ pub enum Verdict {
 /// The complete status of a lease object.
 ///
 /// `previous` is what the object shows: transition times of unchanged conditions stay, and so does an ending that is shown
-/// (the first one stands, whatever the row says later). `now` is the database's clock.
+/// (the first one stands, whatever the row says later; how the cleanup goes on is copied). `now` is the database's clock.
 pub fn lease_status(
     previous: Option<&EnvironmentLeaseStatus>,
     generation: i64,
@@ -61,7 +61,11 @@ pub fn lease_status(
     now: Timestamp,
 ) -> EnvironmentLeaseStatus {
     if let Some(shown) = previous.filter(|status| shown_ending(status).is_some()) {
-        return shown.clone();
+        let mut status = shown.clone();
+        if let Verdict::Ended { cleanup_status, .. } = verdict {
+            status.cleanup_status.clone_from(cleanup_status);
+        }
+        return status;
     }
     let mut status = previous.cloned().unwrap_or_default();
     let (phase, active, finished, mirrored, reason, message) = match verdict {

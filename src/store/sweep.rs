@@ -6,8 +6,8 @@ use uuid::Uuid;
 use super::{Leader, Store, StoreError};
 
 /// The leases of this installation's objects in `namespaces` (none: in all) that have to be looked at: held ones whose run is
-/// over or gone or whose time has passed, those that another writer has ended or deleted unrecorded, and ended ones that
-/// another writer has set back.
+/// over or gone or whose time has passed, those that another writer has ended, retained or deleted unrecorded, and ended or
+/// retained ones that another writer has set back.
 ///
 /// `OFFSET 0` has each held row look up its object: a join would read all objects that ever were.
 ///
@@ -23,7 +23,7 @@ pub async fn candidates(store: &Store, leader: &Leader, namespaces: &[String]) -
            AND (o.ended_status IS NULL OR o.ended_status = 'retained')
            AND (
              l.id IS NULL
-             OR l.status NOT IN ('active', 'retained')
+             OR l.status <> coalesce(o.ended_status, 'active')
              OR l.expires_at <= clock_timestamp()
              OR (
                l.status = 'active' AND o.run_id IS NOT NULL

@@ -250,7 +250,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
                         grant,
                         ending,
                         released_at: None,
-                        cleanup_status: None,
+                        cleanup_status: scene.view.row.as_ref().and_then(|row| row.cleanup_status.clone()),
                     },
                     pause,
                 )
@@ -306,7 +306,8 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
                 self.count_again(object.environment_id);
                 self.serve(object.environment_id, 1);
             }
-            if subject.deleted {
+            // A lease that another writer has retained is held on, and shown as such.
+            if subject.deleted || ending.state == LeaseState::Retained {
                 return Ok(Step::Again);
             }
         }

@@ -394,6 +394,112 @@ fn a_failed_run_retains_its_lease_where_the_policy_says_so_until_another_cause_c
     );
 }
 
+/// A lease that is retained after its run has failed.
+fn retained() -> Facts {
+    let run = Run::Over(RunOutcome::Failed);
+    let ending = Cause::RunOver(RunOutcome::Failed).ending(LeasePolicy::RetainOnFailure, None, "builder");
+    let row = Row::Present {
+        state: LeaseState::Retained,
+        recorded: Some(ending),
+    };
+    Facts { row, run, ..held() }
+}
+
+#[test]
+fn a_retained_lease_that_another_writer_ends_or_deletes_ends_as_that() {
+    let Row::Present { recorded, .. } = retained().row else {
+        unreachable!()
+    };
+    for (state, row) in [
+        (LeaseState::Released, None),
+        (LeaseState::Failed, None),
+        (
+            LeaseState::Expired,
+            Some(Row::Deleted {
+                recorded: recorded.clone(),
+            }),
+        ),
+    ] {
+        let row = row.unwrap_or(Row::Present {
+            state,
+            recorded: recorded.clone(),
+        });
+        match decide(&Facts { row, ..retained() }) {
+            Decision::Follow { ending, record: true } => {
+                assert_eq!((ending.state, ending.reason), (state, Reason::EndedInDatabase));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_lease_that_another_writer_retains_is_recorded_as_that_and_ends_by_the_next_cause() {
+    let row = |recorded| Row::Present {
+        state: LeaseState::Retained,
+        recorded,
+    };
+    for (run, reason) in [
+        (Run::Live, Reason::EndedInDatabase),
+        (Run::Over(RunOutcome::Failed), Reason::RunFailed),
+    ] {
+        let facts = Facts {
+            row: row(None),
+            run,
+            ..held()
+        };
+        let Decision::Follow { ending, record: true } = decide(&facts) else {
+            panic!("{:?}", decide(&facts))
+        };
+        assert_eq!((ending.state, ending.reason), (LeaseState::Retained, reason));
+        let recorded = Facts {
+            row: row(Some(ending)),
+            ..facts.clone()
+        };
+        assert_eq!(decide(&recorded), Decision::Hold);
+        let expired = Facts { expired: true, ..facts };
+        assert_eq!(ended(&expired), (LeaseState::Expired, Reason::TtlExpired));
+    }
+}
+
+#[test]
+fn a_retained_lease_that_is_set_back_to_active_is_retained_again_unless_a_cause_ends_it() {
+    let Row::Present { recorded, .. } = retained().row else {
+        unreachable!()
+    };
+    let row = Row::Present {
+        state: LeaseState::Active,
+        recorded,
+    };
+    for run in [retained().run, Run::Gone, Run::Live] {
+        let facts = Facts {
+            row: row.clone(),
+            run,
+            ..held()
+        };
+        assert_eq!(ended(&facts), (LeaseState::Retained, Reason::RunFailed));
+        let expired = Facts { expired: true, ..facts };
+        assert_eq!(ended(&expired), (LeaseState::Expired, Reason::TtlExpired));
+    }
+}
+
+#[test]
+fn a_lease_that_waited_for_its_cleanup_is_never_written_back_to_that() {
+    let recorded = Some(Ending {
+        state: LeaseState::PendingCleanup,
+        reason: Reason::EndedInDatabase,
+        message: "its row was ended in the database".to_owned(),
+    });
+    let row = Row::Present {
+        state: LeaseState::Active,
+        recorded,
+    };
+    assert_eq!(
+        ended(&Facts { row, ..held() }),
+        (LeaseState::Expired, Reason::EndedInDatabase)
+    );
+}
+
 #[test]
 fn a_row_that_another_writer_ended_keeps_its_status_and_takes_the_run_s_reason_if_that_is_over() {
     let row = Row::Present {

@@ -134,8 +134,10 @@ fn everything() -> Vec<Facts> {
 }
 
 fn in_state(facts: &Facts, state: LeaseState) -> Facts {
+    let retained = || Cause::RunOver(RunOutcome::Failed).ending(LeasePolicy::RetainOnFailure, None, "builder");
+    let recorded = (state == LeaseState::Retained).then(retained);
     Facts {
-        row: Row::Present { state, recorded: None },
+        row: Row::Present { state, recorded },
         ..facts.clone()
     }
 }
