@@ -116,13 +116,8 @@ async fn leases_of_another_writer_count_and_are_not_named() {
     let _operator = world.start().await;
     limited(&world, 2).await;
     let environment = world.environments().get("box").await.unwrap();
-    let foreign: Uuid =
-        sqlx::query_scalar("INSERT INTO environment_leases (company_id, environment_id) VALUES ($1, $2) RETURNING id")
-            .bind(world.company())
-            .bind(environment.uid().unwrap().parse::<Uuid>().unwrap())
-            .fetch_one(&world.pool)
-            .await
-            .unwrap();
+    let environment = environment.uid().unwrap().parse().unwrap();
+    let foreign = world.insert_foreign_lease(environment, json!({})).await;
     world.granted(claim("ours")).await;
     world.claim(claim("next")).await;
     let message = "2 of 2 leases are active (a lease of another writer, ours); place 1 in line";

@@ -24,6 +24,7 @@ mod order;
 mod outage;
 mod permutations;
 mod precedence;
+mod policies;
 mod races;
 mod random;
 mod refusal;
