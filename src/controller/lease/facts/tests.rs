@@ -27,6 +27,7 @@ fn view() -> LeaseView {
         run: RunLook::None,
         environment: None,
         environment_deleted: false,
+        local_object: None,
         agent_missing: false,
         issue_missing: false,
         execution_workspace_missing: false,
