@@ -6,6 +6,7 @@
 //! - [`cluster`], [`database`]: the two seams to the outside
 //! - [`reconcile`], [`lease`], [`environment`], [`company`]: the reconcilers
 //! - [`sweep`], [`foreign`], [`tombstone`], [`run_end`]: what the feeds can't tell
+//! - [`retention`]: what is no longer kept
 //! - [`event`], [`unavailable`]: what is told to people, and what is told them without the database
 //! - [`shell`], [`sources`], [`workers`]: puts it all together and runs it
 
@@ -23,6 +24,7 @@ pub mod line;
 pub mod object;
 pub mod queue;
 pub mod reconcile;
+pub mod retention;
 pub mod run_end;
 pub mod shell;
 pub mod sources;

@@ -15,7 +15,7 @@ use super::object::{EnvironmentObject, LeaseObject, NamespaceObject, RunObject};
 use super::queue::Queue;
 use super::reconcile::{ReconcileSettings, Reconciler};
 use super::sources::{self, Fed, Sink};
-use super::{run_end, sweep, tombstone, workers};
+use super::{retention, run_end, sweep, tombstone, workers};
 use crate::mirror::Mirror;
 use crate::runtime::configuration::Settings;
 use crate::runtime::health::Health;
@@ -97,6 +97,10 @@ pub async fn run(context: Context, stop: CancellationToken) {
         let (looked, buried) = watch::channel(None);
         let looking = tombstone::watch(reconciler.clone(), leader, tombstones, looked, stop.clone());
         tasks.spawn(looking);
+        if let Some(kept) = settings.pace.retention {
+            let leader = leadership.leader();
+            tasks.spawn(retention::watch(reconciler.clone(), kept, leader, stop.clone()));
+        }
         tasks.spawn(sweep::watch(
             reconciler.clone(),
             settings.pace.sweep_interval,

@@ -50,6 +50,8 @@ fn the_table_of_metrics_is_the_registry_s() {
     metrics.lease_ended("RunFinished");
     metrics.ending_rewritten();
     metrics.object_removed();
+    metrics.rows_removed(1);
+    metrics.retention_succeeded(0.0);
     metrics.batch("grant", 1, Duration::ZERO);
     metrics.set_feed_freshness("EnvironmentLease", Duration::ZERO);
     metrics.feed_listed("EnvironmentLease");

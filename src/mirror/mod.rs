@@ -7,6 +7,7 @@ mod batcher;
 mod soundness;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt;
 use tokio::sync::{Semaphore, watch};
@@ -20,6 +21,7 @@ use crate::store::environment_object::{self, EnvironmentLook, EnvironmentView};
 use crate::store::environments::{self, ArchiveOutcome, EnvironmentOutcome, EnvironmentSync};
 use crate::store::lease_object::{self, LeaseLook, LeaseView};
 use crate::store::local_intent::{self, LocalAnswer, LocalNeed};
+use crate::store::retention::{self, Removed};
 use crate::store::{Leader, Refusal, Store, StoreError, local};
 
 pub use batcher::Observe;
@@ -33,6 +35,8 @@ use batcher::{Batcher, Work};
 pub struct Mirror {
     leader: watch::Receiver<Option<Leader>>,
     store: Store,
+    /// The turn of all transactions that write.
+    write: Arc<Semaphore>,
     lease_looks: Batcher<LeaseLook, LeaseView>,
     environment_looks: Batcher<EnvironmentLook, EnvironmentView>,
     grants: Batcher<Grant, GrantOutcome>,
@@ -144,6 +148,7 @@ impl Mirror {
             marks: batcher!("mark_gone", write, |id: &Uuid| *id, lease_object::mark_gone, nothings),
             leader,
             store,
+            write,
         }
     }
 
@@ -284,6 +289,17 @@ impl Mirror {
     /// Any category.
     pub async fn mark_gone(&self, id: Uuid) -> Result<(), StoreError> {
         self.marks.ask(id).await
+    }
+
+    /// See [`crate::store::retention::remove_ended`]. It takes its turn among the other transactions that write.
+    ///
+    /// # Errors
+    /// Any category.
+    pub async fn remove_ended(&self, kept: Duration) -> Result<Removed, StoreError> {
+        let leader = self.leader().ok_or(StoreError::Deposed)?;
+        // The semaphore is never closed, so the error cannot come; it would only mean no turn to wait for.
+        let _turn = self.write.acquire().await.ok();
+        retention::remove_ended(&self.store, &leader, kept).await
     }
 }
 

@@ -153,6 +153,9 @@ pub struct PaceSettings {
     /// Time after which the server ends a watch, at most 60s
     #[arg(long, env = "ENVIRONMENT_OPERATOR_WATCH_TIMEOUT", value_name = "DURATION", default_value = "55s", value_parser = duration::parse_watch_timeout)]
     pub watch_timeout: Duration,
+    /// How long the rows of ended leases are kept once their objects are gone, as in 90d [default: for ever]
+    #[arg(long, env = "ENVIRONMENT_OPERATOR_RETENTION", value_name = "DURATION", value_parser = duration::parse_retention)]
+    pub retention: Option<Duration>,
     /// How long a stopping process may take to finish what it has begun
     #[arg(long, env = "ENVIRONMENT_OPERATOR_DRAIN_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = duration::parse)]
     pub drain_timeout: Duration,

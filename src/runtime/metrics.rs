@@ -36,6 +36,8 @@ pub struct Metrics {
     lease_endings: Family<Reason, Counter>,
     rewritten_endings: Counter,
     removed_objects: Counter,
+    removed_rows: Counter,
+    retention_last_success: Gauge<f64, AtomicU64>,
     batch_size: Family<Statement, Histogram, Buckets>,
     batch_duration: Family<Statement, Histogram, Buckets>,
     feed_freshness: Family<Kind, Gauge<f64, AtomicU64>>,
@@ -109,6 +111,8 @@ impl Metrics {
             lease_endings: Family::default(),
             rewritten_endings: Counter::default(),
             removed_objects: Counter::default(),
+            removed_rows: Counter::default(),
+            retention_last_success: Gauge::default(),
             batch_size: Family::new_with_constructor(ROWS),
             batch_duration: Family::new_with_constructor(SECONDS),
             feed_freshness: Family::default(),
@@ -158,6 +162,16 @@ impl Metrics {
             "removed_objects",
             "Finished lease objects removed after spec.ttlSecondsAfterFinished",
             self.removed_objects.clone(),
+        );
+        registry.register(
+            "removed_rows",
+            "Rows of leases removed because they ended longer ago than --retention",
+            self.removed_rows.clone(),
+        );
+        registry.register(
+            "retention_last_success_timestamp_seconds",
+            "When --retention last left nothing to remove, in seconds since 1970; 0: never yet",
+            self.retention_last_success.clone(),
         );
         registry.register("batch_size", "Rows of a transaction", self.batch_size.clone());
         registry.register(
@@ -261,6 +275,16 @@ impl Metrics {
     /// The object of a finished lease was removed.
     pub fn object_removed(&self) {
         self.removed_objects.inc();
+    }
+
+    /// Rows of leases that ended long ago were removed.
+    pub fn rows_removed(&self, rows: i64) {
+        self.removed_rows.inc_by(u64::try_from(rows).unwrap_or_default());
+    }
+
+    /// Nothing is left that ended longer ago than it is kept, at this moment in seconds since 1970.
+    pub fn retention_succeeded(&self, now: f64) {
+        self.retention_last_success.set(now);
     }
 
     /// A transaction of the mirror is over; `statement` names what it did.

@@ -5,6 +5,7 @@
 //! - [`namespace`], [`environment_object`], [`lease_object`]: what the operator remembers in its own schema
 //! - [`local`], [`local_intent`]: which object stands for a company's Local, and which the operator itself has made
 //! - [`sweep`], [`foreign_leases`], [`tombstone`]: what is due, and what is gone, selected by SQL alone
+//! - [`retention`]: what ended so long ago that it is no longer kept
 //! - `companies`, [`environments`], [`environment_leases`], [`heartbeat_runs`], `activity_log`: the origin's tables
 //! - [`spelling`]: how the tables spell what the API spells otherwise
 //!
@@ -28,6 +29,7 @@ pub mod local_intent;
 pub mod migrate;
 pub mod namespace;
 mod references;
+pub mod retention;
 pub mod run_trigger;
 pub mod spelling;
 pub mod sweep;

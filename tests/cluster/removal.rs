@@ -7,6 +7,7 @@ use harness::wait::eventually;
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::support::proxy::{Fault, Proxy, deletes};
 use crate::support::{Expected, GRACE, LIMIT, World, id_of, lease, moment};
@@ -231,4 +232,48 @@ async fn a_removal_that_the_api_server_refuses_is_tried_again() {
     world.lease_in("stubborn", LeasePhase::Released).await;
     refused.lift();
     is_gone(&world, "stubborn").await;
+}
+
+#[tokio::test]
+async fn rows_are_kept_for_ever_unless_a_retention_is_set() {
+    let world = World::new("retention").await;
+    let mut operator = world.start().await;
+    let gone = id_of(&released(&world, "gone", 0).await);
+    let shown = id_of(&released(&world, "shown", 3600).await);
+    let held = id_of(&world.granted(lease("held")).await);
+    is_gone(&world, "gone").await;
+    world.settles().await;
+    operator.stop(GRACE).await.unwrap();
+    // Never an object's: nobody's to remove.
+    let foreign: Uuid = sqlx::query_scalar(
+        "INSERT INTO environment_leases (company_id, environment_id, status, released_at)
+         SELECT company_id, environment_id, 'released', now() FROM environment_leases LIMIT 1 RETURNING id",
+    )
+    .fetch_one(&world.pool)
+    .await
+    .unwrap();
+
+    let keeping = world.start().await;
+    assert!(world.lease_row(gone).await.is_some());
+    let success = "environment_operator_retention_last_success_timestamp_seconds";
+    assert_eq!(keeping.metric(success, "").await.unwrap(), 0.0);
+    drop(keeping);
+    world.pass_term().await;
+
+    let operator = world.start_with(&["--retention=1ms"]).await;
+    eventually("the old row is removed", LIMIT, async || {
+        match (world.lease_row(gone).await, operator.metric(success, "").await.unwrap()) {
+            (None, succeeded) if succeeded > 0.0 => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    assert_eq!(world.record(gone).await, None);
+    assert_eq!(world.activity(gone).await.len(), 2, "what happened is still told");
+    for kept in [shown, held, foreign] {
+        assert!(world.lease_row(kept).await.is_some());
+    }
+    let rows = operator.metric("environment_operator_removed_rows_total", "").await;
+    assert_eq!(rows.unwrap(), 1.0);
+    world.lease_in("shown", LeasePhase::Released).await;
 }

@@ -16,6 +16,7 @@ mod mirror;
 mod origin;
 mod pooler;
 mod races;
+mod retention;
 mod reuse;
 mod support;
 mod syncs;

@@ -2,8 +2,17 @@
 
 use std::time::Duration;
 
-/// Reads `5ms`, `30s`, `10m` or `1h`; more than zero, at most 30 days.
+/// Reads `5ms`, `30s`, `10m`, `1h` or `1d`; more than zero, at most 30 days.
 pub(super) fn parse(text: &str) -> Result<Duration, String> {
+    read(text, LONGEST).ok_or_else(|| SENTENCE.into())
+}
+
+/// Reads how long rows are kept: days too, at most ten years.
+pub(super) fn parse_retention(text: &str) -> Result<Duration, String> {
+    read(text, LONGEST_RETENTION).ok_or_else(|| RETENTION_SENTENCE.into())
+}
+
+fn read(text: &str, longest: u64) -> Option<Duration> {
     let split = text
         .find(|character: char| !character.is_ascii_digit())
         .unwrap_or(text.len());
@@ -13,16 +22,16 @@ pub(super) fn parse(text: &str) -> Result<Duration, String> {
         "s" => 1_000,
         "m" => 60_000,
         "h" => 3_600_000,
-        _ => return Err(SENTENCE.into()),
+        "d" => DAY,
+        _ => return None,
     };
     let milliseconds = digits
         .parse::<u64>()
         .ok()
-        .and_then(|number| number.checked_mul(milliseconds_per_unit));
-    match milliseconds {
-        Some(milliseconds @ 1..=LONGEST) => Ok(Duration::from_millis(milliseconds)),
-        _ => Err(SENTENCE.into()),
-    }
+        .and_then(|number| number.checked_mul(milliseconds_per_unit))?;
+    (1..=longest)
+        .contains(&milliseconds)
+        .then(|| Duration::from_millis(milliseconds))
 }
 
 /// Reads the time after which the server ends a watch: the API counts it in whole seconds.
@@ -34,7 +43,16 @@ pub(super) fn parse_watch_timeout(text: &str) -> Result<Duration, String> {
     Ok(duration)
 }
 
-/// The longest duration in milliseconds: 30 days.
-const LONGEST: u64 = 30 * 24 * 3_600_000;
+/// A day in milliseconds.
+const DAY: u64 = 24 * 3_600_000;
 
-const SENTENCE: &str = "write a whole number and a unit (ms, s, m or h), as in 5ms, 30s or 10m, from 1ms to 720h";
+/// The longest duration in milliseconds: 30 days.
+const LONGEST: u64 = 30 * DAY;
+
+/// The longest retention in milliseconds: ten years.
+const LONGEST_RETENTION: u64 = 3_650 * DAY;
+
+const SENTENCE: &str = "write a whole number and a unit (ms, s, m, h or d), as in 5ms, 30s or 10m, from 1ms to 30d";
+
+const RETENTION_SENTENCE: &str =
+    "write a whole number and a unit (ms, s, m, h or d), as in 12h or 90d, to 3650d at most";

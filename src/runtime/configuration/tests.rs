@@ -113,7 +113,7 @@ fn a_run_kind_is_known_by_group_and_kind_whatever_the_version() {
 
 #[test]
 fn every_bad_value_is_refused_with_one_sentence_that_says_what_to_write() {
-    const DURATION: &str = "write a whole number and a unit (ms, s, m or h), as in 5ms, 30s or 10m, from 1ms to 720h";
+    const DURATION: &str = "write a whole number and a unit (ms, s, m, h or d), as in 5ms, 30s or 10m, from 1ms to 30d";
     const KIND: &str = "write group/version/Kind, or version/Kind for the core group, as in batch/v1/Job or v1/Pod";
     const NAMESPACES: &str = "write names of namespaces with commas between them, as in team-a,team-b; leave the \
                               setting away for all namespaces";
@@ -124,6 +124,12 @@ fn every_bad_value_is_refused_with_one_sentence_that_says_what_to_write() {
         ("--sweep-interval", "1.5s", "DURATION", DURATION),
         ("--resync-interval", "s", "DURATION", DURATION),
         ("--foreign-grace", "721h", "DURATION", DURATION),
+        (
+            "--retention",
+            "3651d",
+            "DURATION",
+            "write a whole number and a unit (ms, s, m, h or d), as in 12h or 90d, to 3650d at most",
+        ),
         ("--drain-timeout", "99999999999999999999ms", "DURATION", DURATION),
         (
             "--watch-timeout",

@@ -1,0 +1,58 @@
+//! The retention of rows: when this replica begins to lead and every hour from then on, in small batches, until nothing is left
+//! that is too old.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::reconcile::Reconciler;
+use crate::mirror::Mirror;
+use crate::store::{Leader, StoreError};
+
+/// Time between two rounds.
+const INTERVAL: Duration = Duration::from_secs(3_600);
+
+/// Pause before another try after the database did not answer.
+const PAUSE: Duration = Duration::from_secs(60);
+
+/// Removes the rows of leases that ended longer ago than `kept` and whose objects are gone.
+pub async fn watch<C>(
+    reconciler: Arc<Reconciler<Mirror, C>>,
+    kept: Duration,
+    mut leader: tokio::sync::watch::Receiver<Option<Leader>>,
+    stop: CancellationToken,
+) {
+    loop {
+        let leads = leader.borrow_and_update().is_some();
+        let mut pause = INTERVAL;
+        if leads && let Err(error) = remove(&reconciler, kept, &stop).await {
+            reconciler.metrics.store_failed(error.category().as_str());
+            tracing::warn!(%error, "old rows could not be removed, trying again");
+            pause = PAUSE;
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = leader.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+async fn remove<C>(
+    reconciler: &Reconciler<Mirror, C>,
+    kept: Duration,
+    stop: &CancellationToken,
+) -> Result<(), StoreError> {
+    while !stop.is_cancelled() {
+        let removed = reconciler.database.remove_ended(kept).await?;
+        reconciler.metrics.rows_removed(removed.leases);
+        if removed.records == 0 {
+            // Nothing is left but what others hold, for the next round.
+            reconciler.metrics.retention_succeeded(removed.now);
+            return Ok(());
+        }
+        tracing::info!(leases = removed.leases, "rows of long ended leases removed");
+    }
+    Ok(())
+}
