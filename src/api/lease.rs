@@ -169,7 +169,7 @@ pub struct ObjectRef {
     #[schemars(length(max = 317))]
     #[x_kube(validation = api_version())]
     pub api_version: String,
-    /// The kind of the object, for instance Job. Jobs are served always, other kinds where the operator is told to.
+    /// The kind of the object: Job, or any other that the operator is told to watch (--run-kinds).
     #[schemars(length(max = 63))]
     #[x_kube(validation = kind_name())]
     pub kind: String,

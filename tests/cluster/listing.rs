@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use environment_operator::api::LeasePhase;
+use environment_operator::api::{LeasePhase, Reason};
 use harness::control_plane::ControlPlane;
 use harness::guard;
 use harness::operator::Operator;
@@ -243,6 +243,25 @@ async fn rights_that_are_lost_on_one_kind_end_nothing() {
     nothing_has_ended(&world, &leases).await;
     user.give("environmentleases").await;
     only_the_first_has_ended(&world, &leases).await;
+}
+
+#[tokio::test]
+async fn a_claim_of_a_kind_that_may_not_be_listed_says_so_and_is_granted_once_it_may() {
+    let world = World::new("rights-run").await;
+    let user = User::new(&world).await;
+    user.take("jobs").await;
+    let _operator = start_often(&world, &user.kubeconfig);
+    world.job("build", json!({})).await;
+    world.claim(lease("of-build").job("build")).await;
+    let waiting = world
+        .lease_because("of-build", LeasePhase::Pending, Reason::RunNotFound)
+        .await;
+    assert_eq!(
+        waiting.status.unwrap().message.as_deref(),
+        Some("objects of run kind batch/v1/Job can't be listed at the moment")
+    );
+    user.give("jobs").await;
+    world.lease_in("of-build", LeasePhase::Active).await;
 }
 
 #[tokio::test]

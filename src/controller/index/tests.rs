@@ -235,3 +235,14 @@ fn a_list_of_a_run_kind_concerns_also_the_leases_whose_runs_it_does_not_hold() {
     let tasks = GroupVersionKind::gvk("tekton.dev", "v1", "Task");
     assert_eq!(index.reset_runs(&tasks, None, Vec::new(), &version(20)), []);
 }
+
+#[test]
+fn of_a_run_object_little_is_kept_however_large_it_is() {
+    let template = json!({ "spec": { "containers": [{ "name": "run", "env": vec![json!({ "name": "x" }); 1000] }] } });
+    let mut object = json!({ "metadata": metadata("a", "job", 7, 11), "spec": { "template": template } });
+    object["metadata"]["annotations"] = json!({ "long": "x".repeat(100_000) });
+    let mut index = Index::default();
+    index.apply_run(&job_key(), RunObject::decode("batch", "Job", object).unwrap());
+    let kept = format!("{:?}", index.runs);
+    assert!(kept.len() < 500, "{kept}");
+}

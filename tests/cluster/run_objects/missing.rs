@@ -115,6 +115,31 @@ async fn a_kind_that_goes_and_comes_back_takes_no_lease_with_it() {
 }
 
 #[tokio::test]
+async fn a_kind_that_is_not_configured_any_more_leaves_its_leases_to_other_causes() {
+    let world = World::new("kinds-dropped").await;
+    let task = Kind::of(&world, "Task");
+    task.install(&world).await;
+    let mut before = start(&world, &task).await;
+    for name in ["one", "two"] {
+        task.create(&world, name).await;
+        world.granted(task.claim(name)).await;
+    }
+    before.stop(GRACE).await.unwrap();
+    let mut without = world.start().await;
+    task.set_status(&world, "one", json!({ "phase": "Succeeded" })).await;
+    for name in ["of-one", "of-two"] {
+        still_held(&world, name).await;
+    }
+    world.release("of-two").await;
+    world
+        .lease_because("of-two", LeasePhase::Released, Reason::ReleaseRequested)
+        .await;
+    without.stop(GRACE).await.unwrap();
+    let _again = start(&world, &task).await;
+    succeeded("task/one succeeded").of(&world, "of-one").await;
+}
+
+#[tokio::test]
 async fn a_kind_that_is_deleted_takes_its_objects_with_it_and_that_is_seen_now_or_once_it_is_back() {
     let world = World::new("kinds-deleted").await;
     let task = Kind::of(&world, "Task");
