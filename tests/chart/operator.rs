@@ -12,10 +12,12 @@ use harness::postgres::{Database, Postgres};
 use harness::wait::eventually;
 use kube::Client;
 use kube::api::{Api, DynamicObject, PostParams};
+use serde_json::Value;
 use sqlx::postgres::PgConnectOptions;
+use tokio::sync::Mutex;
 
 use crate::installed::{LIMIT, OPERATOR, installed, lease};
-use crate::support::{NAMESPACE, objects_with, only};
+use crate::support::{NAMESPACE, objects_with, only, read, run};
 
 /// The binary under test.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_environment-operator");
@@ -29,32 +31,33 @@ fn parts(database: &PgConnectOptions) -> [String; 3] {
     ]
 }
 
-/// The operator as the rendered Deployment describes it, with the Secret's keys replaced as the kubelet would.
-async fn as_rendered(control_plane: &ControlPlane, database: &Database, values: &[&str]) -> Options {
-    let options = database.options().unwrap();
-    let parts = parts(&options);
-    let values: Vec<&str> = values.iter().copied().chain(parts.iter().map(String::as_str)).collect();
-    let objects = objects_with(&values).await;
+/// The variables of the only container of the only object of a kind. Keys of Secrets become values as the kubelet would make
+/// them: `secret` is asked for (Secret, key).
+fn environment(objects: &[DynamicObject], kind: &str, secret: impl Fn(&str, &str) -> String) -> Vec<(String, String)> {
+    let container = &only(objects, kind).data["spec"]["template"]["spec"]["containers"][0];
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let variables = container["env"].as_array().unwrap().iter();
+    variables
+        .map(|variable| {
+            let reference = &variable["valueFrom"]["secretKeyRef"];
+            let value = match reference["key"].as_str() {
+                None => text(&variable["value"]),
+                Some(key) => secret(reference["name"].as_str().unwrap(), key),
+            };
+            (text(&variable["name"]), value)
+        })
+        .collect()
+}
+
+/// An operator with these variables, as the chart's ServiceAccount.
+async fn operator(control_plane: &ControlPlane, variables: Vec<(String, String)>) -> Options {
     let kubeconfig = control_plane
         .service_account_kubeconfig(NAMESPACE, "demo-environment-operator")
         .await
         .unwrap();
     let operator = Operator::of(PROGRAM.as_ref()).kubeconfig(&kubeconfig);
-    let container = container(only(&objects, "Deployment"));
-    let variables = container["env"].as_array().unwrap().iter();
-    variables.fold(operator, |operator, variable| {
-        let value = match variable["valueFrom"]["secretKeyRef"]["key"].as_str() {
-            None => variable["value"].as_str().unwrap(),
-            Some("username") => ROLE,
-            Some("password") => PASSWORD,
-            other => panic!("{other:?}"),
-        };
-        operator.env(variable["name"].as_str().unwrap(), value)
-    })
-}
-
-fn container(deployment: &DynamicObject) -> &serde_json::Value {
-    &deployment.data["spec"]["template"]["spec"]["containers"][0]
+    let add = |operator: Options, (name, value): (String, String)| operator.env(name, value);
+    variables.into_iter().fold(operator, add)
 }
 
 /// A role whose name and password would break a URL.
@@ -123,12 +126,16 @@ fn refused(control_plane: &ControlPlane, mark: Mark) -> Vec<String> {
         .collect()
 }
 
+/// Held while an operator looks after the shared cluster: each has a database of its own, so two would contend for its objects.
+static ALONE: Mutex<()> = Mutex::const_new(());
+
 #[tokio::test]
 async fn the_operator_works_with_the_rendered_environment_and_rights_of_the_whole_cluster() {
     let control_plane = installed().await;
     let client = control_plane.client().await.unwrap();
     let namespace = Namespace::create(&client, "works").await.unwrap();
     let values = ["settings.runTrigger=true", "settings.drainTimeout=5s"];
+    let _alone = ALONE.lock().await;
     works_in(control_plane, &client, &namespace, &values).await;
 }
 
@@ -136,11 +143,74 @@ async fn the_operator_works_with_the_rendered_environment_and_rights_of_the_whol
 pub async fn works_in(control_plane: &ControlPlane, client: &Client, namespace: &Namespace, values: &[&str]) {
     let postgres = postgres().await;
     let database = database(&postgres).await;
+    let parts = parts(&database.options().unwrap());
+    let values: Vec<&str> = values.iter().copied().chain(parts.iter().map(String::as_str)).collect();
+    let variables = environment(&objects_with(&values).await, "Deployment", |name, key| {
+        match (name, key) {
+            ("database", "username") => ROLE.to_owned(),
+            ("database", "password") => PASSWORD.to_owned(),
+            other => panic!("{other:?}"),
+        }
+    });
     let mark = control_plane.audit().mark().unwrap();
-    let mut operator = as_rendered(control_plane, &database, values).await.start().unwrap();
+    let mut operator = operator(control_plane, variables).await.start().unwrap();
     operator.wait_ready().await;
     takes_a_lease(client, namespace).await;
     operator.stop(Duration::from_secs(15)).await.unwrap();
     let refused = refused(control_plane, mark);
     assert!(refused.is_empty(), "{refused:#?}");
+}
+
+#[tokio::test]
+async fn after_the_migration_s_job_the_operator_needs_no_right_to_create() {
+    let control_plane = installed().await;
+    let client = control_plane.client().await.unwrap();
+    let namespace = Namespace::create(&client, "hook").await.unwrap();
+    let database = Postgres::shared().await.database().await.unwrap();
+    let mut connection = database.connect().await.unwrap();
+    let role = format!("limited_{}", database.name());
+    let document = read("docs/installation.md");
+    let (_, rest) = document.split_once("```sql\n").unwrap();
+    let (rights, _) = rest.split_once("```").unwrap();
+    let rights = rights.replace("environment_operator_role", &role);
+    let statements = format!("CREATE ROLE {role} LOGIN; {rights}");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(statements))
+        .execute(&mut connection)
+        .await
+        .unwrap();
+
+    let options = database.options().unwrap();
+    let limited = format!(
+        "postgres://{role}@{}:{}/{}",
+        options.get_host(),
+        options.get_port(),
+        database.name()
+    );
+    let secret = |name: &str, key: &str| match (name, key) {
+        ("database", "url") => limited.clone(),
+        ("database-owner", "url") => database.url().to_owned(),
+        other => panic!("{other:?}"),
+    };
+    let values = ["migration.mode=hook", "migration.hook.secretName=database-owner"];
+    let objects = objects_with(&values).await;
+    let pod = &only(&objects, "Job").data["spec"]["template"]["spec"];
+    let mut migrate = tokio::process::Command::new(PROGRAM);
+    migrate
+        .arg(pod["containers"][0]["args"][0].as_str().unwrap())
+        .env_clear();
+    run(migrate.envs(environment(&objects, "Job", secret))).await.unwrap();
+
+    let variables = environment(&objects, "Deployment", secret);
+    let _alone = ALONE.lock().await;
+    let operator = operator(control_plane, variables).await.start().unwrap();
+    operator.wait_ready().await;
+    takes_a_lease(&client, &namespace).await;
+    let creates = format!(
+        "SELECT has_database_privilege('{role}', current_database(), 'CREATE') OR has_schema_privilege('{role}', 'public', 'CREATE')"
+    );
+    let creates: bool = sqlx::query_scalar(sqlx::AssertSqlSafe(creates))
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+    assert!(!creates);
 }

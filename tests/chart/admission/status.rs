@@ -16,7 +16,7 @@ async fn nobody_but_the_operator_writes_a_status_not_even_an_administrator() {
     let (leases, environments) = (admin.leases(namespace.name()), admin.environments(namespace.name()));
     leases.create(&PostParams::default(), &lease("one")).await.unwrap();
     let spec: Value = json!({ "driver": "Local" });
-    let environment = environment_operator::api::Environment::new("local", serde_json::from_value(spec).unwrap());
+    let environment = environment_operator::api::Environment::new("mine", serde_json::from_value(spec).unwrap());
     environments.create(&PostParams::default(), &environment).await.unwrap();
 
     let write = PatchParams::default();
@@ -24,7 +24,7 @@ async fn nobody_but_the_operator_writes_a_status_not_even_an_administrator() {
     let sentence = "the status of environments and leases is written by the operator alone";
     let said = refused(leases.patch_status("one", &write, &patch).await).unwrap();
     assert!(said.contains(sentence), "{said}");
-    let said = refused(environments.patch_status("local", &write, &patch).await).unwrap();
+    let said = refused(environments.patch_status("mine", &write, &patch).await).unwrap();
     assert!(said.contains(sentence), "{said}");
 
     let shown = operator
@@ -35,7 +35,7 @@ async fn nobody_but_the_operator_writes_a_status_not_even_an_administrator() {
     assert!(shown.status.unwrap().phase.is_some());
     let shown = operator
         .environments(namespace.name())
-        .patch_status("local", &write, &patch)
+        .patch_status("mine", &write, &patch)
         .await;
     assert!(shown.unwrap().status.unwrap().phase.is_some());
 }
