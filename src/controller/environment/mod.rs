@@ -21,7 +21,7 @@ use crate::store::environments::{ArchiveOutcome, EnvironmentOutcome};
 mod local;
 mod plan;
 
-use plan::{Plan, plan};
+pub(super) use plan::{Plan, plan};
 
 /// Pause before a row that another transaction holds is tried again.
 const BUSY_PAUSE: Duration = Duration::from_millis(50);

@@ -25,6 +25,8 @@ mod choice;
 mod facts;
 mod heartbeat;
 mod local;
+#[cfg(test)]
+mod order;
 mod removal;
 mod report;
 mod run;
