@@ -8,6 +8,7 @@ mod capacity;
 mod choice;
 mod companies;
 mod crash;
+mod deadlines;
 mod deletion;
 mod ending;
 mod environment;
