@@ -215,4 +215,26 @@ mod tests {
         assert_eq!(Standing::shown(&again), Some(elsewhere()));
         assert_eq!(again, duplicate);
     }
+
+    #[test]
+    fn an_environment_whose_row_has_gone_holds_no_lease_and_keeps_its_id() {
+        let gone = Verdict {
+            row: None,
+            standing: None,
+            fault: Some((Reason::CompanyNotFound, "gone".to_owned())),
+        };
+        let never = environment_status(None, 1, &gone, moment());
+        assert_eq!(never.active_leases, None);
+        let mut before = shown(None, EnvironmentState::Active, Standing::Canonical);
+        before.active_leases = Some(3);
+        let after = environment_status(Some(&before), 1, &gone, moment());
+        assert_eq!(
+            (after.active_leases, after.environment_id),
+            (Some(0), before.environment_id)
+        );
+        assert_eq!(
+            condition(&after, ConditionType::Ready),
+            (ConditionStatus::False, Reason::CompanyNotFound)
+        );
+    }
 }

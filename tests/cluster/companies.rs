@@ -274,6 +274,16 @@ async fn a_company_that_the_origin_deletes_takes_its_leases_along_and_is_not_mad
     world
         .lease_because("waiting", LeasePhase::Pending, Reason::EnvironmentNotFound)
         .await;
+    for name in ["box", "local"] {
+        eventually("the environment counts its lease", LIMIT, async || {
+            let object = world.environments().get(name).await.unwrap();
+            match object.status.and_then(|status| status.active_leases) {
+                Some(1) => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await;
+    }
     world.delete_company(id).await;
     assert_eq!(world.lease_rows(id).await, Vec::<Value>::new(), "gone by cascade");
 
@@ -287,7 +297,7 @@ async fn a_company_that_the_origin_deletes_takes_its_leases_along_and_is_not_mad
         }
         for name in ["box", "local"] {
             let (object, _) = world.environment_not_ready(name, Reason::CompanyNotFound).await;
-            assert_eq!(object.status.unwrap().active_leases.unwrap_or_default(), 0, "{name}");
+            assert_eq!(object.status.unwrap().active_leases, Some(0), "{name}");
         }
         world
             .lease_because("waiting", LeasePhase::Pending, Reason::CompanyNotFound)
