@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use environment_operator::api::Reason;
 use environment_operator::lifecycle::{LeaseState, Turn};
 use environment_operator::store::environment_leases::{self, Grant, GrantOutcome};
-use environment_operator::store::environments::EnvironmentSync;
+use environment_operator::store::environments::{self, EnvironmentSync};
 use environment_operator::store::lead;
 use environment_operator::store::lease_object::{Capacity, EnvironmentChoice, Holder, LeaseLook};
 use sqlx::{AssertSqlSafe, Connection, Executor};
@@ -316,4 +316,47 @@ async fn a_claim_sees_how_full_its_environment_is_and_who_of_its_cluster_holds_i
         ..look()
     };
     assert_eq!(world.look(wide).await.capacity, None);
+}
+
+#[tokio::test]
+async fn the_canonical_local_of_each_cluster_sets_the_limit_and_a_duplicate_does_not() {
+    let world = World::new().await;
+    let local = |age, limit| EnvironmentSync {
+        created_at: moment(age),
+        max_active_leases: limit,
+        ..world.local()
+    };
+    let (canonical, duplicate) = (local(1, None), local(2, Some(1)));
+    for sync in [&canonical, &duplicate] {
+        world.sync_environment(sync).await;
+    }
+    let row = canonical.id;
+    let limit = async |world: &World| {
+        let select = "SELECT max_active_leases FROM environment_operator.environment_limit WHERE environment_id = $1";
+        sqlx::query_scalar::<_, i32>(select)
+            .bind(row)
+            .fetch_optional(world.pool())
+            .await
+            .unwrap()
+    };
+    assert_eq!(limit(&world).await, None);
+    for _ in 0..2 {
+        granted(world.grant(&world.claim(row)).await);
+    }
+    // Another cluster's own Local stands for the same row.
+    let elsewhere = lead::acquire(&world.store, "another cluster", "default", HOLDER)
+        .await
+        .unwrap()
+        .unwrap();
+    let theirs = local(0, Some(5));
+    environments::sync(&world.store, &elsewhere, std::slice::from_ref(&theirs))
+        .await
+        .unwrap();
+    assert_eq!(limit(&world).await, Some(5));
+    // With the canonical one gone the duplicate takes over, and the lowest limit of all clusters counts.
+    environments::archive_deleted(&world.store, &world.leader, &[canonical.id])
+        .await
+        .unwrap();
+    assert_eq!(limit(&world).await, Some(1));
+    assert_eq!(world.grant(&claim_at(&world, row, 1)).await, GrantOutcome::Full);
 }
