@@ -143,11 +143,23 @@ fn schema(flag: &Arg) -> Value {
         Shape::Switch => json!({ "type": "boolean" }),
         Shape::Number(_) => json!({ "type": "integer", "minimum": 0 }),
         Shape::Text(choices) => text(choices, true),
-        Shape::Duration => json!({ "type": "string", "pattern": "^([0-9]+(ms|s|m|h))?$" }),
+        Shape::Duration => json!({ "type": "string", "pattern": format!("^([0-9]+({}))?$", units(flag).join("|")) }),
         Shape::List(choices) => json!({ "type": "array", "items": text(choices, false), "uniqueItems": true }),
     };
     schema["description"] = json!(help(flag));
     schema
+}
+
+/// The units that the flag of a duration takes, by its own parser.
+fn units(flag: &Arg) -> Vec<&'static str> {
+    let takes = |unit: &&str| {
+        let line = ["run".to_owned(), format!("--{}=1{unit}", name(flag))];
+        clap::Command::new("run")
+            .arg(flag.clone())
+            .try_get_matches_from(line)
+            .is_ok()
+    };
+    ["ms", "s", "m", "h", "d"].into_iter().filter(takes).collect()
 }
 
 /// The schema of `runKinds`: a kind as the flag takes it, and its plural, which rights are written with.

@@ -67,6 +67,22 @@ async fn keys_and_values_that_the_schema_does_not_know_are_refused_by_name() {
 }
 
 #[tokio::test]
+async fn durations_are_taken_in_the_units_of_their_flag() {
+    for value in [
+        "settings.retention=90d",
+        "settings.sweepInterval=5ms",
+        "settings.watchTimeout=1m",
+    ] {
+        let rendered = try_set(&[LEAST[0], value]).await;
+        assert!(rendered.is_ok(), "{value}: {rendered:?}");
+    }
+    for value in ["settings.sweepInterval=1w", "settings.watchTimeout=1h"] {
+        let said = refusal(&[LEAST[0], value]).await;
+        assert!(said.contains("does not match pattern"), "{value}: {said}");
+    }
+}
+
+#[tokio::test]
 async fn what_does_not_go_together_is_refused_with_a_sentence() {
     let cases: &[(&[&str], &str)] = &[
         (&[], "the operator needs a Postgres: set database.secretName"),
