@@ -139,6 +139,7 @@ pub async fn follow<T: Watched>(
                 FeedError::NotServed => NOT_SERVED_PAUSE,
                 _ => backoff.pause(),
             };
+            // A kind that is not served may be none of the operator's business: who takes the event knows.
             if !matches!(error, FeedError::NotServed) {
                 tracing::warn!(kind = %source.kind.kind, namespace = source.namespace, %error, "feed broke off, listing again");
             }

@@ -104,8 +104,12 @@ impl<D, C> Sink<D, C> {
 
 impl<D, C> Sink<D, C> {
     fn tell_trouble<T: Fed>(&self, error: &FeedError) {
-        if !(T::MAY_BE_MISSING && matches!(error, FeedError::NotServed)) {
+        let not_served = matches!(error, FeedError::NotServed);
+        if !(T::MAY_BE_MISSING && not_served) {
             self.health.feed_failed(&self.name, error.to_string());
+            if not_served {
+                tracing::warn!(kind = self.name, %error, "nothing is known of this kind: its definition has to be installed");
+            }
         } else if self.health.feed_not_served(&self.name) {
             tracing::warn!(
                 kind = self.name,
