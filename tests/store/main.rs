@@ -21,3 +21,4 @@ mod reuse;
 mod support;
 mod syncs;
 mod tenants;
+mod touches;
