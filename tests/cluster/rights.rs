@@ -63,6 +63,15 @@ async fn the_rights_of_deploy_suffice_for_a_whole_lease_and_nothing_else_is_aske
         }
     })
     .await;
+    // A user's own Local makes the operator's one spare.
+    world.environment("mine", json!({ "driver": "Local" })).await;
+    eventually("the operator's Local is deleted", LIMIT, async || {
+        match world.environments().get_opt("local").await {
+            Ok(None) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
     operator.stop(GRACE).await.unwrap();
 
     let mut asked = world.control_plane().audit().since(mark).unwrap();
