@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::runtime::client::ClientError;
-use crate::runtime::configuration::{DatabaseSettings, LogSettings, Settings};
+use crate::runtime::client::{self, ClientError};
+use crate::runtime::configuration::{DatabaseSettings, IdentitySettings, LogSettings, Settings};
 use crate::runtime::{NAME, telemetry};
 use crate::store::{StartError, StoreError};
 
@@ -15,6 +15,7 @@ mod crds;
 mod migrate;
 mod new_incarnation;
 mod run;
+mod sweep;
 mod uninstall_database;
 
 /// Mirrors the environments and leases of AI agents into Postgres and ends leases when their runs are over
@@ -33,6 +34,8 @@ enum Command {
     Run(Box<Settings>),
     /// Bring the database up to what this version needs, then end
     Migrate(DatabaseSettings),
+    /// Print what the next sweep would end, by company and reason
+    Sweep(Box<sweep::Arguments>),
     /// Begin a new incarnation of a cluster after its etcd was restored from a backup
     NewIncarnation(new_incarnation::Arguments),
     /// Print the SQL that removes the operator from its database; changes nothing by itself
@@ -81,10 +84,19 @@ fn execute(line: CommandLine) -> Result<(), Error> {
     match line.command {
         Command::Run(settings) => block_on(run::run(&settings)),
         Command::Migrate(settings) => block_on(migrate::migrate(&settings)),
+        Command::Sweep(arguments) => block_on(async move { print(&sweep::plan(&arguments).await?) }),
         Command::NewIncarnation(arguments) => block_on(new_incarnation::raise(&arguments)),
         Command::UninstallDatabase(arguments) => print(&uninstall_database::sql(&arguments)),
         Command::Crds => print(&crds::yaml()),
     }
+}
+
+/// The cluster's name in the database: as it is set, else as the cluster itself says.
+async fn cluster_of(identity: &IdentitySettings) -> Result<String, Error> {
+    Ok(match &identity.cluster_id {
+        Some(id) => id.clone(),
+        None => client::cluster_id(&client::connect(identity.kubeconfig.as_deref()).await?).await?,
+    })
 }
 
 /// Runs the asynchronous subcommands; the others need no runtime.

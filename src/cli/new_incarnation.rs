@@ -2,8 +2,7 @@
 
 use clap::Args;
 
-use super::Error;
-use crate::runtime::client;
+use super::{Error, cluster_of};
 use crate::runtime::configuration::{DatabaseSettings, IdentitySettings};
 use crate::store::{Store, cluster};
 
@@ -17,10 +16,7 @@ pub(super) struct Arguments {
 
 pub(super) async fn raise(arguments: &Arguments) -> Result<(), Error> {
     let identity = &arguments.identity;
-    let cluster = match &identity.cluster_id {
-        Some(id) => id.clone(),
-        None => client::cluster_id(&client::connect(identity.kubeconfig.as_deref()).await?).await?,
-    };
+    let cluster = cluster_of(identity).await?;
     let store = Store::open(arguments.database.database_url.expose(), arguments.database.mode, 1).await?;
     let incarnation = cluster::raise_incarnation(&store, &cluster).await?;
     tracing::info!(

@@ -13,7 +13,14 @@ fn every_subcommand_is_there() {
     let names: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
     assert_eq!(
         names,
-        ["run", "migrate", "new-incarnation", "uninstall-database", "crds"]
+        [
+            "run",
+            "migrate",
+            "sweep",
+            "new-incarnation",
+            "uninstall-database",
+            "crds"
+        ]
     );
 }
 

@@ -5,47 +5,49 @@ use uuid::Uuid;
 
 use super::{Leader, Store, StoreError};
 
-/// The leases of this installation's objects in `namespaces` (none: in all) that have to be looked at: held ones whose run is
-/// over or gone or whose time has passed, those that another writer has ended, retained or deleted unrecorded, and ended or
-/// retained ones that another writer has set back.
+/// Selects the leases of this installation's objects (`$1` cluster, `$2` installation) in the namespaces `$3` (none: in all)
+/// that have to be looked at: held ones whose run is over or gone or whose time has passed, those that another writer has
+/// ended, retained or deleted unrecorded, and ended or retained ones that another writer has set back.
 ///
 /// `OFFSET 0` has each held row look up its object: a join would read all objects that ever were.
+pub const CANDIDATES: &str = "
+SELECT o.id
+FROM environment_operator.lease_object AS o
+LEFT JOIN public.environment_leases AS l ON l.id = o.id
+LEFT JOIN public.heartbeat_runs AS r ON r.id = o.run_id
+WHERE o.cluster = $1 AND o.installation = $2 AND ($3 = '{}' OR o.namespace = ANY ($3))
+  AND (o.ended_status IS NULL OR o.ended_status = 'retained')
+  AND (
+    l.id IS NULL
+    OR l.status <> coalesce(o.ended_status, 'active')
+    OR l.expires_at <= clock_timestamp()
+    OR (
+      l.status = 'active' AND o.run_id IS NOT NULL
+      AND coalesce(r.status, 'gone') NOT IN ('queued', 'scheduled_retry', 'running')
+    )
+  )
+UNION
+SELECT l.id
+FROM public.environment_leases AS l
+CROSS JOIN LATERAL (
+  SELECT FROM environment_operator.lease_object AS o
+  WHERE o.id = l.id AND o.ended_status <> 'retained' AND o.cluster = $1 AND o.installation = $2
+    AND ($3 = '{}' OR o.namespace = ANY ($3))
+  OFFSET 0
+) AS ended
+WHERE l.status = 'active'";
+
+/// The leases of this installation's objects in `namespaces` (none: in all) that have to be looked at, see [`CANDIDATES`].
 ///
 /// # Errors
 /// Any category but `Deposed`: nothing is written.
 pub async fn candidates(store: &Store, leader: &Leader, namespaces: &[String]) -> Result<Vec<Uuid>, StoreError> {
-    let candidates = sqlx::query_scalar(
-        "SELECT o.id
-         FROM environment_operator.lease_object AS o
-         LEFT JOIN public.environment_leases AS l ON l.id = o.id
-         LEFT JOIN public.heartbeat_runs AS r ON r.id = o.run_id
-         WHERE o.cluster = $1 AND o.installation = $2 AND ($3 = '{}' OR o.namespace = ANY ($3))
-           AND (o.ended_status IS NULL OR o.ended_status = 'retained')
-           AND (
-             l.id IS NULL
-             OR l.status <> coalesce(o.ended_status, 'active')
-             OR l.expires_at <= clock_timestamp()
-             OR (
-               l.status = 'active' AND o.run_id IS NOT NULL
-               AND coalesce(r.status, 'gone') NOT IN ('queued', 'scheduled_retry', 'running')
-             )
-           )
-         UNION
-         SELECT l.id
-         FROM public.environment_leases AS l
-         CROSS JOIN LATERAL (
-           SELECT FROM environment_operator.lease_object AS o
-           WHERE o.id = l.id AND o.ended_status <> 'retained' AND o.cluster = $1 AND o.installation = $2
-             AND ($3 = '{}' OR o.namespace = ANY ($3))
-           OFFSET 0
-         ) AS ended
-         WHERE l.status = 'active'",
-    )
-    .bind(&leader.cluster)
-    .bind(&leader.installation)
-    .bind(namespaces)
-    .fetch_all(&store.pool)
-    .await?;
+    let candidates = sqlx::query_scalar(CANDIDATES)
+        .bind(&leader.cluster)
+        .bind(&leader.installation)
+        .bind(namespaces)
+        .fetch_all(&store.pool)
+        .await?;
     Ok(candidates)
 }
 

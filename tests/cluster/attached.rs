@@ -1,10 +1,14 @@
 //! Attached to a database whose tables an origin's server has made, and goes on using.
 
 use environment_operator::api::{LeasePhase, Reason};
+use harness::wait::eventually;
 use serde_json::json;
 use sqlx::AssertSqlSafe;
 
-use crate::support::{GRACE, World, id_of, lease};
+use crate::support::{GRACE, LIMIT, World, id_of, lease};
+
+#[path = "../fixtures/rights.rs"]
+mod rights;
 
 /// The triggers that anybody has made on the origin's tables.
 async fn triggers(world: &World<'_>) -> Vec<String> {
@@ -92,4 +96,192 @@ async fn an_attached_operator_alters_none_of_the_origin_s_tables() {
     world.settles().await;
     operator.stop(GRACE).await.unwrap();
     assert_eq!(world.database.schema_dump("public").await.unwrap(), before);
+}
+
+/// Every value that stands in a column of a closed set is in the set: the origin's readers throw on any other.
+async fn origin_can_read(world: &World<'_>) {
+    let leases = ["active", "released", "expired", "failed", "retained"];
+    let policies = [
+        "ephemeral",
+        "reuse_by_environment",
+        "reuse_by_execution_workspace",
+        "retain_on_failure",
+    ];
+    for (table, column, set) in [
+        ("environments", "driver", &["local", "ssh", "sandbox", "plugin"][..]),
+        ("environments", "status", &["active", "archived"]),
+        ("environment_leases", "status", &leases),
+        ("environment_leases", "lease_policy", &policies),
+        (
+            "environment_leases",
+            "cleanup_status",
+            &["pending", "success", "failed"],
+        ),
+        (
+            "activity_log",
+            "action",
+            &["environment.lease_acquired", "environment.lease_released"],
+        ),
+        ("activity_log", "actor_type", &["agent", "system"]),
+    ] {
+        let select = format!("SELECT DISTINCT {column} FROM {table} WHERE {column} IS NOT NULL");
+        let found: Vec<String> = sqlx::query_scalar(AssertSqlSafe(select))
+            .fetch_all(&world.pool)
+            .await
+            .unwrap();
+        assert!(
+            found.iter().all(|value| set.contains(&value.as_str())),
+            "{table}.{column}: {found:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn with_the_documented_rights_every_ending_is_written_and_the_origin_can_read_all_of_it() {
+    let world = World::attached("attached-rights").await;
+    assert!(world.command(&["migrate"]).await.status.success(), "by the owner");
+    let role = format!("role_{}", world.database.name());
+    let make = format!("CREATE ROLE {role} LOGIN PASSWORD 'secret';\n{}", rights::rights(&role));
+    sqlx::raw_sql(AssertSqlSafe(make)).execute(&world.pool).await.unwrap();
+    let before = world.database.schema_dump("public").await.unwrap();
+    let server = world.database.options().unwrap();
+    let address = format!("{}:{}/{}", server.get_host(), server.get_port(), world.database.name());
+    let theirs = world.insert_environment("theirs", "ssh").await;
+    let over = world.insert_past_run("failed", "1 day").await;
+    let foreign = world
+        .insert_foreign_lease(theirs, json!({ "heartbeat_run_id": over }))
+        .await;
+    let mut operator = world
+        .operator()
+        .database_url(&format!("postgres://{role}:secret@{address}"))
+        .arg("--foreign-leases=end")
+        .arg("--sweep-interval=1s")
+        .start()
+        .unwrap();
+    operator.wait_ready().await;
+
+    world.ssh_environment("box").await;
+    for (name, status, phase, reason) in [
+        ("finished", "succeeded", LeasePhase::Released, Reason::RunFinished),
+        ("failed", "failed", LeasePhase::Failed, Reason::RunFailed),
+        ("kept", "timed_out", LeasePhase::Retained, Reason::RunFailed),
+        ("cancelled", "cancelled", LeasePhase::Expired, Reason::RunCancelled),
+    ] {
+        let run = world.insert_run().await;
+        let policy = if name == "kept" { "RetainOnFailure" } else { "Ephemeral" };
+        let claim = lease(name).environment("box").heartbeat_run(run).set("policy", policy);
+        world.granted(claim).await;
+        world.set_run_status(&[run], status).await;
+        world.lease_because(name, phase, reason).await;
+    }
+    let gone = world.insert_run().await;
+    world.granted(lease("gone").heartbeat_run(gone)).await;
+    world.delete_run(gone).await;
+    world.lease_because("gone", LeasePhase::Expired, Reason::RunGone).await;
+    world.granted(lease("short").set("ttlSeconds", 1)).await;
+    world
+        .lease_because("short", LeasePhase::Expired, Reason::TtlExpired)
+        .await;
+    world.granted(lease("released")).await;
+    world.release("released").await;
+    world
+        .lease_because("released", LeasePhase::Released, Reason::ReleaseRequested)
+        .await;
+    let deleted = id_of(&world.granted(lease("deleted")).await);
+    world.delete_lease("deleted").await;
+    world.lease_row_is(deleted, "released").await;
+    world.granted(lease("orphaned").environment("box")).await;
+    world.delete_environment("box").await;
+    world
+        .lease_because("orphaned", LeasePhase::Failed, Reason::EnvironmentDeleted)
+        .await;
+    world.lease_row_is(foreign, "failed").await;
+
+    world.settles().await;
+    let by_another = id_of(&world.granted(lease("by-another")).await);
+    world.set_lease_status(by_another, "released").await;
+    world
+        .lease_because("by-another", LeasePhase::Released, Reason::EndedInDatabase)
+        .await;
+    origin_can_read(&world).await;
+    operator.stop(GRACE).await.unwrap();
+    assert_eq!(world.database.schema_dump("public").await.unwrap(), before);
+    assert!(!operator.log().contains("SQLSTATE 42501"), "a right is missing");
+    let drop = format!("DROP OWNED BY {role}; DROP ROLE {role}");
+    sqlx::raw_sql(AssertSqlSafe(drop)).execute(&world.pool).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_instance_scoped_database_is_refused_with_a_sentence() {
+    let world = World::attached("attached-instance").await;
+    let newer = "ALTER TABLE environments DROP COLUMN company_id, ADD COLUMN env_vars jsonb";
+    sqlx::query(newer).execute(&world.pool).await.unwrap();
+    let mut operator = world.operator().start().unwrap();
+    let status = operator.wait(LIMIT).await.expect("it ends by itself");
+    assert!(!status.success());
+    let sentence = "environment-operator: the database is instance-scoped (environments.company_id is gone)";
+    assert!(operator.log().contains(sentence), "{}", operator.log());
+    let own = "SELECT count(*) FROM pg_namespace WHERE nspname = 'environment_operator'";
+    let own: i64 = sqlx::query_scalar(own).fetch_one(&world.pool).await.unwrap();
+    assert_eq!(own, 0, "nothing was made in it");
+}
+
+#[tokio::test]
+async fn a_dry_run_of_the_sweep_prints_by_company_and_reason_what_it_would_do_and_changes_nothing() {
+    let world = World::attached("attached-dry").await;
+    let mut operator = world.start_with(&["--notice-by=feeds"]).await;
+    let runs = [world.insert_run().await, world.insert_run().await];
+    world.granted(lease("over").heartbeat_run(runs[0])).await;
+    world.granted(lease("gone").heartbeat_run(runs[1])).await;
+    let held = id_of(&world.granted(lease("held")).await);
+    let row = world.lease_row(held).await.unwrap();
+    let local = row["environment_id"].as_str().unwrap().parse().unwrap();
+    operator.stop(GRACE).await.unwrap();
+    world.set_run_status(&runs[..1], "failed").await;
+    world.delete_run(runs[1]).await;
+    let cloud = world.insert_environment("cloud", "sandbox").await;
+    let foreign = world.insert_foreign_lease(local, json!({})).await;
+    world.insert_foreign_lease(local, json!({})).await;
+    world.insert_foreign_lease(cloud, json!({})).await;
+
+    let before = world.lease_rows(world.company()).await;
+    let printed = world
+        .command(&["sweep", "--dry-run", "--foreign-leases=end", "--verbose"])
+        .await;
+    let text = String::from_utf8(printed.stdout).unwrap();
+    assert!(printed.status.success(), "{}", String::from_utf8_lossy(&printed.stderr));
+    let words: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+    let company = world.company().to_string();
+    assert_eq!(words[0], ["COMPANY", "OWNER", "ACTION", "STATUS", "REASON", "LEASES"]);
+    for (owner, action, status, reason, leases) in [
+        ("foreign", "end", "expired", "RunGone", "2"),
+        ("foreign", "report", "expired", "RunGone", "1"),
+        ("operator", "end", "expired", "RunGone", "1"),
+        ("operator", "end", "failed", "RunFailed", "1"),
+    ] {
+        let line = vec![company.as_str(), owner, action, status, reason, leases];
+        assert!(words[1..5].contains(&line), "{line:?} is missing in\n{text}");
+    }
+    assert_eq!(words.len(), 1 + 4 + 5, "{text}");
+    assert!(text.contains(&format!("{foreign}  end  RunGone: ")), "{text}");
+    assert_eq!(world.lease_rows(world.company()).await, before);
+
+    let without = world.command(&["sweep"]).await;
+    assert!(!without.status.success(), "it is a dry run or none");
+
+    let operator = world.start_with(&["--sweep-interval=1s", "--foreign-leases=end"]).await;
+    world.lease_because("over", LeasePhase::Failed, Reason::RunFailed).await;
+    world.lease_because("gone", LeasePhase::Expired, Reason::RunGone).await;
+    world.lease_row_is(foreign, "expired").await;
+    eventually("nothing is left to do", LIMIT, async || {
+        let printed = world.command(&["sweep", "--dry-run", "--foreign-leases=end"]).await;
+        let text = String::from_utf8(printed.stdout).unwrap();
+        if text.lines().count() == 2 && text.contains("report") {
+            Ok(())
+        } else {
+            Err(text)
+        }
+    })
+    .await;
+    drop(operator);
 }

@@ -63,7 +63,7 @@ async fn an_installation_does_not_start_on_another_one_s_namespace_while_that_li
     first.stop(GRACE).await.unwrap();
     eventually(
         "it starts once the other one's start is a term ago",
-        LIMIT,
+        2 * LIMIT,
         async || {
             if !second.is_running() {
                 second.start_again().unwrap();

@@ -9,16 +9,12 @@ use uuid::Uuid;
 
 use crate::support::*;
 
+#[path = "../fixtures/rights.rs"]
+mod rights;
+use rights::rights;
+
 /// The tables as an origin's server makes them.
 const ORIGIN: &str = include_str!("../fixtures/origin.sql");
-
-/// The rights as `docs/database.md` lists them.
-fn rights() -> String {
-    let page = include_str!("../../docs/database.md");
-    let (_, after) = page.split_once("```sql\n-- rights").expect("the page has the rights");
-    let (rights, _) = after.split_once("```").expect("the block ends");
-    rights.lines().skip(1).collect::<Vec<_>>().join("\n")
-}
 
 /// A dump without the rights on what it shows, and how many there were.
 fn split_grants(dump: &str) -> (String, usize) {
@@ -38,8 +34,7 @@ async fn an_attached_operator_works_with_the_documented_rights_and_alters_no_tab
     let (before, _) = split_grants(&database.schema_dump("public").await.unwrap());
     migrate::migrate(database.url(), Mode::Attached).await.unwrap();
     let role = format!("operator_{}", Uuid::new_v4().simple());
-    let grants = rights().replace("environment_operator_role", &role);
-    let make = format!("CREATE ROLE {role} LOGIN;\n{grants}");
+    let make = format!("CREATE ROLE {role} LOGIN;\n{}", rights(&role));
     owner.execute(sqlx::raw_sql(AssertSqlSafe(make))).await.unwrap();
 
     let address = database.options().unwrap();

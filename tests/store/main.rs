@@ -18,6 +18,7 @@ mod pooler;
 mod races;
 mod retention;
 mod reuse;
+mod scale;
 mod support;
 mod syncs;
 mod tenants;

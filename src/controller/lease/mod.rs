@@ -27,6 +27,7 @@ mod heartbeat;
 mod local;
 #[cfg(test)]
 mod order;
+pub mod preview;
 mod removal;
 mod report;
 mod run;

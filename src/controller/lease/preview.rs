@@ -1,0 +1,75 @@
+//! What the sweep would do to leases of objects, as far as the database alone shows: for a person who asks beforehand.
+
+use uuid::Uuid;
+
+use super::facts::{self, Subject};
+use crate::lifecycle::capacity::Capacity;
+use crate::lifecycle::lease::{Decision, Environment, Facts, Run, decide};
+use crate::store::lease_object::{self, EnvironmentChoice, LeaseLook, LeaseView, RunLook};
+use crate::store::{Leader, Store, StoreError};
+
+/// The decisions about leases by the very function that the controller decides with. Objects are not looked at: what only
+/// they could tell (a release, a deletion, the end of a run object) stands in none of them.
+///
+/// # Errors
+/// When the database cannot be asked.
+pub async fn preview(store: &Store, leader: &Leader, ids: &[Uuid]) -> Result<Vec<(LeaseView, Decision)>, StoreError> {
+    let looks: Vec<LeaseLook> = ids.iter().map(|id| look(*id)).collect();
+    let views = lease_object::look(store, leader, &looks).await?;
+    let decided = views.into_iter().map(|view| {
+        let decision = decide(&of_rows(&view));
+        (view, decision)
+    });
+    Ok(decided.collect())
+}
+
+fn look(id: Uuid) -> LeaseLook {
+    LeaseLook {
+        id,
+        namespace_uid: None,
+        company_id: None,
+        environment: EnvironmentChoice::Default,
+        agent_id: None,
+        run_id: None,
+        issue_id: None,
+        execution_workspace_id: None,
+    }
+}
+
+fn of_rows(view: &LeaseView) -> Facts {
+    let subject = Subject {
+        id: view.id,
+        object: None,
+        deleted: false,
+    };
+    let run_object = facts::run_object(&subject, view);
+    let run = match view.run {
+        _ if run_object.is_some() => Run::Unknown,
+        RunLook::None => Run::None,
+        RunLook::Missing => Run::NotFound,
+        RunLook::Found { status, .. } => status.outcome().map_or(Run::Live, Run::Over),
+    };
+    Facts {
+        object: facts::object(&subject),
+        row: facts::row(view),
+        run,
+        environment: if view.environment_deleted {
+            Environment::Deleted
+        } else {
+            Environment::Active
+        },
+        namespace_terminating: false,
+        obstacle: None,
+        capacity: Capacity::Free,
+        policy: facts::policy(&subject, view),
+        run_display: facts::run_display(&subject, view, run_object.as_ref()),
+        environment_display: facts::environment_display(&subject, view, None),
+        expired: view
+            .row
+            .as_ref()
+            .and_then(|row| row.expires_at)
+            .is_some_and(|at| at <= view.now),
+        heartbeat_missed: false,
+        acquire_timed_out: false,
+    }
+}

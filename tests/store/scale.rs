@@ -1,0 +1,112 @@
+//! What one sweep costs beside a long history. Not among the tests that are always run: it makes a million leases.
+//!
+//! `cargo test --workspace --test store scale -- --ignored --nocapture` prints the plans and the times.
+
+use std::time::{Duration, Instant};
+
+use environment_operator::store::foreign_leases;
+use environment_operator::store::sweep::{self, LEAKED};
+use sqlx::{AssertSqlSafe, Executor};
+
+use crate::support::*;
+
+/// A million leases of a million runs in 1,000 environments of 100 companies, half of them of objects; 9,901 are active, and
+/// the runs of 100 of these are over.
+const HISTORY: &str = "
+SET session_replication_role = replica; -- no foreign keys while it is made
+INSERT INTO companies (id, name, issue_prefix)
+  SELECT ('00000000-0000-4000-8000-' || lpad(n::text, 12, '0'))::uuid, 'c' || n, 'c' || n FROM generate_series(0, 99) AS n;
+INSERT INTO environments (id, company_id, name, driver)
+  SELECT ('00000000-0000-4000-8001-' || lpad(n::text, 12, '0'))::uuid,
+    ('00000000-0000-4000-8000-' || lpad((n % 100)::text, 12, '0'))::uuid, 'e' || n, 'ssh' FROM generate_series(0, 999) AS n;
+INSERT INTO heartbeat_runs (id, company_id, agent_id, status, finished_at)
+  SELECT md5('run' || n)::uuid, ('00000000-0000-4000-8000-' || lpad((n % 100)::text, 12, '0'))::uuid, gen_random_uuid(),
+    CASE WHEN n % 101 = 0 AND n % 10100 <> 0 THEN 'running' ELSE 'succeeded' END, now() - interval '1 h'
+  FROM generate_series(0, 999999) AS n;
+INSERT INTO environment_leases (id, company_id, environment_id, heartbeat_run_id, status, expires_at, metadata)
+  SELECT md5('lease' || n)::uuid, ('00000000-0000-4000-8000-' || lpad((n % 100)::text, 12, '0'))::uuid,
+    ('00000000-0000-4000-8001-' || lpad((((n / 100) * 100 + n) % 1000)::text, 12, '0'))::uuid, md5('run' || n)::uuid,
+    CASE WHEN n % 101 = 0 THEN 'active' ELSE 'released' END, now() + interval '1 day', '{\"driver\": \"ssh\"}'
+  FROM generate_series(0, 999999) AS n;
+INSERT INTO environment_operator.lease_object (
+    id, company_id, environment_id, cluster, installation, incarnation, namespace, name, rv, generation, epoch, run_id,
+    fencing_token, context, metadata_keys, ttl_seconds_after_finished, ended_status, reason, message, ended_at
+  )
+  SELECT id, company_id, environment_id, 'cluster', 'default', 1, 'team', 'lease', '1', 1, 1, heartbeat_run_id, 1, '{}', '{}', 60,
+    nullif(status, 'active'), CASE WHEN status <> 'active' THEN 'RunFinished' END,
+    CASE WHEN status <> 'active' THEN 'it was so' END, CASE WHEN status <> 'active' THEN now() END
+  FROM (SELECT *, row_number() OVER (ORDER BY id) AS number FROM environment_leases) AS leases WHERE number % 2 = 0;
+SET session_replication_role = DEFAULT;
+";
+
+async fn explain(world: &World, name: &str, statement: &str) {
+    let text = format!("EXPLAIN (ANALYZE, TIMING OFF, SUMMARY OFF, COSTS OFF) {statement}");
+    let query = sqlx::query_scalar::<_, String>(AssertSqlSafe(text));
+    let query = if statement.contains("$3") {
+        query.bind("cluster").bind("default").bind(Vec::<String>::new())
+    } else {
+        query
+    };
+    println!("== {name}\n{}", query.fetch_all(world.pool()).await.unwrap().join("\n"));
+}
+
+/// The middle one of seven runs, after two that warm up.
+async fn time(name: &str, mut once: impl AsyncFnMut() -> usize) {
+    let mut times: Vec<Duration> = Vec::new();
+    let mut rows = 0;
+    for _ in 0..9 {
+        let began = Instant::now();
+        rows = once().await;
+        times.push(began.elapsed());
+    }
+    let mut warm = times.split_off(2);
+    warm.sort();
+    println!("{name}: {rows} rows, median {:?} of 7 (slowest {:?})", warm[3], warm[6]);
+}
+
+async fn sweep_once(world: &World) {
+    time("own candidates", async || {
+        sweep::candidates(&world.store, &world.leader, &[]).await.unwrap().len()
+    })
+    .await;
+    time("foreign candidates", async || {
+        foreign_leases::candidates(&world.store).await.unwrap().len()
+    })
+    .await;
+    time("leak gauge", async || {
+        let leaked = sweep::leaked(&world.store).await.unwrap();
+        usize::try_from(leaked.operator + leaked.foreign).unwrap()
+    })
+    .await;
+    explain(world, "own candidates", sweep::CANDIDATES).await;
+    explain(world, "foreign candidates", foreign_leases::CANDIDATES).await;
+    explain(world, "leak gauge", LEAKED).await;
+}
+
+#[tokio::test]
+#[ignore = "makes a million leases, which takes a minute or more; it prints and asserts nothing but that it finds what is due"]
+async fn a_sweep_among_a_million_leases() {
+    let world = World::new().await;
+    let mut connection = world.connect().await;
+    connection.execute(sqlx::raw_sql(HISTORY)).await.unwrap();
+    for table in [
+        "environment_leases",
+        "heartbeat_runs",
+        "environment_operator.lease_object",
+        "environments",
+    ] {
+        let vacuum = format!("VACUUM ANALYZE {table}");
+        connection.execute(AssertSqlSafe(vacuum)).await.unwrap();
+    }
+    println!("# standalone, with the operator's index");
+    sweep_once(&world).await;
+    let own = sweep::candidates(&world.store, &world.leader, &[]).await.unwrap().len();
+    let foreign = foreign_leases::candidates(&world.store).await.unwrap().len();
+    assert_eq!(own + foreign, 100, "{own} {foreign}");
+    connection
+        .execute("DROP INDEX environment_leases_active_heartbeat_run_idx")
+        .await
+        .unwrap();
+    println!("# attached, with the origin's indexes alone");
+    sweep_once(&world).await;
+}
