@@ -1,5 +1,5 @@
+-- The default stays, for an older version that writes beside this one or after it.
 ALTER TABLE environment_operator.environment_object ADD COLUMN created_at timestamptz NOT NULL DEFAULT 'epoch';
-ALTER TABLE environment_operator.environment_object ALTER COLUMN created_at DROP DEFAULT;
 COMMENT ON COLUMN environment_operator.environment_object.created_at IS
   'When the object was made, in whole seconds; the epoch for one that was mirrored before this was remembered';
 -- The candidates for the canonical Local of a company, in the order of the choice.

@@ -30,6 +30,8 @@ pub struct Told {
     pub name: String,
     pub id: Uuid,
     pub history: History,
+    /// Its object goes as soon as it is finished.
+    pub removed_at_once: bool,
     /// When the claim stops waiting.
     pub acquire_deadline: Timestamp,
     /// Without a heartbeat it ends after this time.
@@ -85,10 +87,11 @@ pub async fn tell(world: &World<'static>, number: usize, seed: u64) -> Told {
         3600
     };
     let heartbeat_timeout = (random.u8(..6) == 0).then(|| random.u64(3..6));
+    let removed_at_once = random.u8(..5) == 0;
     let mut claim = claim
         .set("ttlSeconds", ttl)
         .set("acquireTimeoutSeconds", acquire_timeout)
-        .set("ttlSecondsAfterFinished", if random.u8(..5) == 0 { 0 } else { 3600 });
+        .set("ttlSecondsAfterFinished", if removed_at_once { 0 } else { 3600 });
     if let Some(timeout) = heartbeat_timeout {
         claim = claim.set("heartbeatTimeoutSeconds", timeout);
     }
@@ -128,6 +131,7 @@ pub async fn tell(world: &World<'static>, number: usize, seed: u64) -> Told {
         },
         name: teller.name,
         id: teller.id,
+        removed_at_once,
         acquire_deadline: created + Duration::from_secs(acquire_timeout.unsigned_abs().into()),
         heartbeat_timeout: teller.heartbeat_timeout,
         last_heartbeat: teller.last_heartbeat,
