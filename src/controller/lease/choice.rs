@@ -12,7 +12,6 @@ use crate::controller::index::{Index, Key, LOCAL_NAME};
 use crate::controller::object::EnvironmentObject;
 use crate::lifecycle::EnvironmentState;
 use crate::lifecycle::lease::Environment;
-use crate::store::environments::EnvironmentRow;
 use crate::store::lease_object::{EnvironmentChoice, LeaseView, RunLook};
 
 /// Which environment a claim chooses; none where it names one that is not there.
@@ -36,6 +35,7 @@ pub(super) fn environment(
     subject: &Subject,
     view: &LeaseView,
     choice: Option<EnvironmentChoice>,
+    was_gone: bool,
 ) -> Environment {
     if view.object.is_none() {
         match choice {
@@ -46,7 +46,9 @@ pub(super) fn environment(
     }
     match (&view.environment, choice) {
         _ if view.environment_deleted => Environment::Deleted,
-        (Some(row), _) if view.object.is_some() && is_gone(index, row) => Environment::Deleted,
+        (Some(row), _) if view.object.is_some() && (was_gone || is_gone(index, row.id, row.driver)) => {
+            Environment::Deleted
+        }
         (Some(row), Some(EnvironmentChoice::Object(id)))
             if row.status == EnvironmentState::Archived && is_to_be_active(index, id) =>
         {
@@ -79,9 +81,16 @@ pub(super) fn awaited_object(index: &Index, subject: &Subject, view: &LeaseView)
 }
 
 /// Whether the environment's object is gone, though its row may not say so yet. A Local's row has an id of its own.
-fn is_gone(index: &Index, row: &EnvironmentRow) -> bool {
-    row.driver != Driver::Local
-        && (index.environments.gone(row.id).is_some() || index.is_tombstone(Key::Environment(row.id)))
+fn is_gone(index: &Index, id: Uuid, driver: Driver) -> bool {
+    driver != Driver::Local && (index.environments.gone(id).is_some() || index.is_tombstone(Key::Environment(id)))
+}
+
+/// The same of the environment that the lease shows. Asked before the look, like the choice: after a look that came too early
+/// for the archived row the index may have forgotten that the object is gone.
+pub(super) fn shown_is_gone(index: &Index, subject: &Subject) -> bool {
+    let status = subject.object.as_ref().and_then(|lease| lease.status.as_ref());
+    let shown = status.and_then(|status| status.environment.as_ref());
+    shown.is_some_and(|shown| is_gone(index, shown.id, shown.driver))
 }
 
 /// Whether the agent whose default environment counts is there: that of the spec, else the run's.

@@ -3,7 +3,7 @@
 
 use uuid::Uuid;
 
-use super::choice::{choice, environment};
+use super::choice::{choice, environment, shown_is_gone};
 use super::facts::{
     Subject, acquire_deadline, environment_display, object, obstacle, policy, row, run_display, run_object,
 };
@@ -62,7 +62,10 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             Some(lease) => self.namespace(&lease.meta.namespace).await?,
             None => None,
         };
-        let chosen = choice(&self.index(), subject);
+        let (chosen, was_gone) = {
+            let index = self.index();
+            (choice(&index, subject), shown_is_gone(&index, subject))
+        };
         let (view, namespace) = self.look(subject, namespace, chosen).await?;
         let claim = subject
             .present()
@@ -84,7 +87,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             object: object(subject),
             row: row(&view),
             run: seen.run,
-            environment: environment(&self.index(), subject, &view, chosen),
+            environment: environment(&self.index(), subject, &view, chosen, was_gone),
             namespace_terminating: namespace
                 .as_ref()
                 .map_or(claim.is_some(), |namespace| namespace.meta.deleting),
@@ -114,7 +117,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             self.read_environment(chosen).await?;
             let index = self.index();
             facts.environment = if choice(&index, subject) == chosen {
-                environment(&index, subject, &view, chosen)
+                environment(&index, subject, &view, chosen, was_gone)
             } else {
                 Environment::NotFound // another one has its name: to be looked at
             };

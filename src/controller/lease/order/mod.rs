@@ -221,7 +221,7 @@ impl<'s> World<'s> {
             object: object(&subject),
             row: row(&view),
             run: self.run(&view),
-            environment: environment(&self.index, &subject, &view, chosen),
+            environment: environment(&self.index, &subject, &view, chosen, false),
             namespace_terminating: false,
             obstacle: obstacle(&lease, &view, None, Some(&Company::Known(COMPANY, None))),
             capacity: Capacity::Free,

@@ -64,15 +64,19 @@ pub(super) async fn find(
     Ok(found)
 }
 
-/// For each claim the newest that are left, as many as there are claims, for others of the batch may take some of them.
+/// For each claim the newest that are left, as many as there are claims, for others of the batch may take some of them. Looked
+/// for among the company's 10,000 rows that were used last: where no row names a provider's lease, all would be read.
 const LEFT: &str = r#"
 SELECT asked.place - 1 AS claim, ended.provider, ended.provider_lease_id
 FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) WITH ORDINALITY
   AS asked(company_id, environment_id, execution_workspace_id, place)
 CROSS JOIN LATERAL (
   SELECT l.provider, l.provider_lease_id, l.last_used_at, l.id
-  FROM public.environment_leases AS l
-  WHERE l.company_id = asked.company_id AND l.environment_id = asked.environment_id
+  FROM (
+    SELECT * FROM public.environment_leases AS recent WHERE recent.company_id = asked.company_id
+    ORDER BY recent.last_used_at DESC LIMIT 10000
+  ) AS l
+  WHERE l.environment_id = asked.environment_id
     AND (asked.execution_workspace_id IS NULL OR l.execution_workspace_id = asked.execution_workspace_id)
     AND l.status IN ('released', 'expired', 'failed') AND l.provider_lease_id IS NOT NULL
     AND (l.cleanup_status IS NULL OR l.cleanup_status = 'failed')
