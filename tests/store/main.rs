@@ -13,6 +13,7 @@ mod leadership;
 mod locals;
 mod migrations;
 mod mirror;
+mod numbers;
 mod origin;
 mod pooler;
 mod races;

@@ -1,0 +1,68 @@
+//! Numbers in free objects: what the database gives back is what was written, so that nothing is written again.
+
+use environment_operator::store::environment_object::{self, EnvironmentLook};
+use environment_operator::store::environments::{EnvironmentOutcome, EnvironmentSync};
+use serde_json::{Value, json};
+
+use crate::support::*;
+
+#[tokio::test]
+async fn every_number_comes_back_from_the_row_as_it_went_in() {
+    let world = World::new().await;
+    let mut numbers = json!([
+        0,
+        -0.0,
+        1.0,
+        0.1,
+        1e2,
+        1e22,
+        1e23,
+        1e300,
+        -1e-300,
+        5e-324,
+        f64::MAX,
+        f64::MIN_POSITIVE,
+        123_456_789.123_456_78,
+        9_007_199_254_740_993_i64,
+        i64::MIN,
+        u64::MAX,
+        2.2250738585072011e-308,
+        0.30000000000000004,
+    ]);
+    // Ordinary fractions too: without exact reading about every seventh of these came back as its neighbour.
+    let fractions = (0..1000).map(|number| json!(f64::from(number) * 0.0137 + 1e-7));
+    numbers.as_array_mut().unwrap().extend(fractions);
+    let sync = EnvironmentSync {
+        config: json!({ "provider": "kubernetes", "numbers": numbers }),
+        metadata: Some(object(json!({ "numbers": numbers }))),
+        ..world.sandbox("numbers")
+    };
+    assert!(matches!(
+        world.sync_environment(&sync).await,
+        EnvironmentOutcome::Inserted(_)
+    ));
+    let look = EnvironmentLook {
+        id: sync.id,
+        namespace_uid: None,
+        company_id: Some(world.company),
+        driver: sync.driver,
+    };
+    let view = environment_object::look(&world.store, &world.leader, &[look])
+        .await
+        .unwrap()
+        .remove(0);
+    let row = view.row.unwrap();
+    let differ = |written: &Value, read: &Value| {
+        let pairs = written["numbers"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .zip(read["numbers"].as_array().unwrap());
+        pairs
+            .filter(|(written, read)| written != read)
+            .map(|(written, read)| format!("{written} as {read}"))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(differ(&sync.config, &row.config), Vec::<String>::new());
+    assert_eq!(row.metadata, sync.metadata.map(Value::Object));
+}
