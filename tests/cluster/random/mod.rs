@@ -45,7 +45,8 @@ async fn prove(leases: usize, at_once: usize) {
     let seed: u64 = given.unwrap_or_else(|| Rng::new().u64(..));
     println!("TEST_SEED={seed}");
     let world = World::new("random").await;
-    let mut operator = world.start_with(&["--sweep-interval=2s"]).await;
+    let arguments = ["--sweep-interval=2s", "--run-kinds=batch/v1/Job,v1/Pod"];
+    let mut operator = world.start_with(&arguments).await;
     story::prepare(&world).await;
 
     let told = CancellationToken::new();

@@ -59,6 +59,7 @@ enum Run {
     /// The row, `None` for one that does not exist.
     Row(Option<Uuid>),
     Job(String),
+    Pod(String),
 }
 
 /// Makes lease number `number`, lets things happen to it, and tells what did.
@@ -75,6 +76,7 @@ pub async fn tell(world: &World<'static>, number: usize, seed: u64) -> Told {
             claim.heartbeat_run(id)
         }
         Run::Job(job) => claim.job(job),
+        Run::Pod(pod) => claim.run_object("v1", "Pod", pod),
     };
     let missing_run = matches!(run, Run::Row(None));
     let (claim, environment, own_environment) = draw_environment(world, &mut random, claim, &name).await;
@@ -121,7 +123,7 @@ pub async fn tell(world: &World<'static>, number: usize, seed: u64) -> Told {
             run: match teller.run {
                 Run::None => RunOf::None,
                 Run::Row(_) => RunOf::Row,
-                Run::Job(_) => RunOf::Object,
+                Run::Job(_) | Run::Pod(_) => RunOf::Object,
             },
             policy,
             run_display,
@@ -142,7 +144,11 @@ async fn draw_run(world: &World<'static>, random: &mut Rng, name: &str) -> (Run,
     match random.u8(..20) {
         0..4 => (Run::None, None),
         4..6 => (Run::Row(None), None),
-        6..14 => (Run::Row(Some(world.insert_run().await)), None),
+        6..13 => (Run::Row(Some(world.insert_run().await)), None),
+        13..16 => {
+            world.pod(name, json!({})).await;
+            (Run::Pod(name.to_owned()), Some(format!("pod/{name}")))
+        }
         _ => {
             world.job(name, json!({})).await;
             (Run::Job(name.to_owned()), Some(format!("job/{name}")))
@@ -172,7 +178,8 @@ async fn draw_environment(
 fn draw_policy(random: &mut Rng, claim: Claim) -> (Claim, LeasePolicy) {
     let policy = match random.u8(..4) {
         0 => LeasePolicy::Ephemeral,
-        1 => LeasePolicy::ReuseByEnvironment,
+        1 if random.bool() => LeasePolicy::ReuseByEnvironment,
+        1 => LeasePolicy::ReuseByExecutionWorkspace,
         _ => LeasePolicy::RetainOnFailure,
     };
     (claim.set("policy", json!(policy)), policy)
@@ -246,15 +253,18 @@ impl Teller<'_> {
                 self.world.set_run_status(&[*run], status).await;
                 self.note(Change::RunOver(outcome), from);
             }
-            Run::Job(job) => {
-                let job = job.clone();
+            Run::Job(name) | Run::Pod(name) => {
                 let (phase, outcome) = if self.random.bool() {
                     ("Succeeded", RunOutcome::Succeeded)
                 } else {
                     ("Failed", RunOutcome::Failed)
                 };
-                self.world.end_job(&job, phase).await;
-                self.world.job_finished(&job).await;
+                if matches!(self.run, Run::Job(_)) {
+                    self.world.end_job(name, phase).await;
+                    self.world.job_finished(name).await;
+                } else {
+                    self.world.set_pod_status(name, json!({ "phase": phase })).await;
+                }
                 self.note(Change::RunOver(outcome), from);
             }
             Run::None | Run::Row(None) => {}
@@ -265,6 +275,7 @@ impl Teller<'_> {
         match &self.run {
             Run::Row(Some(run)) => self.world.delete_run(*run).await,
             Run::Job(job) => self.world.delete_job(job).await,
+            Run::Pod(pod) => assert!(delete(&self.world.pods(), pod).await, "no one else deletes it"),
             Run::None | Run::Row(None) => return,
         }
         self.note(Change::RunGone, from);

@@ -2,7 +2,6 @@
 
 use environment_operator::api::LeasePhase;
 use harness::node_agent::{Images, NodeAgent};
-use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, PostParams};
 use serde_json::{Value, json};
 
@@ -11,22 +10,12 @@ use crate::support::{World, lease};
 
 const JOBS_AND_PODS: &[&str] = &["--run-kinds=batch/v1/Job,v1/Pod"];
 
-/// Makes a Pod; `more` goes into its spec. No node takes it by itself: its status is the test's own.
-async fn pod(world: &World<'_>, name: &str, more: Value) {
-    let mut spec = json!({ "schedulerName": "by-hand", "containers": [{ "name": "run", "image": "run" }] });
-    for (key, value) in more.as_object().unwrap() {
-        spec[key] = value.clone();
-    }
-    let pod: Pod = serde_json::from_value(json!({ "metadata": { "name": name }, "spec": spec })).unwrap();
-    world.pods().create(&PostParams::default(), &pod).await.unwrap();
-}
-
 #[tokio::test]
 async fn pods_are_runs_where_the_operator_is_told_so() {
     let world = World::new("pods").await;
     let _operator = world.start_with(JOBS_AND_PODS).await;
     for name in ["good", "bad", "evicted", "deleted"] {
-        pod(&world, name, json!({})).await;
+        world.pod(name, json!({})).await;
         world
             .granted(lease(&format!("of-{name}")).run_object("v1", "Pod", name))
             .await;
@@ -48,7 +37,7 @@ async fn pods_are_runs_where_the_operator_is_told_so() {
 async fn a_container_that_is_restarted_is_not_the_end_of_its_pod() {
     let world = World::new("pods-restart").await;
     let _operator = world.start_with(JOBS_AND_PODS).await;
-    pod(&world, "flaky", json!({})).await;
+    world.pod("flaky", json!({})).await;
     world.granted(lease("of-flaky").run_object("v1", "Pod", "flaky")).await;
     let container = |restarts: u32, state: Value| {
         let container = json!({
@@ -77,12 +66,12 @@ async fn a_pod_that_is_deleted_with_grace_is_not_over_before_it_is_gone_and_its_
     let names = ["silent", "speaking"];
     for name in names {
         // On a node: without one it would be gone at once.
-        pod(
-            &world,
-            name,
-            json!({ "nodeName": "by-hand", "terminationGracePeriodSeconds": 600 }),
-        )
-        .await;
+        world
+            .pod(
+                name,
+                json!({ "nodeName": "by-hand", "terminationGracePeriodSeconds": 600 }),
+            )
+            .await;
         world
             .granted(lease(&format!("of-{name}")).run_object("v1", "Pod", name))
             .await;

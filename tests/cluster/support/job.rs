@@ -156,6 +156,16 @@ impl World<'_> {
         .await;
     }
 
+    /// Makes a Pod; `more` goes into its spec. No node takes it by itself: its status is the test's own.
+    pub async fn pod(&self, name: &str, more: Value) {
+        let mut spec = json!({ "schedulerName": "by-hand", "containers": [{ "name": "run", "image": "run" }] });
+        for (key, value) in more.as_object().unwrap() {
+            spec[key] = value.clone();
+        }
+        let pod: Pod = serde_json::from_value(json!({ "metadata": { "name": name }, "spec": spec })).unwrap();
+        self.pods().create(&PostParams::default(), &pod).await.unwrap();
+    }
+
     /// The Pods of the namespace.
     pub fn pods(&self) -> Api<Pod> {
         Api::namespaced(self.client.clone(), self.namespace.name())
