@@ -106,6 +106,9 @@ pub async fn run(context: Context, stop: CancellationToken) {
             settings.pace.sweep_interval,
             stop.clone(),
         ));
+        let scopes = settings.identity.namespaces.len().max(1); // without names all are one
+        let kinds = reconciler.settings.run_kinds.len() * scopes;
+        workers::run_kinds_heard_of(&reconciler, kinds, &stop).await;
         workers::work(reconciler, leadership, buried, stop).await;
     }
     tasks.shutdown().await;
@@ -134,7 +137,7 @@ struct Feeds {
 impl Feeds {
     /// Starts all feeds; how many of them must be listed before anything is decided.
     ///
-    /// The run kinds are not among these: without them leases still end by every other cause.
+    /// The run kinds are not among these, and are waited for a while only: without them leases still end by every other cause.
     fn start(&mut self, settings: &Settings) -> usize {
         let namespaces: Vec<Option<&str>> = match settings.identity.namespaces.as_slice() {
             [] => vec![None],

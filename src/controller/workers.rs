@@ -1,10 +1,11 @@
 //! The workers: take keys from the queue while this replica leads, and reconcile them side by side, one run per key at a time.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::cluster::Cluster;
@@ -12,6 +13,12 @@ use super::database::Database;
 use super::index::Key;
 use super::reconcile::{ReconcileError, Reconciler};
 use crate::runtime::leadership::{Leadership, LeadershipState};
+
+/// How long the first decisions wait for the run kinds at most: a lease whose run can't be looked at ends by other causes.
+const RUN_KINDS_LIMIT: Duration = Duration::from_secs(5);
+
+/// Pause between two looks whether the run kinds were heard of.
+const RUN_KINDS_PAUSE: Duration = Duration::from_millis(20);
 
 /// How many reconciles may run at once. More than a batch has rows, so that a full one can gather.
 const CONCURRENCY: usize = 256;
@@ -116,5 +123,21 @@ pub async fn listed(mut listed: watch::Receiver<usize>, expected: usize, stop: &
     tokio::select! {
         () = stop.cancelled() => false,
         listed = listed.wait_for(|listed| *listed >= expected) => listed.is_ok(),
+    }
+}
+
+/// Waits until it is known of each run kind whether it can be looked at, for a while at most: the end of a run goes before
+/// most other causes, and has to be visible when the first is decided upon.
+pub async fn run_kinds_heard_of<D, C>(reconciler: &Reconciler<D, C>, expected: usize, stop: &CancellationToken) {
+    let heard = async {
+        while reconciler.index().run_kinds_heard_of() < expected {
+            sleep(RUN_KINDS_PAUSE).await;
+        }
+    };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        heard = timeout(RUN_KINDS_LIMIT, heard) => if heard.is_err() {
+            tracing::warn!("not all run kinds have been heard of: leases of theirs may end by other causes");
+        }
     }
 }

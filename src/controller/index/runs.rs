@@ -196,6 +196,11 @@ impl Index {
         }
     }
 
+    /// Of how many run kinds, each in each Namespace that is watched alone, it is known whether they can be looked at.
+    pub fn run_kinds_heard_of(&self) -> usize {
+        self.runs.kinds.len()
+    }
+
     /// What is known of the run object at `key`; with `pinned`, of the one with that uid alone.
     pub fn run(&self, key: &RunKey, pinned: Option<Uuid>) -> KnownRun {
         let present = self
