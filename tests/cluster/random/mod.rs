@@ -36,8 +36,8 @@ async fn every_lease_ends_as_the_decision_says_while_the_operator_is_killed_at_r
 
 #[tokio::test]
 #[ignore = "takes minutes: make proof"]
-async fn hundreds_of_leases_end_as_the_decision_says_while_the_operator_is_killed_at_random() {
-    prove(800, 16).await;
+async fn two_thousand_leases_end_as_the_decision_says_while_the_operator_is_killed_at_random() {
+    prove(2000, 16).await;
 }
 
 async fn prove(leases: usize, at_once: usize) {

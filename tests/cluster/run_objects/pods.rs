@@ -98,10 +98,10 @@ async fn a_real_pod_holds_its_lease_over_a_restart_and_tells_how_it_ended_when_i
         .unwrap();
     let _operator = world.start_with(JOBS_AND_PODS).await;
     // Its first process fails, the next one goes on until it is killed.
-    let script = "if [ ! -e /work/tried ]; then touch /work/tried; exit 1; fi; exec sleep 600";
+    let script = "if [ ! -e /kept/tried ]; then touch /kept/tried; exit 1; fi; exec sleep 600";
     let container = json!({
         "name": "run", "image": "busybox", "command": ["sh", "-c", script],
-        "volumeMounts": [{ "name": "work", "mountPath": "/work" }],
+        "volumeMounts": [{ "name": "work", "mountPath": "/kept" }],
     });
     let volumes = json!([{ "name": "work", "emptyDir": {} }]);
     let spec = json!({ "restartPolicy": "OnFailure", "containers": [container], "volumes": volumes });
