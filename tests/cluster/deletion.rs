@@ -113,6 +113,7 @@ async fn a_deleted_local_leaves_its_row_and_leases_as_they_are_and_is_made_again
     );
     let first = world.environments().get("local").await.unwrap();
     world.delete_environment("local").await;
+    world.environments_are_known_to_be_gone().await;
     let next = world.granted(lease("next")).await;
     let again = world.environments().get("local").await.unwrap();
     assert_ne!(first.uid(), again.uid());

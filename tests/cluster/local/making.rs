@@ -1,12 +1,11 @@
 //! The operator makes a Local: after a crash, and where a namespace would not have it.
 
 use environment_operator::api::{EnvironmentPhase, LeasePhase, Reason};
-use harness::wait::eventually;
 use kube::ResourceExt;
 
 use super::{company, locals, uid};
 use crate::support::proxy::{Fault, Proxy, creates};
-use crate::support::{LIMIT, World, lease, scope};
+use crate::support::{World, lease, scope};
 
 /// Whether the operator counts the object as its own.
 async fn is_operator_made(world: &World<'_>, id: uuid::Uuid) -> bool {
@@ -51,16 +50,7 @@ async fn a_kill_between_the_intent_and_the_object_local_makes_one_object_of_the_
             world.settles().await;
         }
         worlds[0].delete_environment("local").await;
-        eventually("the deletion is known", LIMIT, async || {
-            let live: i64 = sqlx::query_scalar(
-                "SELECT count(*) FROM environment_operator.environment_object WHERE deleted_at IS NULL",
-            )
-            .fetch_one(&worlds[0].pool)
-            .await
-            .unwrap();
-            if live == 0 { Ok(()) } else { Err(live) }
-        })
-        .await;
+        worlds[0].environments_are_known_to_be_gone().await;
     }
 }
 

@@ -1,10 +1,11 @@
 //! Rows as they stand in the database, whole, as JSON: what a test does not name is still compared.
 
+use harness::wait::eventually;
 use jiff::Timestamp;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::World;
+use super::{LIMIT, World};
 
 /// The moment that a row (or a status) tells as text; `None` for null.
 pub fn moment(value: &Value) -> Option<Timestamp> {
@@ -56,6 +57,17 @@ impl World<'_> {
         self.rows("SELECT to_jsonb(c) FROM companies AS c WHERE id = $1", id)
             .await
             .pop()
+    }
+
+    /// Waits until the operator has recorded of every Environment object that it is gone. A lease that comes earlier is granted
+    /// on the Local's row, and only the next one has its object made again.
+    pub async fn environments_are_known_to_be_gone(&self) {
+        eventually("the deletion is known", LIMIT, async || {
+            let statement = "SELECT count(*) FROM environment_operator.environment_object WHERE deleted_at IS NULL";
+            let live: i64 = sqlx::query_scalar(statement).fetch_one(&self.pool).await.unwrap();
+            if live == 0 { Ok(()) } else { Err(live) }
+        })
+        .await;
     }
 
     /// What the activity log tells of a lease, oldest first.
