@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use super::{read, table};
 use crate::api::{LeasePolicy, Reason};
-use crate::lifecycle::capacity::Capacity;
 use crate::lifecycle::lease::{Decision, Environment, Facts, Object, Obstacle, Row, Run, decide};
 use crate::lifecycle::{LeaseState, RunOutcome};
 
@@ -27,7 +26,7 @@ fn happens(cause: &str) -> Vec<Happens> {
             facts.policy = LeasePolicy::RetainOnFailure;
         }],
         "run was cancelled" => vec![|facts| facts.run = Run::Over(RunOutcome::Cancelled)],
-        "spec.release was set" => vec![|facts| facts.object = object(true)],
+        "spec.release was set" => vec![|facts| facts.object = Object::released()],
         "lease object deleted, or its Namespace terminating" => vec![
             |facts| {
                 if let Object::Present { deleting, .. } = &mut facts.object {
@@ -46,40 +45,6 @@ fn happens(cause: &str) -> Vec<Happens> {
     }
 }
 
-fn object(release: bool) -> Object {
-    Object::Present {
-        release,
-        deleting: false,
-        shown: None,
-    }
-}
-
-fn claim() -> Facts {
-    Facts {
-        object: object(false),
-        row: Row::Never,
-        run: Run::Live,
-        environment: Environment::Active,
-        namespace_terminating: false,
-        obstacle: None,
-        capacity: Capacity::Free,
-        policy: LeasePolicy::Ephemeral,
-        run_display: None,
-        environment_display: "box".to_owned(),
-        expired: false,
-        heartbeat_missed: false,
-        acquire_timed_out: false,
-    }
-}
-
-fn held() -> Facts {
-    let row = Row::Present {
-        state: LeaseState::Active,
-        recorded: None,
-    };
-    Facts { row, ..claim() }
-}
-
 fn ending(facts: &Facts) -> [String; 2] {
     match decide(facts) {
         Decision::End(ending) => [ending.state.as_str().to_owned(), ending.reason.as_str().to_owned()],
@@ -91,7 +56,7 @@ fn ending(facts: &Facts) -> [String; 2] {
 fn each_documented_ending_is_the_decision_s() {
     for row in table(&read(DOCUMENT), "## Endings") {
         for happens in happens(&row[0]) {
-            let mut facts = held();
+            let mut facts = Facts::held();
             happens(&mut facts);
             assert_eq!(ending(&facts), row[1..3], "{}", row[0]);
         }
@@ -103,7 +68,7 @@ fn of_two_visible_causes_the_one_that_stands_higher_in_the_documentation_wins() 
     let rows = table(&read(DOCUMENT), "## Endings");
     for (index, higher) in rows.iter().enumerate() {
         for lower in &rows[index + 1..] {
-            let mut facts = held();
+            let mut facts = Facts::held();
             // The higher cause comes last, for both may be about the one run.
             for cause in [lower, higher] {
                 happens(&cause[0]).first().unwrap()(&mut facts);
@@ -155,7 +120,7 @@ fn what_a_claim_waits_for_and_what_refuses_it_is_as_documented() {
         |facts| facts.run = Run::Over(RunOutcome::Succeeded),
         |facts| facts.run = Run::Gone,
         |facts| facts.environment = Environment::Archived,
-        |facts| facts.object = object(true),
+        |facts| facts.object = Object::released(),
         |facts| {
             facts.run = Run::NotFound;
             facts.acquire_timed_out = true;
@@ -163,7 +128,7 @@ fn what_a_claim_waits_for_and_what_refuses_it_is_as_documented() {
         |facts| facts.obstacle = Some(Obstacle::Waits(Reason::CompanyChanged, String::new())),
     ];
     for change in changes {
-        let mut facts = claim();
+        let mut facts = Facts::claim();
         change(&mut facts);
         match decide(&facts) {
             Decision::Wait(reason, _) => assert!(waiting.contains(reason.as_str()), "{reason}"),
@@ -176,7 +141,11 @@ fn what_a_claim_waits_for_and_what_refuses_it_is_as_documented() {
 #[test]
 fn a_row_that_another_writer_ended_gives_the_documented_status() {
     let rows = table(&read(DOCUMENT), "## Ended in the database");
-    let follow = |row, run| match decide(&Facts { row, run, ..held() }) {
+    let follow = |row, run| match decide(&Facts {
+        row,
+        run,
+        ..Facts::held()
+    }) {
         Decision::Follow { ending, record: true } => (ending.state, ending.reason),
         other => panic!("{other:?}"),
     };

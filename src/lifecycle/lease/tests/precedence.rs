@@ -124,7 +124,7 @@ fn everything() -> Vec<Facts> {
                         expired: flag(1),
                         heartbeat_missed: flag(2),
                         policy: *policy,
-                        ..claim()
+                        ..Facts::claim()
                     }));
                 }
             }
@@ -277,7 +277,7 @@ fn of_all_that_stands_against_a_claim_the_highest_is_said() {
                         environment,
                         obstacle: obstacle.clone(),
                         acquire_timed_out: late,
-                        ..claim()
+                        ..Facts::claim()
                     };
                     let archived = environment == Environment::Archived;
                     let refused = match (obstacle, run) {

@@ -50,7 +50,7 @@ fn any_facts() -> impl Strategy<Value = Facts> {
                 expired,
                 heartbeat_missed,
                 acquire_timed_out,
-                ..claim()
+                ..Facts::claim()
             }
         },
     )
@@ -135,7 +135,7 @@ proptest! {
         looks in prop::collection::vec(0usize..4, 8),
     ) {
         // Events become visible one by one; between them the facts are looked at never, once or several times.
-        let (mut facts, mut row, mut shown) = (held(), held().row, None);
+        let (mut facts, mut row, mut shown) = (Facts::held(), Facts::held().row, None);
         let mut expected = None;
         for (event, looks) in events.iter().zip(looks) {
             event.happen(&mut facts);
@@ -165,7 +165,7 @@ proptest! {
         (events, shuffled) in prop::collection::vec(any_event(), 1..8).prop_flat_map(|events| (Just(events.clone()), Just(events).prop_shuffle())),
     ) {
         let decide_after = |events: &[Event]| {
-            let mut facts = held();
+            let mut facts = Facts::held();
             // The first outcome of a run stands; the order among several is the origin's matter.
             let outcome = events.iter().find(|event| matches!(event, Event::RunOver(_)));
             let others = events.iter().filter(|event| !matches!(event, Event::RunOver(_)));
