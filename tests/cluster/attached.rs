@@ -16,24 +16,11 @@ async fn triggers(world: &World<'_>) -> Vec<String> {
     sqlx::query_scalar(select).fetch_all(&world.pool).await.unwrap()
 }
 
-/// Ends and deletes runs, with leases that nothing but their rows can tell of.
-async fn runs_are_noticed(world: &World<'_>) {
-    let (ends, vanishes) = (world.insert_run().await, world.insert_run().await);
-    world.granted(lease("ends").heartbeat_run(ends)).await;
-    world.granted(lease("vanishes").heartbeat_run(vanishes)).await;
-    world.set_run_status(&[ends], "failed").await;
-    world.lease_because("ends", LeasePhase::Failed, Reason::RunFailed).await;
-    world.delete_run(vanishes).await;
-    world
-        .lease_because("vanishes", LeasePhase::Expired, Reason::RunGone)
-        .await;
-}
-
 #[tokio::test]
 async fn runs_that_end_are_noticed_by_asking_for_them_alone() {
     let world = World::attached("attached-poll").await;
     let _operator = world.start_with(&["--notice-by=runs"]).await;
-    runs_are_noticed(&world).await;
+    world.notices_runs().await;
     assert_eq!(triggers(&world).await, Vec::<String>::new());
     // A claim that waits is asked for too: its run is over before there is an environment to grant.
     let run = world.insert_run().await;
@@ -55,7 +42,7 @@ async fn a_trigger_that_is_asked_for_tells_of_runs_and_goes_with_the_operator_s_
     let world = World::attached("attached-trigger").await;
     let before = world.database.schema_dump("public").await.unwrap();
     let mut operator = world.start_with(&["--notice-by=runs", "--run-trigger"]).await;
-    runs_are_noticed(&world).await;
+    world.notices_runs().await;
     let made = ["environment_operator_run_deleted", "environment_operator_run_ended"];
     assert_eq!(triggers(&world).await, made);
     operator.stop(GRACE).await.unwrap();

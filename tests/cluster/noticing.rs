@@ -15,15 +15,7 @@ const SWEEP_ALONE: [&str; 2] = ["--notice-by=sweep", "--sweep-interval=1s"];
 async fn run_rows_are_noticed_by_listening_alone() {
     let world = World::new("notice-runs").await;
     let _operator = world.start_with(&["--notice-by=runs"]).await;
-    let (ends, vanishes) = (world.insert_run().await, world.insert_run().await);
-    world.granted(lease("ends").heartbeat_run(ends)).await;
-    world.granted(lease("vanishes").heartbeat_run(vanishes)).await;
-    world.set_run_status(&[ends], "failed").await;
-    world.lease_because("ends", LeasePhase::Failed, Reason::RunFailed).await;
-    world.delete_run(vanishes).await;
-    world
-        .lease_because("vanishes", LeasePhase::Expired, Reason::RunGone)
-        .await;
+    world.notices_runs().await;
 }
 
 #[tokio::test]

@@ -1,13 +1,26 @@
 //! The origin's server, played by plain SQL: companies, agents, runs, and the statements that it ends them with.
 
+use environment_operator::api::{LeasePhase, Reason};
 use environment_operator::store::{Mode, migrate};
 use harness::wait::eventually;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{LIMIT, World};
+use super::{LIMIT, World, lease};
 
 impl World<'_> {
+    /// Ends one run and deletes another, with leases that nothing but these rows can tell of, and waits for the leases' ends.
+    pub async fn notices_runs(&self) {
+        let (ends, vanishes) = (self.insert_run().await, self.insert_run().await);
+        self.granted(lease("ends").heartbeat_run(ends)).await;
+        self.granted(lease("vanishes").heartbeat_run(vanishes)).await;
+        self.set_run_status(&[ends], "failed").await;
+        self.lease_because("ends", LeasePhase::Failed, Reason::RunFailed).await;
+        self.delete_run(vanishes).await;
+        self.lease_because("vanishes", LeasePhase::Expired, Reason::RunGone)
+            .await;
+    }
+
     /// Makes a company, if the operator has not made it.
     pub async fn insert_company(&self, company: Uuid) {
         sqlx::query("INSERT INTO companies (id, name, issue_prefix) VALUES ($1, 'Acme', $2) ON CONFLICT DO NOTHING")
