@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Prepares a machine for `make test` and `make demo`: installs Postgres's server programs and libfaketime where they are
-# missing (as root), and builds the control plane where it is not built yet. What is there already is left alone.
+# missing (as root), builds the control plane where it is not built yet, and fetches Prometheus. What is there already is left alone.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -58,3 +58,4 @@ if [ "$(id -u)" = 0 ] && ! unshare --mount true 2>/dev/null; then
 fi
 
 scripts/control-plane.sh >/dev/null
+scripts/prometheus.sh >/dev/null

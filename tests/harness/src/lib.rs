@@ -30,4 +30,5 @@ pub mod operator;
 pub mod ports;
 pub mod postgres;
 pub mod process;
+pub mod prometheus;
 pub mod wait;

@@ -5,3 +5,4 @@ mod guard;
 mod node_agent;
 mod operator;
 mod postgres;
+mod prometheus;
