@@ -5,7 +5,7 @@ SHELL := /bin/bash
 target := $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test proof check format lint imports generated dependencies advisories
+.PHONY: help setup demo test proof benchmark check format lint imports generated dependencies advisories
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1 - \2/p' Makefile
@@ -23,6 +23,9 @@ test: setup ## Run every test
 
 proof: setup ## Minutes of leases of all kinds under an operator that is killed at random (TEST_SEED=... to repeat)
 	@cargo test --workspace --test cluster -- --ignored --nocapture random::
+
+benchmark: setup ## What leases cost beside bare calls and statements, as a ratio (BENCHMARK_LEASES=1000; builds for release, minutes)
+	@cargo test --release --workspace --test cluster -- --ignored --nocapture benchmark::
 
 check: format lint imports generated dependencies ## Hold the code to the rules of the house
 

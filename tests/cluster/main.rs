@@ -4,6 +4,7 @@
 
 mod api_server;
 mod attached;
+mod benchmark;
 mod capacity;
 mod choice;
 mod companies;
