@@ -1,5 +1,6 @@
-//! The little of HTTP that asking the operator needs: one GET, one answer.
+//! The little of HTTP that asking the operator and probing a Pod need: one GET, one answer.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -18,22 +19,22 @@ pub struct Answer {
     pub body: String,
 }
 
-/// `GET http://127.0.0.1:<port><path>`.
+/// `GET http://<address>:<port><path>`.
 ///
 /// # Errors
 /// When nothing listens, nothing comes within five seconds, or what comes is no HTTP.
-pub async fn get(port: u16, path: &str) -> Result<Answer> {
-    tokio::time::timeout(LIMIT, exchange(port, path))
+pub async fn get(address: (Ipv4Addr, u16), path: &str) -> Result<Answer> {
+    tokio::time::timeout(LIMIT, exchange(address, path))
         .await
         .with_context(|| format!("no answer within {LIMIT:?} to GET {path}"))?
-        .with_context(|| format!("GET {path} on port {port}"))
+        .with_context(|| format!("GET {path} at {}:{}", address.0, address.1))
 }
 
-async fn exchange(port: u16, path: &str) -> Result<Answer> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+async fn exchange(address: (Ipv4Addr, u16), path: &str) -> Result<Answer> {
+    let mut stream = TcpStream::connect(address).await?;
     // Version 1.0: the answer comes in one piece and ends with the connection.
     stream
-        .write_all(format!("GET {path} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n").as_bytes())
+        .write_all(format!("GET {path} HTTP/1.0\r\nHost: {}\r\n\r\n", address.0).as_bytes())
         .await?;
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).await?;

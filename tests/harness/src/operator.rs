@@ -1,6 +1,7 @@
 //! The operator under test: the real binary, a process of its own with a port of its own.
 
 use std::ffi::OsString;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
@@ -131,7 +132,7 @@ impl Operator {
     /// # Errors
     /// When it does not answer.
     pub async fn get(&self, path: &str) -> Result<Answer> {
-        http::get(self.port.number(), path).await
+        http::get((Ipv4Addr::LOCALHOST, self.port.number()), path).await
     }
 
     /// The sum of a metric over all its series whose labels contain `labels` (as printed: `reason="RunFinished"`; empty:

@@ -4,5 +4,6 @@ mod control_plane;
 mod guard;
 mod node_agent;
 mod operator;
+mod pods;
 mod postgres;
 mod prometheus;

@@ -11,17 +11,17 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DeleteParams, ListParams};
 
-const LIMIT: Duration = Duration::from_secs(60);
+pub const LIMIT: Duration = Duration::from_secs(60);
 
 /// A namespace with a node of its own.
-struct World {
-    client: kube::Client,
-    namespace: Namespace,
+pub struct World {
+    pub client: kube::Client,
+    pub namespace: Namespace,
     agent: NodeAgent,
 }
 
 impl World {
-    async fn start(prefix: &str) -> Self {
+    pub async fn start(prefix: &str) -> Self {
         let cluster = ControlPlane::shared().await;
         let client = cluster.client().await.unwrap();
         let namespace = Namespace::create(&client, prefix).await.unwrap();
@@ -34,12 +34,12 @@ impl World {
         }
     }
 
-    async fn apply(&self, yaml: &str) {
+    pub async fn apply(&self, yaml: &str) {
         objects::apply(&self.client, self.namespace.name(), yaml).await.unwrap();
     }
 
     /// Waits for the Job's end and says whether it succeeded; its Pods' output is the test's when it does not end so.
-    async fn job_succeeds(&self, name: &str, expected: bool) {
+    pub async fn job_succeeds(&self, name: &str, expected: bool) {
         let jobs: Api<Job> = Api::namespaced(self.client.clone(), self.namespace.name());
         let wanted = if expected { "Complete" } else { "Failed" };
         eventually(&format!("Job {name} is {wanted}"), LIMIT, async || {

@@ -6,14 +6,19 @@ use std::process::ExitStatus;
 
 use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::Container;
+use k8s_openapi::jiff::Timestamp;
 
-use super::images::Image;
-use super::source::{ADDRESS, Source};
-use super::{environment, volumes};
+use super::images::{FOLDER, Image};
+use super::source::{NODE_ADDRESS, Source};
+use super::status::{Known, State};
+use super::{environment, user, volumes};
 use crate::process::Process;
 
 /// Where the programs of an image without its own are.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// How many bytes of a log become a message.
+const MESSAGE: usize = 2048;
 
 /// What all containers of one Pod share.
 pub(super) struct Ground<'a> {
@@ -23,14 +28,58 @@ pub(super) struct Ground<'a> {
     pub(super) api_server_port: u16,
 }
 
+/// A container's process.
+pub(super) struct Started {
+    pub(super) process: Process,
+    /// Where in its log this run of it begins.
+    begin: u64,
+}
+
+impl Started {
+    /// What it has become with its end.
+    pub(super) fn ended(&self, status: ExitStatus, container: &Container, known: &Known) -> State {
+        let (code, finished) = (exit_code(status), Timestamp::now());
+        let started = if let State::Running(started) = known.state {
+            started
+        } else {
+            finished
+        };
+        let asks = container.termination_message_policy.as_deref() == Some("FallbackToLogsOnError");
+        let message = (asks && code != 0).then(|| self.last_words());
+        State::Terminated {
+            code,
+            started,
+            finished,
+            message,
+        }
+    }
+
+    /// The end of what it has printed, at most as much as a kubelet takes of it.
+    fn last_words(&self) -> String {
+        let printed = std::fs::read(self.process.log()).unwrap_or_default();
+        let own = printed
+            .get(usize::try_from(self.begin).unwrap_or_default()..)
+            .unwrap_or_default();
+        String::from_utf8_lossy(&own[own.len().saturating_sub(MESSAGE)..]).into_owned()
+    }
+}
+
 /// Starts the container's process. An error is the Pod's fault or of what it names (CreateContainerConfigError).
-pub(super) async fn start(container: &Container, image: &Image, ground: &Ground<'_>) -> Result<Process> {
+pub(super) async fn start(container: &Container, image: &Image, ground: &Ground<'_>) -> Result<Started> {
     let variables = environment::of(container, &ground.source, base(image, ground)).await?;
     let mut mounts = volumes::mounts(container, ground.volumes)?;
-    // The programs may lie where the container has a folder of its own, in /tmp for example.
-    for folder in &image.programs {
-        mounts.push((folder.clone(), folder.display().to_string()));
+    // Each by itself: the folders above it may be closed to the container's user.
+    for program in &image.programs {
+        let name = program.file_name().unwrap_or_default().to_string_lossy();
+        mounts.push((program.clone(), format!("{FOLDER}/{name}")));
     }
+    let pod = ground.source.pod.spec.clone().unwrap_or_default();
+    let security = container.security_context.clone().unwrap_or_default();
+    let access = if security.read_only_root_filesystem == Some(true) {
+        "ro"
+    } else {
+        "rw"
+    };
     let root = ground.directory.join(format!("{}.root", container.name));
     std::fs::create_dir_all(&root).with_context(|| format!("make {}", root.display()))?;
     let mut command = Process::command("/usr/bin/unshare");
@@ -40,27 +89,28 @@ pub(super) async fn start(container: &Container, image: &Image, ground: &Ground<
     }
     command
         .args(["/bin/sh", "-c", include_str!("container.sh"), "container"])
-        .arg(&root);
-    command
+        .arg(&root)
+        .arg(access)
         .arg(container.working_dir.as_deref().unwrap_or("/"))
         .arg(mounts.len().to_string());
     for (source, path) in mounts {
         command.arg(source).arg(path);
     }
+    command.args(user::prefix(container, &pod)?);
     for word in words(container, image) {
         command.arg(environment::expand(&word, &variables));
     }
     command.env_clear().envs(&variables);
-    Process::start(&container.name, command, &log(ground.directory, &container.name))
-}
-
-/// The file that a container's output goes to.
-pub(super) fn log(directory: &Path, container: &str) -> PathBuf {
-    directory.join(format!("{container}.log"))
+    let log = ground.directory.join(format!("{}.log", container.name));
+    let begin = std::fs::metadata(&log).map_or(0, |log| log.len());
+    Ok(Started {
+        process: Process::start(&container.name, command, &log)?,
+        begin,
+    })
 }
 
 /// The exit code as a kubelet reports it: 128 and the signal's number for a killed one.
-pub(super) fn exit_code(status: ExitStatus) -> i32 {
+fn exit_code(status: ExitStatus) -> i32 {
     use std::os::unix::process::ExitStatusExt;
     status
         .code()
@@ -77,20 +127,23 @@ fn words(container: &Container, image: &Image) -> Vec<String> {
 }
 
 fn base(image: &Image, ground: &Ground<'_>) -> BTreeMap<String, String> {
-    let programs = image.programs.iter().map(|folder| folder.display().to_string());
-    let path: Vec<String> = programs.chain([PATH.to_owned()]).collect();
     let name = ground.source.pod.metadata.name.clone().unwrap_or_default();
     let port = ground.api_server_port.to_string();
     let pairs = [
-        ("PATH", path.join(":")),
+        ("PATH", format!("{FOLDER}:{PATH}")),
         ("HOME", "/tmp".to_owned()),
         ("HOSTNAME", name),
-        ("KUBERNETES_SERVICE_HOST", ADDRESS.to_owned()),
+        ("KUBERNETES_SERVICE_HOST", NODE_ADDRESS.to_owned()),
         ("KUBERNETES_SERVICE_PORT", port.clone()),
         ("KUBERNETES_SERVICE_PORT_HTTPS", port),
     ];
-    pairs
+    let mut variables: BTreeMap<String, String> = pairs
         .into_iter()
         .map(|(name, value)| (name.to_owned(), value))
-        .collect()
+        .collect();
+    let address = BTreeMap::from([("POD_IP".to_owned(), ground.source.address.to_string())]);
+    for (name, value) in &image.environment {
+        variables.insert(name.clone(), environment::expand(value, &address));
+    }
+    variables
 }

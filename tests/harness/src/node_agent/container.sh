@@ -1,13 +1,13 @@
 # Becomes the program of a container, in a file system of its own: what the machine has, with an empty /run and /tmp, and
 # with the container's volumes at their paths. Runs in a fresh mount namespace, so nothing of this is seen outside of it.
-#   ROOT DIRECTORY COUNT (SOURCE PATH){COUNT} PROGRAM ARGUMENT...
+#   ROOT ro|rw DIRECTORY COUNT (SOURCE PATH){COUNT} PROGRAM ARGUMENT...
 set -eu
 # Whatever goes wrong before the program is there: 125, which no program of ours answers by itself.
 trap 'exit 125' EXIT
 container_path=$PATH
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
-root=$1 directory=$2 count=$3
-shift 3
+root=$1 access=$2 directory=$3 count=$4
+shift 4
 
 # place SOURCE TARGET: makes the target, and has it show the source.
 place() {
@@ -17,9 +17,11 @@ place() {
 
 # mirror FOLDER: the folder in the new root becomes a fresh one that shows each entry of the machine's.
 ours=
+mirrored=
 mirror() {
   mount -t tmpfs -o mode=755 tmpfs "$root$1"
   ours="$ours $(stat -c %d "$root$1") "
+  mirrored="$root$1 $mirrored"
   for entry in "$1"/* "$1"/.[!.]*; do
     entry=${entry#/}
     entry=/${entry#/}
@@ -29,6 +31,8 @@ mirror() {
       mkdir -m 1777 "$root$entry"
     elif [ -e "$entry" ]; then
       place "$entry" "$root$entry"
+      # What the machine has mounted further below stays as it is, and so do its devices.
+      if [ "$access" = ro ] && [ "$entry" != /proc ]; then mount -o remount,bind,ro "$root$entry"; fi
     fi
   done
 }
@@ -54,6 +58,9 @@ while [ "$count" -gt 0 ]; do
 done
 
 mkdir -p "$root$directory" 2>/dev/null || true
+if [ "$access" = ro ]; then
+  for folder in $mirrored; do mount -o remount,bind,ro "$folder"; done
+fi
 chroot=$(command -v chroot)
 PATH=$container_path
 trap - EXIT

@@ -14,15 +14,31 @@ pub struct Image {
     pub entrypoint: Vec<String>,
     /// Follows the entrypoint when the container has no `args` either.
     pub arguments: Vec<String>,
-    /// Folders of programs that are found by name, before the machine's own.
+    /// Programs of this machine that are found by name, before the machine's own: a container has them in [`FOLDER`].
     pub programs: Vec<PathBuf>,
+    /// Variables that the image sets; a container's own win. `$(POD_IP)` is the address that its processes listen on.
+    pub environment: BTreeMap<String, String>,
 }
+
+/// Where a container has its image's programs.
+pub(super) const FOLDER: &str = "/image";
 
 /// Images by the last part of their name, without tag or digest: `docker.io/library/busybox:1.37` is `busybox`.
 ///
 /// A Pod with any other image stays in ImagePullBackOff.
 #[derive(Clone, Debug, Default)]
 pub struct Images(BTreeMap<String, Image>);
+
+impl Image {
+    fn of_program(program: &Path) -> Self {
+        let name = program.file_name().unwrap_or_default().to_string_lossy();
+        Self {
+            entrypoint: vec![format!("{FOLDER}/{name}")],
+            programs: vec![program.to_owned()],
+            ..Self::default()
+        }
+    }
+}
 
 impl Images {
     /// `busybox`, `alpine` and `debian` (a shell and the machine's tools) and `kubectl`.
@@ -52,12 +68,17 @@ impl Images {
     /// Adds an image whose entrypoint is one program of this machine.
     #[must_use]
     pub fn with_program(self, name: &str, program: &Path) -> Self {
-        let image = Image {
-            entrypoint: vec![program.display().to_string()],
-            arguments: Vec::new(),
-            programs: program.parent().map(Path::to_owned).into_iter().collect(),
-        };
-        self.with(name, image)
+        self.with(name, Image::of_program(program))
+    }
+
+    /// Adds the operator's image: its binary, told to listen on its Pod's address alone, for the machine's are all Pods'.
+    #[must_use]
+    pub fn with_operator(self, program: &Path) -> Self {
+        let mut image = Image::of_program(program);
+        image.arguments = vec!["run".to_owned()];
+        let listen = ("ENVIRONMENT_OPERATOR_LISTEN".to_owned(), "$(POD_IP):8080".to_owned());
+        image.environment.extend([listen]);
+        self.with("environment-operator", image)
     }
 
     /// The image that a container names, if the table has it.

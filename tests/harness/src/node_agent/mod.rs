@@ -2,16 +2,21 @@
 //!
 //! The agent registers a Node, binds Pods to it (there is no scheduler), runs their containers as local processes and
 //! writes the Pods' status; the real controllers do all the rest. Images are looked up in a table ([`Images`]). A container
-//! has a mount namespace of its own with its volumes at their paths, the ServiceAccount's token among them; it shares the
-//! network, the user and the process ids of the machine. Not known here: probes, sidecars, users of a container's own,
-//! `kubectl logs` and `exec` (see [`NodeAgent::logs`]).
+//! has a mount namespace of its own with its volumes at their paths, the ServiceAccount's token among them, and its probes,
+//! user, groups, capabilities and read-only root are kept. It shares the network and the process ids of the machine: a Pod's
+//! address is a loopback address that nobody else has, and a program has to be told to listen there. Not known here:
+//! sidecars, seccomp, limits, Services' addresses, `kubectl logs` and `exec` (see [`NodeAgent::logs`]).
 
+mod address;
 mod container;
 mod environment;
 mod images;
 mod pod;
+mod probe;
+mod running;
 mod source;
 mod status;
+mod user;
 mod volumes;
 
 pub use images::{Image, Images};
@@ -30,6 +35,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::control_plane::{ControlPlane, kubeconfig};
 use crate::guard;
+use address::PodAddress;
 use pod::Life;
 
 /// The user that the agent speaks as, so that the audit log tells it from others.
@@ -177,7 +183,7 @@ impl Work {
                     let seconds = pod.metadata.deletion_grace_period_seconds.unwrap_or(30);
                     self.end(&pod, Duration::from_secs(seconds.try_into().unwrap_or_default()));
                 } else if phase == "Pending" && !self.pods.contains_key(&uid) {
-                    self.begin(uid, pod);
+                    self.begin(uid, pod)?;
                 }
                 Ok(())
             }
@@ -211,7 +217,7 @@ impl Work {
         }
     }
 
-    fn begin(&mut self, uid: String, pod: Pod) {
+    fn begin(&mut self, uid: String, pod: Pod) -> Result<()> {
         let (sender, grace) = watch::channel(None);
         let name = pod.metadata.name.clone().unwrap_or_default();
         let namespace = pod.metadata.namespace.clone().unwrap_or_default();
@@ -221,6 +227,7 @@ impl Work {
             directory: self.directory.join(format!("{}{uid}", prefix(&namespace, &name))),
             pod,
             api_server_port: self.api_server_port,
+            address: PodAddress::free()?,
             grace,
         };
         self.pods.insert(uid, sender);
@@ -229,6 +236,7 @@ impl Work {
                 eprintln!("node agent: Pod {namespace}/{name}: {error:#}");
             }
         });
+        Ok(())
     }
 
     /// Tells a Pod's task to end it; a Pod that never ran here is let go at once.
@@ -276,7 +284,7 @@ async fn register(client: &kube::Client, name: &str) -> Result<()> {
     let status = json!({ "status": {
         "capacity": amounts,
         "allocatable": amounts,
-        "addresses": [{ "type": "InternalIP", "address": source::ADDRESS }],
+        "addresses": [{ "type": "InternalIP", "address": source::NODE_ADDRESS }],
         "conditions": [{ "type": "Ready", "status": "True", "reason": "AgentReady", "message": "the agent is at work" }],
     } });
     nodes

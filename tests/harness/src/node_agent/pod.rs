@@ -1,28 +1,29 @@
 //! The life of one Pod on the node: init containers in order, then all others, until they end or are told to.
 
 use std::path::PathBuf;
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::{Container, Pod};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
-use nix::sys::signal::Signal;
 use serde_json::json;
 use tokio::sync::watch;
 
-use super::container::{self, Ground};
+use super::address::PodAddress;
+use super::container::{self, Ground, Started};
 use super::images::{Image, Images};
+use super::probe::Checks;
 use super::source::Source;
 use super::status::{Known, State, pod_status};
 use super::volumes;
-use crate::process::Process;
 
 /// How often processes are looked at.
-const LOOK: Duration = Duration::from_millis(25);
+pub(super) const LOOK: Duration = Duration::from_millis(25);
 
 /// The first and the longest pause before a container is started again; a kubelet's are 10 s and 5 min.
-const BACK_OFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
+pub(super) const BACK_OFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 
 /// How long to wait before something that a Pod names and that is missing is looked for again.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
@@ -37,22 +38,24 @@ pub(super) struct Life {
     pub(super) pod: Pod,
     pub(super) directory: PathBuf,
     pub(super) api_server_port: u16,
+    pub(super) address: PodAddress,
     /// Set once the Pod is to end, to the time that its processes have for it.
     pub(super) grace: Grace,
 }
 
 /// How a Pod's containers went.
-enum Outcome {
+pub(super) enum Outcome {
     Succeeded,
     Failed,
     /// It was deleted meanwhile.
     Deleted,
 }
 
-struct Progress {
+/// How far its containers are.
+pub(super) struct Progress {
     started: Timestamp,
     init: Vec<Known>,
-    main: Vec<Known>,
+    pub(super) main: Vec<Known>,
 }
 
 impl Life {
@@ -68,7 +71,7 @@ impl Life {
             main: known(&spec.containers),
         };
         let outcome = self.containers(&init, &spec.containers, &mut progress).await?;
-        let failed = |known: &Known| !matches!(known.state, State::Terminated { code: 0, .. });
+        let failed = |known: &Known| known.state.exit_code() != Some(0);
         let phase = match outcome {
             Outcome::Succeeded => "Succeeded",
             Outcome::Deleted if !progress.main.iter().any(failed) => "Succeeded",
@@ -120,23 +123,25 @@ impl Life {
     ) -> Result<Outcome> {
         let mut pause = BACK_OFF.0;
         loop {
-            let Some(mut process) = self
+            let Some(mut started) = self
                 .start(container, image, progress, |progress| &mut progress.init[index])
                 .await?
             else {
                 return Ok(Outcome::Deleted);
             };
             self.report("Pending", progress).await?;
-            let code = self.end_of(&mut process).await?;
-            let state = ended(code, &progress.init[index]);
-            progress.init[index].become_state(state);
+            let status = self.end_of(&mut started).await?;
+            let ended = started.ended(status, container, &progress.init[index]);
+            let succeeded = ended.exit_code() == Some(0);
+            progress.init[index].become_state(ended);
             if self.is_deleted() {
                 return Ok(Outcome::Deleted);
             }
-            match code {
-                0 => return Ok(Outcome::Succeeded),
-                _ if self.restart_policy() == "Never" => return Ok(Outcome::Failed),
-                _ => {}
+            if succeeded {
+                return Ok(Outcome::Succeeded);
+            }
+            if self.restart_policy() == "Never" {
+                return Ok(Outcome::Failed);
             }
             self.report("Pending", progress).await?;
             progress.init[index].restarts += 1;
@@ -147,99 +152,19 @@ impl Life {
         }
     }
 
-    /// Runs all containers side by side until each has ended for good.
-    async fn main_containers(
-        &mut self,
-        containers: &[Container],
-        images: &[Image],
-        progress: &mut Progress,
-    ) -> Result<Outcome> {
-        let mut running = Vec::new();
-        for (index, (one, image)) in containers.iter().zip(images).enumerate() {
-            let Some(process) = self
-                .start(one, image, progress, |progress| &mut progress.main[index])
-                .await?
-            else {
-                return Ok(Outcome::Deleted);
-            };
-            running.push(Slot {
-                process,
-                pause: BACK_OFF.0,
-                next: None,
-            });
-        }
-        self.report("Running", progress).await?;
-        loop {
-            let mut changed = false;
-            for (index, slot) in running.iter_mut().enumerate() {
-                if slot.next.is_none() && matches!(progress.main[index].state, State::Running(_)) {
-                    let Some(status) = slot.process.try_wait() else {
-                        continue;
-                    };
-                    let code = container::exit_code(status);
-                    let state = ended(code, &progress.main[index]);
-                    progress.main[index].become_state(state);
-                    changed = true;
-                    let again = match self.restart_policy() {
-                        "Never" => false,
-                        "OnFailure" => code != 0,
-                        _ => true,
-                    };
-                    if again {
-                        slot.next = Some(tokio::time::Instant::now() + slot.pause);
-                        slot.pause = (slot.pause * 2).min(BACK_OFF.1);
-                    }
-                }
-                if slot.next.is_some_and(|next| next <= tokio::time::Instant::now()) {
-                    progress.main[index].restarts += 1;
-                    let (one, image) = (&containers[index], &images[index]);
-                    match self
-                        .start(one, image, progress, |progress| &mut progress.main[index])
-                        .await?
-                    {
-                        Some(process) => slot.process = process,
-                        None => break,
-                    }
-                    slot.next = None;
-                    changed = true;
-                }
-            }
-            if self.is_deleted() {
-                self.stop_all(&mut running, progress).await?;
-                return Ok(Outcome::Deleted);
-            }
-            let over = running.iter().all(|slot| slot.next.is_none())
-                && progress
-                    .main
-                    .iter()
-                    .all(|known| matches!(known.state, State::Terminated { .. }));
-            if over {
-                let succeeded = progress
-                    .main
-                    .iter()
-                    .all(|known| matches!(known.state, State::Terminated { code: 0, .. }));
-                return Ok(if succeeded { Outcome::Succeeded } else { Outcome::Failed });
-            }
-            if changed {
-                self.report("Running", progress).await?;
-            }
-            self.deleted_within(LOOK).await;
-        }
-    }
-
     /// Starts a container; waits, visibly, for what it names and what is not there yet. `None`: deleted meanwhile.
-    async fn start(
+    pub(super) async fn start(
         &self,
         container: &Container,
         image: &Image,
         progress: &mut Progress,
         known: impl Fn(&mut Progress) -> &mut Known,
-    ) -> Result<Option<Process>> {
+    ) -> Result<Option<Started>> {
         loop {
             match self.try_start(container, image).await {
-                Ok(process) => {
+                Ok(started) => {
                     known(progress).become_state(State::Running(Timestamp::now()));
-                    return Ok(Some(process));
+                    return Ok(Some(started));
                 }
                 Err(error) => {
                     let state = State::Waiting("CreateContainerConfigError", format!("{error:#}"));
@@ -253,10 +178,13 @@ impl Life {
         }
     }
 
-    async fn try_start(&self, container: &Container, image: &Image) -> Result<Process> {
+    async fn try_start(&self, container: &Container, image: &Image) -> Result<Started> {
+        // Probes that are not known here are said before anything runs.
+        Checks::of(container, self.address.local())?;
         let source = || Source {
             client: &self.client,
             pod: &self.pod,
+            address: self.address.local(),
         };
         let folders = volumes::make(&source(), &self.directory.join("volumes")).await?;
         let ground = Ground {
@@ -269,40 +197,25 @@ impl Life {
     }
 
     /// Waits for a process's end, and ends it when the Pod is deleted.
-    async fn end_of(&self, process: &mut Process) -> Result<i32> {
+    async fn end_of(&self, started: &mut Started) -> Result<ExitStatus> {
         loop {
-            if let Some(status) = process.try_wait() {
-                return Ok(container::exit_code(status));
+            if let Some(status) = started.process.try_wait() {
+                return Ok(status);
             }
-            if self.deleted_within(LOOK).await && process.is_running() {
-                return Ok(container::exit_code(process.stop(self.grace_period()).await?));
+            if self.deleted_within(LOOK).await && started.process.is_running() {
+                return started.process.stop(self.grace_period()).await;
             }
         }
     }
 
-    /// SIGTERM to all, then SIGKILL to what is left after the grace period.
-    async fn stop_all(&self, running: &mut [Slot], progress: &mut Progress) -> Result<()> {
-        for slot in running.iter_mut() {
-            // What has ended needs no signal.
-            let _ = slot.process.signal(Signal::SIGTERM);
-        }
-        let deadline = tokio::time::Instant::now() + self.grace_period();
-        for (index, slot) in running.iter_mut().enumerate() {
-            let left = deadline.saturating_duration_since(tokio::time::Instant::now());
-            let status = match slot.process.wait(left).await {
-                Some(status) => status,
-                None => slot.process.kill()?,
-            };
-            if matches!(progress.main[index].state, State::Running(_)) {
-                let state = ended(container::exit_code(status), &progress.main[index]);
-                progress.main[index].become_state(state);
-            }
-        }
-        Ok(())
-    }
-
-    async fn report(&self, phase: &str, progress: &Progress) -> Result<()> {
-        let status = pod_status(phase, progress.started, &progress.init, &progress.main);
+    pub(super) async fn report(&self, phase: &str, progress: &Progress) -> Result<()> {
+        let status = pod_status(
+            phase,
+            self.address.shown(),
+            progress.started,
+            &progress.init,
+            &progress.main,
+        );
         let (pods, name) = pods_of(&self.client, &self.pod);
         let patch = Patch::Merge(json!({ "metadata": { "uid": self.pod.metadata.uid }, "status": status }));
         match pods.patch_status(&name, &PatchParams::default(), &patch).await {
@@ -313,7 +226,7 @@ impl Life {
         }
     }
 
-    fn restart_policy(&self) -> &str {
+    pub(super) fn restart_policy(&self) -> &str {
         self.pod
             .spec
             .as_ref()
@@ -321,11 +234,11 @@ impl Life {
             .unwrap_or("Always")
     }
 
-    fn is_deleted(&self) -> bool {
+    pub(super) fn is_deleted(&self) -> bool {
         self.grace.borrow().is_some()
     }
 
-    fn grace_period(&self) -> Duration {
+    pub(super) fn grace_period(&self) -> Duration {
         self.grace.borrow().unwrap_or(Duration::from_secs(30))
     }
 
@@ -335,30 +248,8 @@ impl Life {
     }
 
     /// Waits, and says whether the Pod was deleted before the time was over.
-    async fn deleted_within(&self, limit: Duration) -> bool {
+    pub(super) async fn deleted_within(&self, limit: Duration) -> bool {
         tokio::time::timeout(limit, self.deleted()).await.is_ok()
-    }
-}
-
-/// A container's place among the running ones.
-struct Slot {
-    process: Process,
-    pause: Duration,
-    /// When it is started again; absent while it runs and once it has ended for good.
-    next: Option<tokio::time::Instant>,
-}
-
-fn ended(code: i32, known: &Known) -> State {
-    let finished = Timestamp::now();
-    let started = if let State::Running(started) = known.state {
-        started
-    } else {
-        finished
-    };
-    State::Terminated {
-        code,
-        started,
-        finished,
     }
 }
 

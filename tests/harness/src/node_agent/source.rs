@@ -1,19 +1,22 @@
 //! What a Pod's environment and volumes are made from: Secrets, ConfigMaps, the Pod itself, tokens.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 
 use anyhow::{Context, Result, bail};
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, ServiceAccount, ServiceAccountTokenProjection};
 use kube::api::{Api, PostParams};
 
-/// The addresses of every Pod and of its node: all runs on the loopback address.
-pub(super) const ADDRESS: &str = "127.0.0.1";
+/// The address of the node, and of the API server as Pods know it.
+pub(super) const NODE_ADDRESS: &str = "127.0.0.1";
 
 /// Reads for one Pod, with the agent's rights.
 pub(super) struct Source<'a> {
     pub(super) client: &'a kube::Client,
     pub(super) pod: &'a Pod,
+    /// What the Pod's processes listen on.
+    pub(super) address: Ipv4Addr,
 }
 
 impl Source<'_> {
@@ -79,7 +82,9 @@ impl Source<'_> {
             "metadata.uid" => metadata.uid.clone(),
             "spec.nodeName" => spec.and_then(|spec| spec.node_name.clone()),
             "spec.serviceAccountName" => spec.and_then(|spec| spec.service_account_name.clone()),
-            "status.podIP" | "status.hostIP" => Some(ADDRESS.to_owned()),
+            // One that can be listened on; the API shows another.
+            "status.podIP" => Some(self.address.to_string()),
+            "status.hostIP" => Some(NODE_ADDRESS.to_owned()),
             _ => bail!("the field {path} is not known to this node"),
         };
         Ok(value.unwrap_or_default())

@@ -2,12 +2,14 @@
 
 use k8s_openapi::api::core::v1::{
     Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus,
-    PodCondition, PodStatus,
+    PodCondition, PodIP, PodStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
+use std::net::Ipv4Addr;
 
-use super::source::ADDRESS;
+use super::probe::Health;
+use super::source::NODE_ADDRESS;
 
 /// One container as the node knows it.
 #[derive(Clone, Debug)]
@@ -16,6 +18,8 @@ pub(super) struct Known {
     image: String,
     pub(super) state: State,
     pub(super) restarts: i32,
+    /// What its probes say; counts while it runs.
+    pub(super) health: Health,
     last: Option<ContainerState>,
 }
 
@@ -31,7 +35,19 @@ pub(super) enum State {
         code: i32,
         started: Timestamp,
         finished: Timestamp,
+        /// The end of its log, where it failed and asks for that (`terminationMessagePolicy`).
+        message: Option<String>,
     },
+}
+
+impl State {
+    /// How it ended, once it has.
+    pub(super) fn exit_code(&self) -> Option<i32> {
+        match self {
+            Self::Terminated { code, .. } => Some(*code),
+            Self::Waiting(..) | Self::Running(_) => None,
+        }
+    }
 }
 
 impl Known {
@@ -41,6 +57,7 @@ impl Known {
             image: container.image.clone().unwrap_or_default(),
             state: State::Waiting(waiting, String::new()),
             restarts: 0,
+            health: Health::GOOD,
             last: None,
         }
     }
@@ -72,12 +89,14 @@ impl Known {
                 code,
                 started,
                 finished,
+                message,
             } => {
                 state.terminated = Some(ContainerStateTerminated {
                     exit_code: *code,
                     reason: Some(if *code == 0 { "Completed" } else { "Error" }.to_owned()),
                     started_at: Some(Time(*started)),
                     finished_at: Some(Time(*finished)),
+                    message: message.clone(),
                     ..ContainerStateTerminated::default()
                 });
             }
@@ -90,7 +109,11 @@ impl Known {
     }
 
     fn has_succeeded(&self) -> bool {
-        matches!(self.state, State::Terminated { code: 0, .. })
+        self.state.exit_code() == Some(0)
+    }
+
+    fn is_ready(&self) -> bool {
+        self.is_running() && self.health.ready
     }
 
     fn status(&self, counts_as_ready: bool) -> ContainerStatus {
@@ -99,7 +122,7 @@ impl Known {
             image: self.image.clone(),
             image_id: String::new(),
             ready: counts_as_ready,
-            started: Some(self.is_running()),
+            started: Some(self.is_running() && self.health.started),
             restart_count: self.restarts,
             state: Some(self.container_state()),
             last_state: self.last.clone(),
@@ -109,9 +132,15 @@ impl Known {
 }
 
 /// All of it: `phase` is the caller's decision, the rest follows from the containers.
-pub(super) fn pod_status(phase: &str, started: Timestamp, init: &[Known], main: &[Known]) -> PodStatus {
+pub(super) fn pod_status(
+    phase: &str,
+    address: Ipv4Addr,
+    started: Timestamp,
+    init: &[Known],
+    main: &[Known],
+) -> PodStatus {
     let initialized = init.iter().all(Known::has_succeeded);
-    let ready = initialized && main.iter().all(Known::is_running);
+    let ready = initialized && main.iter().all(Known::is_ready);
     let condition = |name: &str, holds: bool| PodCondition {
         type_: name.to_owned(),
         status: if holds { "True" } else { "False" }.to_owned(),
@@ -125,11 +154,14 @@ pub(super) fn pod_status(phase: &str, started: Timestamp, init: &[Known], main: 
             condition("ContainersReady", ready),
             condition("Ready", ready),
         ]),
-        host_ip: Some(ADDRESS.to_owned()),
-        pod_ip: Some(ADDRESS.to_owned()),
+        host_ip: Some(NODE_ADDRESS.to_owned()),
+        pod_ip: Some(address.to_string()),
+        pod_ips: Some(vec![PodIP {
+            ip: address.to_string(),
+        }]),
         start_time: Some(Time(started)),
         init_container_statuses: Some(init.iter().map(|one| one.status(one.has_succeeded())).collect()),
-        container_statuses: Some(main.iter().map(|one| one.status(one.is_running())).collect()),
+        container_statuses: Some(main.iter().map(|one| one.status(one.is_ready())).collect()),
         ..PodStatus::default()
     }
 }

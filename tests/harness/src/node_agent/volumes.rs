@@ -1,6 +1,8 @@
 //! The volumes of a Pod, as folders of this machine.
 
 use std::collections::BTreeMap;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -8,21 +10,50 @@ use k8s_openapi::api::core::v1::{Container, DownwardAPIVolumeFile, KeyToPath, Vo
 
 use super::source::Source;
 
-/// Makes every volume of the Pod in `directory`, and hands back their folders by name.
+/// Makes every volume of the Pod in `directory`, or brings it up to date, and hands back their folders by name.
 pub(super) async fn make(source: &Source<'_>, directory: &Path) -> Result<BTreeMap<String, PathBuf>> {
     let mut folders = BTreeMap::new();
-    for volume in source.pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten()) {
+    let spec = source.pod.spec.clone().unwrap_or_default();
+    let group = spec.security_context.and_then(|security| security.fs_group);
+    for volume in spec.volumes.iter().flatten() {
         let folder = directory.join(&volume.name);
-        std::fs::create_dir_all(&folder).with_context(|| format!("make volume {}", volume.name))?;
-        for (path, content) in files(volume, source)
-            .await
-            .with_context(|| format!("volume {}", volume.name))?
-        {
-            write(&folder, &path, &content)?;
-        }
+        let made = async {
+            std::fs::create_dir_all(&folder)?;
+            if volume.empty_dir.is_some() {
+                allow(&folder, 0o2777, group)?;
+            }
+            for (path, content) in files(volume, source).await? {
+                write(&folder, &path, &content, mode(volume), group)?;
+            }
+            anyhow::Ok(())
+        };
+        made.await.with_context(|| format!("volume {}", volume.name))?;
         folders.insert(volume.name.clone(), folder);
     }
     Ok(folders)
+}
+
+/// The mode of a volume's files, where no file has its own (which is not known to this node).
+fn mode(volume: &Volume) -> u32 {
+    let modes = [
+        volume.secret.as_ref().and_then(|secret| secret.default_mode),
+        volume.config_map.as_ref().and_then(|map| map.default_mode),
+        volume.downward_api.as_ref().and_then(|downward| downward.default_mode),
+        volume.projected.as_ref().and_then(|projected| projected.default_mode),
+    ];
+    let mode = modes.into_iter().flatten().next();
+    mode.and_then(|mode| mode.try_into().ok()).unwrap_or(0o644)
+}
+
+/// Gives a file or a folder its mode and, to an agent that may, its group.
+fn allow(path: &Path, mode: u32, group: Option<i64>) -> Result<()> {
+    if let Some(group) = group
+        && nix::unistd::Uid::effective().is_root()
+    {
+        std::os::unix::fs::chown(path, None, Some(group.try_into()?))?;
+    }
+    // After the owner, for a change of that takes bits away.
+    Ok(std::fs::set_permissions(path, Permissions::from_mode(mode))?)
 }
 
 /// What the container sees where: pairs of a path on this machine and one in the container.
@@ -114,7 +145,8 @@ fn fields(source: &Source<'_>, items: Option<&[DownwardAPIVolumeFile]>) -> Resul
     Ok(files)
 }
 
-fn write(folder: &Path, path: &str, content: &[u8]) -> Result<()> {
+/// Writes beside and renames: a running container never sees half of a file.
+fn write(folder: &Path, path: &str, content: &[u8], mode: u32, group: Option<i64>) -> Result<()> {
     // The API server refuses such paths too.
     ensure!(
         !path.starts_with('/') && !path.split('/').any(|part| part == ".."),
@@ -124,5 +156,8 @@ fn write(folder: &Path, path: &str, content: &[u8]) -> Result<()> {
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent)?;
     }
-    std::fs::write(&path, content).with_context(|| format!("write {}", path.display()))
+    let unfinished = path.with_added_extension("unfinished");
+    std::fs::write(&unfinished, content).with_context(|| format!("write {}", unfinished.display()))?;
+    allow(&unfinished, mode, group)?;
+    std::fs::rename(&unfinished, &path).with_context(|| format!("write {}", path.display()))
 }
