@@ -35,6 +35,8 @@ pub(super) async fn run(settings: &Settings) -> Result<(), Error> {
     let metrics = Arc::new(Metrics::new());
     // A watch is heard of at its end at the latest; two that were silent throughout are no accident.
     let health = Health::new(settings.pace.watch_timeout * 2);
+    let measured = health.clone();
+    metrics.measure_when_read(move |metrics| measured.measure(metrics));
     let listen = |source| Error::Listen {
         address: settings.listen,
         source,
@@ -87,7 +89,7 @@ async fn operate(
     let mirror = Mirror::start(
         store.clone(),
         leadership.leader(),
-        Arc::new(move |statement, rows, duration| observer.batch(statement, rows, duration)),
+        Arc::new(move |statement, rows, duration| observer.database.batch(statement, rows, duration)),
     );
     let context = Context {
         client,

@@ -86,10 +86,14 @@ impl Emitter {
         }
     }
 
-    /// Writes one Event; one that does not fit or can't be written is counted as dropped.
+    /// Writes one Event; one that does not fit or can't be written is counted.
     pub async fn emit(&self, notice: Notice) {
-        if !self.take(&notice) || !self.write(&notice).await {
-            self.metrics.event_dropped();
+        if !self.take(&notice) {
+            self.metrics.cluster.event_dropped();
+        } else if self.write(&notice).await {
+            self.metrics.cluster.event_published();
+        } else {
+            self.metrics.cluster.event_failed();
         }
     }
 

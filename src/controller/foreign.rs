@@ -1,12 +1,13 @@
 //! Foreign leases: each sweep judges those that SQL selects, ends what it may, and reports what it may not.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use futures::StreamExt;
 use futures::stream;
 use uuid::Uuid;
 
 use super::reconcile::Reconciler;
+use crate::api::Reason;
 use crate::lifecycle::foreign::{Condition, Decision, Rules, decide};
 use crate::mirror::Mirror;
 use crate::store::environment_leases::{End, EndOutcome, ForeignLeaseEnd, LeaseRow};
@@ -73,12 +74,12 @@ impl<C> Reconciler<Mirror, C> {
             return Ok(());
         };
         let store = self.database.store();
-        let mut reported: BTreeMap<&str, i64> = BTreeMap::new();
+        let mut reported: HashMap<Reason, usize> = HashMap::new();
         for part in foreign_leases::candidates(store).await?.chunks(PART) {
             let due = judge(store, &rules, part).await?;
             for due in &due {
                 if let Decision::Report(ending) = &due.decision {
-                    *reported.entry(ending.reason.as_str()).or_default() += 1;
+                    *reported.entry(ending.reason).or_default() += 1;
                 }
             }
             let ends: Vec<_> = due.iter().filter_map(|due| request(due, &rules)).collect();
@@ -87,16 +88,16 @@ impl<C> Reconciler<Mirror, C> {
                 outcome?;
             }
         }
-        self.metrics.set_reported_foreign_leases(reported.into_iter());
+        self.metrics.sweep.set_reported_foreign(&reported);
         Ok(())
     }
 
     async fn end_foreign(&self, end: ForeignLeaseEnd) -> Result<(), StoreError> {
-        let reason = end.end.ending.reason.as_str();
+        let reason = end.end.ending.reason;
         // Whatever else comes back: its maker has used or ended it, or holds its row; the next sweep sees.
         if let EndOutcome::Ended(row) = self.database.end_foreign(end).await? {
-            self.metrics.lease_ended(reason);
-            tracing::info!(lease = %row.id, reason, status = row.status.as_str(), "foreign lease ended");
+            self.metrics.leases.ended(reason);
+            tracing::info!(lease = %row.id, reason = reason.as_str(), status = row.status.as_str(), "foreign lease ended");
             self.count_again(row.environment_id);
         }
         Ok(())

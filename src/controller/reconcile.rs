@@ -13,7 +13,7 @@ use super::queue::Queue;
 use crate::lifecycle::ResourceVersion;
 use crate::lifecycle::foreign::Rules;
 use crate::runtime::configuration::{NoticeSource, RunKind};
-use crate::runtime::metrics::Metrics;
+use crate::runtime::metrics::{Cause, Metrics};
 use crate::store::{Mode, StoreError};
 
 /// How often `activeLeases` of one Environment is written at most.
@@ -66,6 +66,27 @@ pub struct Reconciler<D, C> {
     pub lapsed_at: Mutex<Option<ResourceVersion>>,
 }
 
+/// Another look at a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Later {
+    /// After how long.
+    pub pause: Duration,
+    /// What for.
+    pub cause: Cause,
+}
+
+impl Later {
+    /// Another look for a cause.
+    pub const fn new(cause: Cause, pause: Duration) -> Self {
+        Self { pause, cause }
+    }
+
+    /// Another look at what could not be settled now.
+    pub const fn look(pause: Duration) -> Self {
+        Self::new(Cause::Look, pause)
+    }
+}
+
 /// Why a reconcile broke off. The key is tried again.
 #[derive(Debug, thiserror::Error)]
 pub enum ReconcileError {
@@ -115,15 +136,22 @@ impl<D, C> Reconciler<D, C> {
     }
 
     /// Looks at a key again after a pause.
-    pub(super) fn later(&self, key: Key, pause: Duration) {
-        self.queue.push_at(key, Instant::now() + pause);
+    pub(super) fn later(&self, key: Key, later: Later) {
+        self.queue.push_at(key, Instant::now() + later.pause, later.cause);
+    }
+
+    /// The mirror's `statement` for a key that runs is committed.
+    pub(super) fn committed(&self, statement: &'static str, key: Key) {
+        if let Some(ready) = self.queue.ready(key) {
+            self.metrics.database.committed(statement, ready.since.elapsed());
+        }
     }
 
     /// The number of active leases of an environment's row has changed: its objects will show it, once a second at most.
     pub(super) fn count_again(&self, environment_id: Uuid) {
         let objects = self.index().environments_of_row(environment_id);
         for object in objects {
-            self.later(Key::Environment(object), ACTIVE_LEASES_INTERVAL);
+            self.later(Key::Environment(object), Later::look(ACTIVE_LEASES_INTERVAL));
         }
     }
 }

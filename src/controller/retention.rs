@@ -27,7 +27,7 @@ pub async fn watch<C>(
         let leads = leader.borrow_and_update().is_some();
         let mut pause = INTERVAL;
         if leads && let Err(error) = remove(&reconciler, kept, &stop).await {
-            reconciler.metrics.store_failed(error.category().as_str());
+            reconciler.metrics.database.failed(error.category());
             tracing::warn!(%error, "old rows could not be removed, trying again");
             pause = PAUSE;
         }
@@ -46,10 +46,10 @@ async fn remove<C>(
 ) -> Result<(), StoreError> {
     while !stop.is_cancelled() {
         let removed = reconciler.database.remove_ended(kept).await?;
-        reconciler.metrics.rows_removed(removed.leases);
+        reconciler.metrics.sweep.rows_removed(removed.leases);
         if removed.records == 0 {
             // Nothing is left but what others hold, for the next round.
-            reconciler.metrics.retention_succeeded(removed.now);
+            reconciler.metrics.sweep.retention_succeeded(removed.now);
             return Ok(());
         }
         tracing::info!(leases = removed.leases, "rows of long ended leases removed");

@@ -34,7 +34,7 @@ pub async fn listen<C>(reconciler: Arc<Reconciler<Mirror, C>>, stop: Cancellatio
             () = stop.cancelled() => return,
             outcome = hear(&reconciler, &mut backoff) => {
                 if let Err(error) = outcome {
-                    reconciler.metrics.store_failed(error.category().as_str());
+                    reconciler.metrics.database.failed(error.category());
                     tracing::warn!(%error, "lost the ear for run ends, connecting again");
                 }
             }
@@ -68,7 +68,7 @@ pub async fn poll<C>(reconciler: Arc<Reconciler<Mirror, C>>, stop: CancellationT
                 interval(asked)
             }
             Err(error) => {
-                reconciler.metrics.store_failed(error.category().as_str());
+                reconciler.metrics.database.failed(error.category());
                 tracing::warn!(%error, "cannot ask for run ends, trying again");
                 backoff.pause()
             }

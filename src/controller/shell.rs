@@ -1,16 +1,17 @@
 //! Puts the parts together and runs them until the process stops.
 
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use kube::Client;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::cluster::KubeCluster;
 use super::event::Emitter;
 use super::feed::{self, FeedSettings, Source};
+use super::index::Index;
 use super::object::{EnvironmentObject, LeaseObject, NamespaceObject, RunObject};
 use super::queue::Queue;
 use super::reconcile::{ReconcileSettings, Reconciler};
@@ -21,6 +22,7 @@ use crate::runtime::configuration::Settings;
 use crate::runtime::health::Health;
 use crate::runtime::leadership::Leadership;
 use crate::runtime::metrics::Metrics;
+use crate::store::Store;
 
 /// What the controller is given by the process.
 pub struct Context {
@@ -39,9 +41,6 @@ pub struct Context {
     /// The name of this replica, for Events.
     pub instance: String,
 }
-
-/// How often the depth of the queue is measured.
-const MEASURE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Runs the controller until `stop`, then finishes what it has begun.
 pub async fn run(context: Context, stop: CancellationToken) {
@@ -87,7 +86,11 @@ pub async fn run(context: Context, stop: CancellationToken) {
     let listed = feeds.listed.subscribe();
     let (tombstones, leader) = (feeds.tombstones.clone(), leadership.leader());
     let mut tasks = std::mem::take(&mut feeds.tasks);
-    tasks.spawn(measure(reconciler.queue.clone(), metrics));
+    metrics.measure_when_read(measure(
+        reconciler.queue.clone(),
+        reconciler.index.clone(),
+        reconciler.database.store().clone(),
+    ));
     if settings.database.has_run_trigger() {
         tasks.spawn(run_end::listen(reconciler.clone(), stop.clone()));
     } else {
@@ -114,12 +117,16 @@ pub async fn run(context: Context, stop: CancellationToken) {
     tasks.shutdown().await;
 }
 
-async fn measure(queue: Arc<Queue>, metrics: Arc<Metrics>) {
-    loop {
-        let (environments, leases) = queue.depth();
-        metrics.set_queue_depth("Environment", environments);
-        metrics.set_queue_depth("EnvironmentLease", leases);
-        tokio::time::sleep(MEASURE_INTERVAL).await;
+/// What is measured when the metrics are read. It holds on to what it measures alone: the reconciler holds the metrics.
+fn measure(queue: Arc<Queue>, index: Arc<Mutex<Index>>, store: Store) -> impl Fn(&Metrics) + Send + Sync + 'static {
+    move |metrics| {
+        let standing = queue.standing(Instant::now());
+        metrics.work.set_waiting("Environment", standing.environments);
+        metrics.work.set_waiting("EnvironmentLease", standing.leases);
+        metrics.work.set_deadlines(&standing.timers);
+        let census = index.lock().unwrap_or_else(PoisonError::into_inner).census();
+        metrics.leases.set_census(census);
+        metrics.database.set_pool("main", store.pool_use());
     }
 }
 

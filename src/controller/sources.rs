@@ -94,7 +94,7 @@ impl<D, C> Sink<D, C> {
             T::forget_gone(&mut self.reconciler.index(), &version);
         }
         self.health.feed_listed(&self.name);
-        self.reconciler.metrics.feed_listed(kind_of_feed(&self.name));
+        self.reconciler.metrics.cluster.feed_listed(kind_of_feed(&self.name));
         if !std::mem::replace(counted, true) {
             self.listed.send_modify(|listed| *listed += 1);
         }

@@ -27,7 +27,7 @@ pub async fn watch<C>(reconciler: Arc<Reconciler<Mirror, C>>, interval: Duration
         // Measured also where the sweep failed: that is when it matters.
         let measured = measure(&reconciler).await;
         if let Err(error) = swept.and(measured) {
-            reconciler.metrics.store_failed(error.category().as_str());
+            reconciler.metrics.database.failed(error.category());
             tracing::warn!(%error, "sweep failed, trying again at the next interval");
         }
     }
@@ -37,34 +37,33 @@ async fn run<C>(reconciler: &Reconciler<Mirror, C>) -> Result<(), StoreError> {
     let Some(leader) = reconciler.database.leader() else {
         return Ok(());
     };
+    let begun = Instant::now();
     if reconciler.settings.notice_by.contains(&NoticeSource::Sweep) {
         let store = reconciler.database.store();
         let mut candidates = sweep::candidates(store, &leader, &reconciler.settings.namespaces).await?;
         // Heartbeats are known to this process alone.
         candidates.extend(reconciler.index().silent_leases(Instant::now()));
-        reconciler.metrics.swept(candidates.len());
+        reconciler.metrics.sweep.found(candidates.len());
         reconciler.queue.extend(candidates.into_iter().map(Key::Lease));
         reconciler.sweep_foreign().await?;
     }
-    reconciler.metrics.sweep_done();
+    let now = jiff::Timestamp::now().as_duration().as_secs_f64();
+    reconciler.metrics.sweep.done(begun.elapsed(), now);
     Ok(())
 }
 
 /// Sets the gauges that tell of all rows, while this replica leads; a follower's would tell of long ago.
 async fn measure<C>(reconciler: &Reconciler<Mirror, C>) -> Result<(), StoreError> {
     if reconciler.database.leader().is_none() {
-        reconciler.metrics.forget_leases();
+        reconciler.metrics.sweep.forget();
         return Ok(());
     }
     let store = reconciler.database.store();
     let leaked = sweep::leaked(store).await?;
-    reconciler
-        .metrics
-        .set_leaked_leases(LeaseOwner::Operator, leaked.operator);
-    reconciler
-        .metrics
-        .set_leaked_leases(LeaseOwner::Foreign, leaked.foreign);
+    let counted = &reconciler.metrics.sweep;
+    counted.set_leaked(LeaseOwner::Operator, leaked.operator);
+    counted.set_leaked(LeaseOwner::Foreign, leaked.foreign);
     let usage = heartbeat_runs::notification_queue_usage(store).await?;
-    reconciler.metrics.set_notification_queue_usage(usage);
+    reconciler.metrics.database.set_notification_queue_usage(usage);
     Ok(())
 }

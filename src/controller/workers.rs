@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::cluster::Cluster;
 use super::database::Database;
 use super::index::Key;
+use super::queue::Ready;
 use super::reconcile::{ReconcileError, Reconciler};
 use crate::runtime::leadership::{Leadership, LeadershipState};
 
@@ -91,13 +92,23 @@ async fn run<D: Database, C: Cluster>(
     state: LeadershipState,
 ) {
     let begun = Instant::now();
+    if let Some(Ready {
+        since,
+        timer: Some(cause),
+    }) = reconciler.queue.ready(key)
+    {
+        reconciler
+            .metrics
+            .work
+            .looked_after_deadline(cause, begun.saturating_duration_since(since));
+    }
     let (kind, outcome) = match (state, key) {
         (LeadershipState::Lapsed { .. }, _) => ("", Err(ReconcileError::NotLeading)),
         (_, Key::Environment(id)) => ("Environment", reconciler.reconcile_environment(id).await),
         (_, Key::Lease(id)) => ("EnvironmentLease", reconciler.reconcile_lease(id).await),
     };
     let Err(error) = outcome else {
-        reconciler.metrics.reconciled(kind, "ok", begun.elapsed());
+        reconciler.metrics.work.reconciled(kind, "ok", begun.elapsed());
         reconciler.queue.done(key);
         return;
     };
@@ -113,7 +124,10 @@ async fn run<D: Database, C: Cluster>(
         tracing::warn!(?key, %error, "reconcile failed, trying again");
     }
     if !lapsed {
-        reconciler.metrics.reconciled(kind, error.category(), begun.elapsed());
+        reconciler
+            .metrics
+            .work
+            .reconciled(kind, error.category(), begun.elapsed());
     }
     reconciler.queue.failed(key);
 }

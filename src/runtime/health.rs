@@ -114,8 +114,9 @@ impl Health {
             .collect()
     }
 
-    /// Writes the feeds' freshness into their gauge: of a kind's feeds, that of the one that has been silent longest.
-    fn measure(&self, metrics: &Metrics) {
+    /// Measures readiness and the feeds' freshness: of a kind's feeds, that of the one that has been silent longest.
+    pub fn measure(&self, metrics: &Metrics) {
+        metrics.replica.set_ready(self.missing().is_empty());
         let now = Instant::now();
         let mut silent: BTreeMap<&str, Duration> = BTreeMap::new();
         let readiness = self.lock();
@@ -126,7 +127,7 @@ impl Health {
             }
         }
         for (kind, since) in silent {
-            metrics.set_feed_freshness(kind, since);
+            metrics.cluster.set_feed_freshness(kind, since);
         }
     }
 
@@ -240,8 +241,7 @@ async fn readyz(State((health, _)): State<(Health, Arc<Metrics>)>) -> Response {
     }
 }
 
-async fn render_metrics(State((health, metrics)): State<(Health, Arc<Metrics>)>) -> Response {
-    health.measure(&metrics);
+async fn render_metrics(State((_, metrics)): State<(Health, Arc<Metrics>)>) -> Response {
     match metrics.encode() {
         Ok(text) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),

@@ -225,6 +225,7 @@ impl Campaign {
             tracing::info!(?state, "leadership changed");
             self.health.set_leadership(state);
             self.metrics
+                .replica
                 .set_leading(matches!(state, LeadershipState::Leading { .. }));
         }
     }

@@ -58,6 +58,17 @@ impl From<sqlx::Error> for StartError {
     }
 }
 
+/// How a pool of connections stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolUse {
+    /// Connections that are open, used or not.
+    pub open: u32,
+    /// Those of them that nobody uses.
+    pub idle: u32,
+    /// How many there may be.
+    pub max: u32,
+}
+
 /// The database, connected and known.
 #[derive(Clone, Debug)]
 pub struct Store {
@@ -86,6 +97,15 @@ impl Store {
     /// Who owns the origin's tables.
     pub fn mode(&self) -> Mode {
         self.mode
+    }
+
+    /// How the pool stands. Asks nobody.
+    pub fn pool_use(&self) -> PoolUse {
+        PoolUse {
+            open: self.pool.size(),
+            idle: u32::try_from(self.pool.num_idle()).unwrap_or(u32::MAX),
+            max: self.pool.options().get_max_connections(),
+        }
     }
 
     /// The pool, for reads of the caller's own.

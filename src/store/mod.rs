@@ -35,7 +35,7 @@ pub mod spelling;
 pub mod sweep;
 pub mod tombstone;
 
-pub use connect::{Mode, StartError, Store};
+pub use connect::{Mode, PoolUse, StartError, Store};
 pub use error::{Category, StoreError};
 pub use lead::Leader;
 pub use namespace::Settle;

@@ -12,7 +12,7 @@ use super::database::Database;
 use super::event::Notice;
 use super::index::Key;
 use super::object::{EnvironmentObject, NamespaceObject};
-use super::reconcile::{ReconcileError, Reconciler};
+use super::reconcile::{Later, ReconcileError, Reconciler};
 use crate::api::{ConditionStatus, Driver, EnvironmentStatus, Reason, Timestamp};
 use crate::lifecycle::environment_status::{MirroredEnvironment, Verdict, environment_status};
 use crate::store::environment_object::{EnvironmentLook, EnvironmentView};
@@ -58,10 +58,11 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             .and_then(|gone| gone.status.as_ref()?.environment_id);
         match self.database.archive_environment(id).await? {
             ArchiveOutcome::Busy => {
-                self.later(Key::Environment(id), BUSY_PAUSE);
+                self.later(Key::Environment(id), Later::look(BUSY_PAUSE));
                 return Ok(());
             }
-            ArchiveOutcome::Archived | ArchiveOutcome::Unknown => {}
+            ArchiveOutcome::Archived => self.committed("archive_environment", Key::Environment(id)),
+            ArchiveOutcome::Unknown => {}
         }
         self.tell_next_local(id).await?;
         let mut index = self.index();
@@ -88,6 +89,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
                 EnvironmentOutcome::Inserted(row)
                 | EnvironmentOutcome::Adopted(row)
                 | EnvironmentOutcome::Updated(row) => {
+                    self.committed("sync_environment", Key::Environment(environment.meta.uid));
                     let waiting = self.index().waiting_for(environment);
                     self.queue.extend(waiting);
                     (Some(row), None)
@@ -95,12 +97,12 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
                 EnvironmentOutcome::AlreadySo(row) => (Some(row), None),
                 EnvironmentOutcome::Refused(refusal) => (last_good, Some((refusal.reason, refusal.message))),
                 EnvironmentOutcome::Busy => {
-                    self.later(Key::Environment(environment.meta.uid), BUSY_PAUSE);
+                    self.later(Key::Environment(environment.meta.uid), Later::look(BUSY_PAUSE));
                     return Ok(());
                 }
                 EnvironmentOutcome::Older => {
                     // The newer version is on its way through the feed; were it not, trying in haste would not bring it.
-                    self.later(Key::Environment(environment.meta.uid), FAULT_PAUSE);
+                    self.later(Key::Environment(environment.meta.uid), Later::look(FAULT_PAUSE));
                     return Ok(());
                 }
             },
@@ -121,7 +123,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
         }
         // An invalid spec waits for its change, of which the feed tells.
         if fault.as_ref().is_some_and(|(reason, _)| *reason != Reason::InvalidSpec) {
-            self.later(Key::Environment(environment.meta.uid), FAULT_PAUSE);
+            self.later(Key::Environment(environment.meta.uid), Later::look(FAULT_PAUSE));
         }
         let row = row.map(|row| MirroredEnvironment {
             environment_id: row.id,

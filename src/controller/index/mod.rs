@@ -10,6 +10,7 @@ use super::line::Line;
 use super::object::{EnvironmentObject, LeaseObject, NamespaceObject};
 use crate::lifecycle::ResourceVersion;
 
+mod census;
 mod environments;
 mod heartbeats;
 mod leases;

@@ -4,8 +4,10 @@ use kube::core::GroupVersionKind;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::api::{Driver, EnvironmentPhase, LeasePhase, LeasePolicy, Reason};
 use crate::controller::object::{RunObject, Watched};
 use crate::lifecycle::RunOutcome;
+use crate::runtime::metrics::LeasesBy;
 
 fn metadata(namespace: &str, name: &str, uid: u128, version: u64) -> Value {
     json!({
@@ -245,4 +247,44 @@ fn of_a_run_object_little_is_kept_however_large_it_is() {
     index.apply_run(&job_key(), RunObject::decode("batch", "Job", object).unwrap());
     let kept = format!("{:?}", index.runs);
     assert!(kept.len() < 500, "{kept}");
+}
+
+#[test]
+fn a_census_counts_what_is_there_by_what_it_shows() {
+    let shows = |uid: u128, status: Value| {
+        let mut object = lease("a", &uid.to_string(), uid, 1);
+        object.status = serde_json::from_value(status).unwrap();
+        object
+    };
+    let mut index = Index::default();
+    index.apply_lease(lease("a", "new", 1, 1));
+    index.apply_lease(shows(2, json!({ "phase": "Pending", "reason": "CapacityFull" })));
+    index.apply_lease(shows(3, json!({ "phase": "Pending", "reason": "CapacityFull" })));
+    let environment = json!({ "name": "e", "id": Uuid::from_u128(9), "driver": "SSH" });
+    index.apply_lease(shows(4, json!({ "phase": "Active", "environment": environment })));
+    let deleted = shows(5, json!({ "phase": "Active", "environment": environment }));
+    index.apply_lease(deleted.clone());
+    index.delete_lease(deleted);
+    let local = json!({ "metadata": metadata("a", "local", 6, 1), "spec": { "driver": "Local" } });
+    index.apply_environment(EnvironmentObject::decode("", "", local).unwrap());
+
+    let by = |phase, driver| LeasesBy {
+        phase,
+        policy: LeasePolicy::Ephemeral,
+        driver,
+    };
+    let census = index.census();
+    assert_eq!(
+        census.leases,
+        [
+            (by(LeasePhase::Pending, None), 3),
+            (by(LeasePhase::Active, Some(Driver::Ssh)), 1)
+        ]
+        .into()
+    );
+    assert_eq!(census.pending, [(None, 1), (Some(Reason::CapacityFull), 2)].into());
+    assert_eq!(
+        census.environments,
+        [((EnvironmentPhase::Pending, Driver::Local), 1)].into()
+    );
 }

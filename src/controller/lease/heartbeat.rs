@@ -9,9 +9,11 @@ use super::facts::Subject;
 use super::scene::Scene;
 use crate::controller::cluster::Cluster;
 use crate::controller::database::Database;
+use crate::controller::index::Key;
 use crate::controller::object::LeaseObject;
-use crate::controller::reconcile::{ReconcileError, Reconciler};
+use crate::controller::reconcile::{Later, ReconcileError, Reconciler};
 use crate::runtime::configuration::NoticeSource;
+use crate::runtime::metrics::Cause;
 use crate::store::environment_leases::{TOUCH_INTERVAL, Touch, is_worth_a_touch};
 
 /// How quickly the API server has to answer for the answer to prove a silence: whoever wanted to beat meanwhile may have had
@@ -64,16 +66,18 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
         };
         if is_worth_a_touch(scene.view.now, row.last_used_at, ago) {
             self.database.touch_lease(Touch { id: subject.id, ago }).await?;
+            self.committed("touch_lease", Key::Lease(subject.id));
         }
         Ok(())
     }
 
     /// When a lease of which heartbeats are expected has to be looked at again, if deadlines may end leases.
-    pub(super) fn until_silence(&self, id: Uuid) -> Option<Duration> {
+    pub(super) fn until_silence(&self, id: Uuid) -> Option<Later> {
         if !self.settings.notice_by.contains(&NoticeSource::Deadlines) {
             return None;
         }
         let silence = self.index().silence(id, Instant::now())?;
-        Some(silence.patience().min(TOUCH_INTERVAL))
+        let pause = silence.patience().min(TOUCH_INTERVAL);
+        Some(Later::new(Cause::Heartbeat, pause))
     }
 }

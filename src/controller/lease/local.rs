@@ -12,7 +12,7 @@ use crate::controller::company;
 use crate::controller::database::Database;
 use crate::controller::index::{Key, LOCAL_NAME};
 use crate::controller::object::{EnvironmentObject, NamespaceObject};
-use crate::controller::reconcile::{ReconcileError, Reconciler};
+use crate::controller::reconcile::{Later, ReconcileError, Reconciler};
 use crate::lifecycle::lease::{Decision, local_refused};
 use crate::store::local_intent::{LocalAnswer, LocalIntent, LocalNeed};
 
@@ -31,7 +31,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
     pub(super) async fn wait_for_local(&self, subject: &Subject, scene: &Scene) -> Result<Step, ReconcileError> {
         let message = match self.make_local(subject, scene).await? {
             Made::Again => return Ok(Step::Again),
-            Made::Coming => return Ok(Step::Done(Some(UNKNOWN_PAUSE))),
+            Made::Coming => return Ok(Step::Done(Some(Later::look(UNKNOWN_PAUSE)))),
             Made::Refused(message) => message,
         };
         Ok(match local_refused(&scene.facts, &message) {

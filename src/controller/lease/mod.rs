@@ -10,13 +10,14 @@ use super::cluster::Cluster;
 use super::database::Database;
 use super::index::Key;
 use super::object::LeaseObject;
-use super::reconcile::{ReconcileError, Reconciler};
+use super::reconcile::{Later, ReconcileError, Reconciler};
 use crate::api::{Driver, Reason, Timestamp};
 use crate::driver;
 use crate::lifecycle::lease::{Decision, Environment, Row, decide, refused_by_database};
 use crate::lifecycle::lease_status::{Verdict, shown_ending};
 use crate::lifecycle::{Ending, LeaseState};
 use crate::runtime::configuration::NoticeSource;
+use crate::runtime::metrics::Cause;
 use crate::store::ObjectVersion;
 use crate::store::environment_leases::{End, EndOutcome, ForeignEnd, Grant, GrantOutcome, LeaseSync, SyncOutcome};
 
@@ -54,9 +55,9 @@ enum Step {
     /// The world has changed: look and decide again.
     Again,
     /// Show this, and look again after the pause.
-    Report(Verdict, Option<Duration>),
+    Report(Verdict, Option<Later>),
     /// Nothing to show; look again after the pause.
-    Done(Option<Duration>),
+    Done(Option<Later>),
 }
 
 impl<D: Database, C: Cluster> Reconciler<D, C> {
@@ -74,21 +75,21 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             let decision = decide(&scene.facts); // pure
             let committed = self.commit_lease(&subject, &scene, decision).await; // the database
             let step = committed.inspect_err(aside)?;
-            let pause = match step {
+            let later = match step {
                 Step::Again => continue,
-                Step::Report(verdict, pause) => {
+                Step::Report(verdict, later) => {
                     self.report_lease(&subject, &scene, &verdict).await?; // the API server
-                    pause
+                    later
                 }
-                Step::Done(pause) => pause,
+                Step::Done(later) => later,
             };
             // Heartbeats are expected from when the lease is shown as held: only now is it known whether they are.
-            if let Some(pause) = pause.into_iter().chain(self.until_silence(id)).min() {
-                self.later(key, pause);
+            if let Some(later) = later.into_iter().chain(self.until_silence(id)).min() {
+                self.later(key, later);
             }
             return Ok(());
         }
-        self.later(key, BUSY_PAUSE);
+        self.later(key, Later::look(BUSY_PAUSE));
         Ok(())
     }
 
@@ -119,7 +120,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
         };
         Ok(Step::Done(match lease.status.as_ref().and_then(shown_ending) {
             Some(_) => self.remove_in_time(subject, scene).await?,
-            None => Some(UNKNOWN_PAUSE),
+            None => Some(Later::look(UNKNOWN_PAUSE)),
         }))
     }
 
@@ -137,7 +138,10 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             pause = pause.min(UNHEARD_PAUSE);
         }
         let message = self.sentence(lease, reason, message);
-        Step::Report(Verdict::Pending(reason, message), Some(pause))
+        Step::Report(
+            Verdict::Pending(reason, message),
+            Some(Later::new(Cause::Acquire, pause)),
+        )
     }
 
     async fn forget(&self, subject: &Subject, scene: &Scene) -> Result<Step, ReconcileError> {
@@ -149,6 +153,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             && subject.deleted
         {
             self.database.mark_gone(subject.id).await?;
+            self.committed("mark_gone", Key::Lease(subject.id));
         }
         self.index().forget_lease(subject.id);
         self.rewritten
@@ -162,7 +167,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
         let (Some(lease), Some((company_id, settle)), Some(environment)) =
             (subject.present(), &scene.company, &scene.view.environment)
         else {
-            return Ok(Step::Done(Some(UNKNOWN_PAUSE))); // the facts said otherwise: they will again when they are whole
+            return Ok(Step::Done(Some(Later::look(UNKNOWN_PAUSE)))); // the facts said otherwise: they will again when they are whole
         };
         if environment.driver == Driver::Local && local_object(&self.index(), subject, &scene.view).is_none() {
             self.give_row_its_local(subject, scene).await?;
@@ -194,7 +199,10 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
         };
         match self.database.grant(grant).await? {
             GrantOutcome::Granted { row, free, .. } => {
-                self.metrics.lease_granted();
+                self.committed("grant", Key::Lease(subject.id));
+                self.metrics
+                    .leases
+                    .granted(until(lease.meta.created_at, row.acquired_at));
                 self.count_again(row.environment_id);
                 self.leave_line(subject.id);
                 let free = free.map_or(usize::MAX, |free| usize::try_from(free).unwrap_or_default());
@@ -203,7 +211,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             }
             GrantOutcome::Full => Ok(Step::Again), // others were granted meanwhile: the next look tells who
             GrantOutcome::AlreadySo | GrantOutcome::EndedMeanwhile => Ok(Step::Again),
-            GrantOutcome::Busy => Ok(Step::Done(Some(BUSY_PAUSE))),
+            GrantOutcome::Busy => Ok(Step::Done(Some(Later::look(BUSY_PAUSE)))),
             GrantOutcome::Refused(refusal) => Ok(
                 match refused_by_database(&scene.facts, refusal.reason, refusal.message) {
                     Some(Decision::Wait(reason, message)) => {
@@ -232,8 +240,12 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
                 ttl_seconds_after_finished: lease.spec.ttl_seconds_after_finished,
             };
             match self.database.sync_lease(sync).await? {
-                SyncOutcome::Updated(_) | SyncOutcome::NotHeld => return Ok(Step::Again),
-                SyncOutcome::Busy => return Ok(Step::Done(Some(BUSY_PAUSE))),
+                SyncOutcome::Updated(_) => {
+                    self.committed("sync_lease", Key::Lease(subject.id));
+                    return Ok(Step::Again);
+                }
+                SyncOutcome::NotHeld => return Ok(Step::Again),
+                SyncOutcome::Busy => return Ok(Step::Done(Some(Later::look(BUSY_PAUSE)))),
                 SyncOutcome::AlreadySo | SyncOutcome::Older => {}
             }
         }
@@ -275,15 +287,16 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             .await?
         {
             EndOutcome::Ended(row) => {
-                self.metrics.lease_ended(reason.as_str());
+                self.committed("end", Key::Lease(subject.id));
+                self.metrics.leases.ended(reason);
                 tracing::info!(lease = %subject.id, reason = reason.as_str(), status = row.status.as_str(), "lease ended");
                 self.count_again(row.environment_id);
                 self.serve(row.environment_id, 1);
                 Ok(Step::Again)
             }
             EndOutcome::AlreadyEnded(_) | EndOutcome::RowMissing => Ok(Step::Again),
-            EndOutcome::NotYetExpired(_) => Ok(Step::Done(self.until_expiry(scene).or(Some(BUSY_PAUSE)))),
-            EndOutcome::Busy => Ok(Step::Done(Some(BUSY_PAUSE))),
+            EndOutcome::NotYetExpired(_) => Ok(Step::Done(self.until_expiry(scene).or(Some(Later::look(BUSY_PAUSE))))),
+            EndOutcome::Busy => Ok(Step::Done(Some(Later::look(BUSY_PAUSE)))),
         }
     }
 
@@ -302,7 +315,8 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
                     ending: ending.clone(),
                 })
                 .await?;
-            self.metrics.lease_ended(ending.reason.as_str());
+            self.committed("record_foreign_end", Key::Lease(subject.id));
+            self.metrics.leases.ended(ending.reason);
             tracing::info!(lease = %subject.id, reason = ending.reason.as_str(), "lease was ended by another writer");
             if let Some(object) = &scene.view.object {
                 // Its own row may have gone with the lease's: the Environment says so then.
@@ -333,12 +347,12 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
     }
 
     /// The time until the row expires, if deadlines may end leases.
-    fn until_expiry(&self, scene: &Scene) -> Option<Duration> {
+    fn until_expiry(&self, scene: &Scene) -> Option<Later> {
         let at = scene.view.row.as_ref()?.expires_at?;
         self.settings
             .notice_by
             .contains(&NoticeSource::Deadlines)
-            .then(|| until(scene.view.now, at))
+            .then(|| Later::new(Cause::Ttl, until(scene.view.now, at)))
     }
 }
 
@@ -359,8 +373,8 @@ fn until(now: jiff::Timestamp, at: jiff::Timestamp) -> Duration {
 /// Shows that a claim has failed, and looks again when it has been shown for its time.
 fn refuse(subject: &Subject, reason: Reason, message: String) -> Step {
     let ttl = subject.present().map(|lease| lease.spec.ttl_seconds_after_finished);
-    let pause = ttl.map(|seconds| Duration::from_secs(seconds.unsigned_abs().into()));
-    Step::Report(Verdict::Refused(reason, message), pause)
+    let removal = |seconds: i32| Later::new(Cause::Removal, Duration::from_secs(seconds.unsigned_abs().into()));
+    Step::Report(Verdict::Refused(reason, message), ttl.map(removal))
 }
 
 /// How long a claim waits before it looks again by itself: the longer it has waited, the longer, but never past its end.

@@ -1,15 +1,14 @@
 //! Finished leases: their objects are removed `spec.ttlSecondsAfterFinished` after the end, their rows stay.
 
-use std::time::Duration;
-
 use super::facts::Subject;
 use super::scene::Scene;
 use super::until;
 use crate::controller::cluster::{Cluster, ClusterError};
 use crate::controller::database::Database;
-use crate::controller::reconcile::{ReconcileError, Reconciler};
+use crate::controller::reconcile::{Later, ReconcileError, Reconciler};
 use crate::lifecycle::lease_status::shown_ending;
 use crate::lifecycle::removal::{kept_until, removal_at};
+use crate::runtime::metrics::Cause;
 
 impl<D: Database, C: Cluster> Reconciler<D, C> {
     /// Removes the object if its time is over, in the very version that was decided upon; else, how long it has still to stay.
@@ -20,7 +19,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
         &self,
         subject: &Subject,
         scene: &Scene,
-    ) -> Result<Option<Duration>, ReconcileError> {
+    ) -> Result<Option<Later>, ReconcileError> {
         let Some(lease) = subject.present().filter(|lease| !lease.meta.deleting) else {
             return Ok(None);
         };
@@ -30,17 +29,20 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
         let Some(status) = shown else {
             // It is shown first, for all who watch it to see; only then is it removed.
             let finished = recorded.unwrap_or(scene.view.now);
-            return Ok(Some(until(scene.view.now, kept_until(finished, ttl))));
+            return Ok(Some(Later::new(
+                Cause::Removal,
+                until(scene.view.now, kept_until(finished, ttl)),
+            )));
         };
         let Some(at) = removal_at(status, recorded, ttl) else {
             return Ok(None);
         };
         if at > scene.view.now {
-            return Ok(Some(until(scene.view.now, at)));
+            return Ok(Some(Later::new(Cause::Removal, until(scene.view.now, at))));
         }
         match self.cluster.delete_lease(&lease.meta).await {
             Ok(()) => {
-                self.metrics.object_removed();
+                self.metrics.leases.object_removed();
                 let (namespace, name) = (&lease.meta.namespace, &lease.meta.name);
                 tracing::info!(namespace, name, "finished lease removed");
             }

@@ -82,7 +82,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             "lease changed"
         );
         if phase == LeasePhase::Failed && status.lease_id.is_none() {
-            self.metrics.lease_refused(reason.as_str());
+            self.metrics.leases.refused(reason);
         }
         let good = [
             Reason::Granted,
@@ -109,7 +109,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
                 .unwrap_or_else(PoisonError::into_inner)
                 .insert(subject.id);
         if first {
-            self.metrics.ending_rewritten();
+            self.metrics.leases.ending_rewritten();
             let message = format!(
                 "the ended lease was rewritten in the database from {} to {}: it is left as written, and this object as it is",
                 ending.state.as_str(),

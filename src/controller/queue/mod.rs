@@ -1,0 +1,244 @@
+//! The queue between the feeds and the reconcilers: each key at most once, one run per key at a time, and the one timer
+//! structure for deadlines, retries and everything else that has its time.
+
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::backoff;
+use super::index::Key;
+use crate::runtime::metrics::{Cause, Waiting};
+
+/// Pause after the first failure of a key.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
+/// Longest pause between two tries of a key.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// Keys that are to be reconciled. Many may push; one takes.
+///
+/// It is closed at first, and whenever this replica does not lead: what is pushed then is passed over, so that a follower's
+/// queue does not grow. Whoever opens it pushes all keys after that, and nothing is lost.
+#[derive(Debug, Default)]
+pub struct Queue {
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    open: bool,
+    ready: VecDeque<Key>,
+    /// What stands in `ready`.
+    queued: HashMap<Key, Ready>,
+    running: HashMap<Key, Ready>,
+    /// Running keys that were pushed meanwhile.
+    again: HashMap<Key, Ready>,
+    timers: BTreeSet<(Instant, Key)>,
+    due: HashMap<Key, (Instant, Cause)>,
+    failures: HashMap<Key, u32>,
+}
+
+/// Since when, and why, a key is to be reconciled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ready {
+    /// The moment of the event; that of the key's timer, where one made it ready.
+    pub since: Instant,
+    /// What the timer was for.
+    pub timer: Option<Cause>,
+}
+
+impl Ready {
+    fn now() -> Self {
+        Self {
+            since: Instant::now(),
+            timer: None,
+        }
+    }
+}
+
+/// How the queue stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Environments that are ready and wait for a free hand.
+    pub environments: Waiting,
+    /// Leases that do.
+    pub leases: Waiting,
+    /// Keys that have their moment, by what for.
+    pub timers: HashMap<Cause, usize>,
+}
+
+impl Queue {
+    /// Lets keys in from here on.
+    pub fn open(&self) {
+        self.lock().open = true;
+    }
+
+    /// Forgets everything that was asked for, and lets nothing in any more. What runs goes on.
+    pub fn close(&self) {
+        let mut state = self.lock();
+        let running = std::mem::take(&mut state.running);
+        *state = State {
+            running,
+            ..State::default()
+        };
+    }
+
+    /// Whether keys are let in.
+    pub fn is_open(&self) -> bool {
+        self.lock().open
+    }
+
+    /// Asks for a key to be reconciled as soon as possible; while it runs, once more after that.
+    pub fn push(&self, key: Key) {
+        self.lock().push(key, Ready::now());
+        self.changed.notify_one();
+    }
+
+    /// Asks for many keys.
+    pub fn extend(&self, keys: impl IntoIterator<Item = Key>) {
+        let (mut state, ready) = (self.lock(), Ready::now());
+        keys.into_iter().for_each(|key| state.push(key, ready));
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// Asks for a key to be reconciled at a moment; of several moments the earliest counts.
+    pub fn push_at(&self, key: Key, at: Instant, cause: Cause) {
+        self.lock().push_at(key, at, cause);
+        self.changed.notify_one();
+    }
+
+    /// The next key, which counts as running until [`Self::done`] or [`Self::failed`]. Must be called by one task only.
+    pub async fn next(&self) -> Key {
+        loop {
+            let next_timer = {
+                let mut state = self.lock();
+                state.fire(Instant::now());
+                if let Some(key) = state.take() {
+                    return key;
+                }
+                state.timers.first().map(|(at, _)| *at)
+            };
+            match next_timer {
+                Some(at) => {
+                    // Whichever comes first, the state is looked at again.
+                    let _ = tokio::time::timeout_at(at, self.changed.notified()).await;
+                }
+                None => self.changed.notified().await,
+            }
+        }
+    }
+
+    /// A run of this key has ended well.
+    pub fn done(&self, key: Key) {
+        let mut state = self.lock();
+        state.failures.remove(&key);
+        state.finish(key);
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// A run of this key has failed: it is tried again after a pause that grows with each failure.
+    pub fn failed(&self, key: Key) {
+        let mut state = self.lock();
+        let failures = state.failures.entry(key).or_default();
+        let pause = backoff::pause(FIRST_PAUSE, LONGEST_PAUSE, *failures);
+        *failures = failures.saturating_add(1);
+        state.push_at(key, Instant::now() + pause, Cause::Retry);
+        state.finish(key);
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// Since when, and why, a key that runs was to be reconciled.
+    pub fn ready(&self, running: Key) -> Option<Ready> {
+        self.lock().running.get(&running).copied()
+    }
+
+    /// How the queue stands at a moment.
+    pub fn standing(&self, now: Instant) -> Standing {
+        let state = self.lock();
+        let mut standing = Standing::default();
+        for (key, ready) in &state.queued {
+            let waiting = match key {
+                Key::Environment(_) => &mut standing.environments,
+                Key::Lease(_) => &mut standing.leases,
+            };
+            waiting.keys += 1;
+            waiting.longest = waiting.longest.max(now.saturating_duration_since(ready.since));
+        }
+        for (_, cause) in state.due.values() {
+            *standing.timers.entry(*cause).or_default() += 1;
+        }
+        standing
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No code panics while it holds the lock; were it to, the state would still be consistent.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn push(&mut self, key: Key, ready: Ready) {
+        if !self.open {
+            return;
+        }
+        if self.running.contains_key(&key) {
+            self.again.entry(key).or_insert(ready);
+        } else if let Entry::Vacant(place) = self.queued.entry(key) {
+            place.insert(ready);
+            self.ready.push_back(key);
+        }
+    }
+
+    fn push_at(&mut self, key: Key, at: Instant, cause: Cause) {
+        if !self.open {
+            return;
+        }
+        match self.due.get(&key) {
+            Some((earlier, _)) if *earlier <= at => return,
+            Some((later, _)) => {
+                self.timers.remove(&(*later, key));
+            }
+            None => {}
+        }
+        self.due.insert(key, (at, cause));
+        self.timers.insert((at, key));
+    }
+
+    /// Moves what is due to what is ready.
+    fn fire(&mut self, now: Instant) {
+        while let Some((at, key)) = self.timers.first().copied().filter(|(at, _)| *at <= now) {
+            self.timers.remove(&(at, key));
+            let timer = self.due.remove(&key).map(|(_, cause)| cause);
+            self.push(key, Ready { since: at, timer });
+        }
+    }
+
+    fn take(&mut self) -> Option<Key> {
+        let key = self.ready.pop_front()?;
+        let ready = self.queued.remove(&key).unwrap_or_else(Ready::now);
+        // The run that begins now sets its own time for the next.
+        if let Some((at, _)) = self.due.remove(&key) {
+            self.timers.remove(&(at, key));
+        }
+        self.running.insert(key, ready);
+        Some(key)
+    }
+
+    fn finish(&mut self, key: Key) {
+        self.running.remove(&key);
+        if let Some(ready) = self.again.remove(&key) {
+            self.push(key, ready);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
