@@ -1,5 +1,6 @@
 //! A Prometheus: its checks of rules and queries (`promtool`), and a server of its own that scrapes what a test runs.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -87,10 +88,12 @@ impl Prometheus {
             .arg(format!("--web.listen-address=127.0.0.1:{}", port.number()))
             .current_dir(&directory);
         let process = Process::start("prometheus", command, &directory.join("log"))?;
-        let ready = until(START, async || match http::get(port.number(), "/-/ready").await {
-            Ok(answer) if answer.status == 200 => Ok(()),
-            Ok(answer) => Err(format!("{} {}", answer.status, answer.body)),
-            Err(error) => Err(format!("{error:#}")),
+        let ready = until(START, async || {
+            match http::get((Ipv4Addr::LOCALHOST, port.number()), "/-/ready").await {
+                Ok(answer) if answer.status == 200 => Ok(()),
+                Ok(answer) => Err(format!("{} {}", answer.status, answer.body)),
+                Err(error) => Err(format!("{error:#}")),
+            }
         });
         if let Err(seen) = ready.await {
             bail!("Prometheus is not ready: {seen}\n{}", process.last_lines(20));
@@ -115,7 +118,7 @@ impl Prometheus {
     /// # Errors
     /// When it does not answer, or not with JSON.
     pub async fn ask(&self, path: &str) -> Result<Value> {
-        let answer = http::get(self.port.number(), path).await?;
+        let answer = http::get((Ipv4Addr::LOCALHOST, self.port.number()), path).await?;
         serde_json::from_str(&answer.body).with_context(|| format!("{path}: {} {}", answer.status, answer.body))
     }
 
