@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+mod alerts;
 mod chart;
 mod dependencies;
 mod invariants;

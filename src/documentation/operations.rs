@@ -115,6 +115,7 @@ fn exercise(metrics: &Metrics) {
     metrics.cluster.requested("get", Some(200), Duration::ZERO);
     metrics.replica.set_leading(true);
     metrics.replica.set_ready(true);
+    metrics.database.set_reachable(true);
     metrics.sweep.done(Duration::ZERO, 0.0);
     metrics.sweep.found(1);
     metrics.sweep.set_leaked(LeaseOwner::Operator, 0);

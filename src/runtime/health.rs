@@ -114,12 +114,14 @@ impl Health {
             .collect()
     }
 
-    /// Measures readiness and the feeds' freshness: of a kind's feeds, that of the one that has been silent longest.
+    /// Measures readiness, the database's, and the feeds' freshness: of a kind's feeds, that of the one that has been silent
+    /// longest.
     pub fn measure(&self, metrics: &Metrics) {
         metrics.replica.set_ready(self.missing().is_empty());
         let now = Instant::now();
         let mut silent: BTreeMap<&str, Duration> = BTreeMap::new();
         let readiness = self.lock();
+        metrics.database.set_reachable(readiness.database.is_ok());
         for (name, feed) in &readiness.feeds {
             if let Some(heard) = feed.heard {
                 let longest = silent.entry(kind_of_feed(name)).or_default();

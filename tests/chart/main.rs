@@ -2,6 +2,8 @@
 
 mod accepted;
 mod admission;
+mod alerts;
+mod dashboard;
 mod definitions;
 mod installed;
 mod operator;

@@ -10,10 +10,11 @@ use crate::support::{agrees, objects_with, of_kind, path, read, template, yaml};
 /// The names of the values files in `tests/chart/values` and of their snapshots in `tests/chart/golden`.
 pub const CASES: &[&str] = &["least", "namespaced", "parts", "embedded", "hook", "everything"];
 
-/// The rendered chart of a case, definitions apart.
+/// The rendered chart of a case, definitions and dashboard apart: those are files that are looked at elsewhere.
 pub async fn case(name: &str) -> String {
     let values = path(&format!("tests/chart/values/{name}.yaml"));
-    let arguments = ["--values", values.to_str().unwrap(), "--set", "crds.install=false"];
+    let apart = "crds.install=false,dashboard.enabled=false";
+    let arguments = ["--values", values.to_str().unwrap(), "--set", apart];
     template(&arguments)
         .await
         .unwrap_or_else(|said| panic!("{name}: {said}"))

@@ -19,6 +19,7 @@ mod pooler;
 mod races;
 mod retention;
 mod reuse;
+mod runbooks;
 mod scale;
 mod support;
 mod syncs;

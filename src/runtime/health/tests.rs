@@ -120,6 +120,21 @@ fn an_unreachable_database_is_named_with_its_reason() {
     assert_eq!(health.missing(), ["database: connection refused"]);
 }
 
+#[test]
+fn whether_the_database_answers_is_measured_apart_from_readiness() {
+    let health = healthy();
+    let metrics = Metrics::new();
+    for (state, expected) in [(Err("connection refused".into()), 0), (Ok(()), 1)] {
+        health.set_database(state);
+        health.set_leadership(LeadershipState::Unknown);
+        health.measure(&metrics);
+        let text = metrics.encode().unwrap();
+        let line = format!("environment_operator_database_reachable {expected}\n");
+        assert!(text.contains(&line), "{text}");
+        assert!(text.contains("environment_operator_ready 0\n"), "{text}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn freshness_is_measured_when_the_metrics_are_read() {
     let health = healthy();

@@ -13,6 +13,7 @@ use crate::store::{Category, PoolUse};
 /// Transactions and connections.
 #[derive(Debug)]
 pub struct DatabaseMetrics {
+    reachable: Gauge,
     batch_size: Histograms<Statement>,
     batch_duration: Histograms<Statement>,
     batch_lag: Histograms<Statement>,
@@ -46,6 +47,11 @@ struct CategoryLabel {
 impl DatabaseMetrics {
     pub(super) fn new(families: &mut Families) -> Self {
         Self {
+            reachable: families.register(
+                "database_reachable",
+                "1 while the database answers this replica, else 0",
+                Gauge::default(),
+            ),
             batch_size: families.register(
                 "batch_size",
                 "Rows of a transaction",
@@ -82,6 +88,11 @@ impl DatabaseMetrics {
                 FloatGauge::default(),
             ),
         }
+    }
+
+    /// Whether the database has answered when it was last asked.
+    pub fn set_reachable(&self, reachable: bool) {
+        self.reachable.set(i64::from(reachable));
     }
 
     /// A transaction of the mirror is over; `statement` names what it did.
