@@ -20,7 +20,7 @@ use kube::{Client, Resource};
 use tokio::time::Instant;
 
 use super::backoff::Backoff;
-use super::object::{DecodeError, Watched};
+use super::object::{DecodeError, NamespaceObject, Watched};
 use crate::api::Document; // JSON of any depth: one absurd object must not blind the feed to all others
 use crate::lifecycle::ResourceVersion;
 
@@ -134,6 +134,15 @@ pub async fn follow<T: Watched>(
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
     loop {
         if let Err(error) = list_and_watch(client, source, settings, &mut backoff, &mut sink).await {
+            if let Some(resource_version) = gone_with_its_namespace(client, source, &error).await {
+                let objects = Vec::new();
+                sink(FeedEvent::Listed {
+                    objects,
+                    resource_version,
+                });
+                tokio::time::sleep(backoff.pause()).await;
+                continue;
+            }
             let pause = match error {
                 FeedError::Expired => Duration::ZERO,
                 FeedError::NotServed => NOT_SERVED_PAUSE,
@@ -189,6 +198,21 @@ async fn list_and_watch<T: Watched>(
             }
         }
     }
+}
+
+/// The version at which the source's Namespace did not exist, and with it nothing that the source could hold. Asked where
+/// listing is forbidden: the right to it is a Role in that Namespace, and has gone with it.
+async fn gone_with_its_namespace(client: &Client, source: &Source, error: &FeedError) -> Option<ResourceVersion> {
+    let forbidden = matches!(error, FeedError::Api(kube::Error::Api(status)) if status.code == 403);
+    let namespace = source.namespace.as_deref().filter(|_| forbidden)?;
+    let itself = super::sources::namespaces(Some(namespace));
+    let request = Request::new(url_path(client, &itself).await.ok()?);
+    let (namespaces, version) = list::<NamespaceObject>(client, &itself, &request).await.ok()?;
+    if !namespaces.is_empty() {
+        return None;
+    }
+    tracing::info!(kind = %source.kind.kind, namespace, "the namespace does not exist, and nothing of this kind in it");
+    Some(version)
 }
 
 async fn url_path(client: &Client, source: &Source) -> Result<String, FeedError> {
