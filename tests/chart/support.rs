@@ -1,9 +1,7 @@
 //! Helm as the tests call it, and what it renders.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
-use harness::control_plane::binaries;
 use harness::objects;
 use kube::api::DynamicObject;
 use serde_json::Value;
@@ -46,24 +44,12 @@ pub fn agrees(inside: &str, expected: &str) {
 
 /// A call of helm that reaches no cluster. `Err` is what it says on standard error.
 pub async fn helm(arguments: &[&str]) -> Result<String, String> {
-    let mut command = Command::new(binaries::find("helm").await.unwrap());
-    // Nothing of the caller's settings, and no cluster.
-    command
-        .env_clear()
-        .env("PATH", "/usr/bin:/bin")
-        .env("HOME", "/nonexistent");
-    run(command.args(arguments)).await
+    harness::helm::offline(arguments).await.unwrap()
 }
 
-/// Runs a command to its end.
+/// Runs a command to its end. `Err` is what it says on standard error.
 pub async fn run(command: &mut Command) -> Result<String, String> {
-    let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await.unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    if output.status.success() {
-        Ok(text(output.stdout))
-    } else {
-        Err(text(output.stderr))
-    }
+    harness::helm::run(command).await.unwrap()
 }
 
 /// Renders the chart with more arguments, as text.

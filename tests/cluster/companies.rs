@@ -8,7 +8,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::proxy::{Fault, Proxy, watches};
+use crate::support::proxy::{Fault, watches};
 use crate::support::{GRACE, LIMIT, World, id_of, lease, scope};
 
 const ROW_DELETED: &str = "its row was deleted in the database";
@@ -228,7 +228,7 @@ async fn a_namespace_that_is_made_again_is_decided_afresh() {
 #[tokio::test]
 async fn a_namespace_that_was_made_again_unheard_of_is_not_taken_for_the_old_one() {
     let world = World::new("company-unheard").await;
-    let proxy = Proxy::start(world.client.clone(), None).await;
+    let proxy = world.proxy().await;
     // What becomes of Namespaces reaches the operator by its own reads alone.
     let deaf = proxy.spoil(Fault::Withhold, watches("namespaces"));
     let operator = world.operator().kubeconfig(proxy.kubeconfig()).start().unwrap();

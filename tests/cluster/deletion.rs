@@ -2,9 +2,8 @@
 
 use environment_operator::api::{EnvironmentLease, LeasePhase, Reason};
 use harness::wait::eventually;
-use k8s_openapi::api::core::v1::Namespace;
 use kube::ResourceExt;
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::{Patch, PatchParams};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -24,19 +23,6 @@ const ENVIRONMENT_DELETED: Expected<'_> = Expected {
 
 fn uid(lease: &EnvironmentLease) -> Uuid {
     lease.uid().unwrap().parse().unwrap()
-}
-
-async fn delete_namespace(world: &World<'_>) {
-    world.namespace.delete(&world.client).await.unwrap();
-    let namespaces: Api<Namespace> = Api::all(world.client.clone());
-    eventually("the namespace is gone", LIMIT, async || {
-        match namespaces.get_opt(world.namespace.name()).await {
-            Ok(None) => Ok(()),
-            Ok(Some(namespace)) => Err(format!("{:?}", namespace.status)),
-            Err(error) => Err(error.to_string()),
-        }
-    })
-    .await;
 }
 
 #[tokio::test]
@@ -158,7 +144,7 @@ async fn what_was_deleted_while_no_operator_ran_is_found_by_the_next_one() {
 async fn a_deleted_namespace_releases_everything_in_it_as_deleted() {
     let world = World::new("delete-namespace").await;
     let _operator = world.start().await;
-    namespace_story(&world, async || delete_namespace(&world).await).await;
+    namespace_story(&world, async || world.delete_namespace().await).await;
 }
 
 #[tokio::test]
@@ -167,7 +153,7 @@ async fn a_namespace_that_is_deleted_while_no_operator_runs_releases_everything_
     let mut operator = world.start().await;
     namespace_story(&world, async || {
         operator.stop(GRACE).await.unwrap();
-        delete_namespace(&world).await;
+        world.delete_namespace().await;
         operator.start_again().unwrap();
     })
     .await;

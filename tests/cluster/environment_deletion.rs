@@ -9,7 +9,7 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::proxy::{Fault, Proxy, reads, watches, writes_status_of};
+use crate::support::proxy::{Fault, reads, watches, writes_status_of};
 use crate::support::{GRACE, LIMIT, World, id_of, lease};
 
 fn uid(environment: &Environment) -> Uuid {
@@ -31,7 +31,7 @@ async fn archived(world: &World<'_>, id: Uuid) {
 #[tokio::test]
 async fn a_claim_whose_environment_is_deleted_under_its_grant_waits_for_the_next_one() {
     let world = World::new("environment-gone").await;
-    let proxy = Proxy::start(world.client.clone(), None).await;
+    let proxy = world.proxy().await;
     // The operator hears of no Job, so it reads the one that is named by uid: between its look and its grant.
     let deaf = proxy.spoil(Fault::Withhold, watches("jobs"));
     let operator = world.operator().kubeconfig(proxy.kubeconfig()).start().unwrap();
@@ -70,7 +70,7 @@ async fn a_lease_that_is_granted_but_not_shown_when_its_environment_is_deleted_f
     let mut first = world.start().await;
     let id = world.ssh_environment("builder").await.uid().unwrap().parse().unwrap();
     first.stop(GRACE).await.unwrap();
-    let proxy = Proxy::start(world.client.clone(), None).await;
+    let proxy = world.proxy().await;
     // The lease is in the first list, and no later event of it comes before the operator's own write is answered.
     let _deaf = proxy.spoil(Fault::Withhold, watches("environmentleases"));
     let late = proxy.spoil(Fault::Withhold, writes_status_of("environmentleases"));
@@ -177,7 +177,7 @@ async fn a_lease_of_a_deleted_namespace_was_deleted_whatever_went_first() {
     let parts = [Part::Environment, Part::Job, Part::Lease];
     for turn in 0..parts.len() {
         let world = World::on(&control_plane, Postgres::shared().await, "order", []).await;
-        let proxy = Proxy::start(world.client.clone(), None).await;
+        let proxy = world.proxy().await;
         // That the Namespace is going reaches the operator by its own reads alone: what went first is all that it hears.
         let deaf = proxy.spoil(Fault::Withhold, watches("namespaces"));
         let operator = world.operator().kubeconfig(proxy.kubeconfig()).start().unwrap();

@@ -13,7 +13,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::proxy::{Fault, Proxy};
+use crate::support::proxy::Fault;
 use crate::support::{Claim, Expected, LIMIT, World, id_of, lease, moment};
 
 const MISSED: Expected<'_> = Expected {
@@ -120,7 +120,7 @@ async fn a_new_leader_begins_to_count_afresh() {
 #[tokio::test]
 async fn what_a_stalled_watch_keeps_back_is_found_by_a_read_before_a_lease_is_ended() {
     let world = World::new("beat-stalled").await;
-    let proxy = Proxy::start(world.client.clone(), None).await;
+    let proxy = world.proxy().await;
     let operator = world
         .operator()
         .kubeconfig(proxy.kubeconfig())
@@ -150,7 +150,7 @@ async fn what_a_stalled_watch_keeps_back_is_found_by_a_read_before_a_lease_is_en
 #[tokio::test]
 async fn a_silence_does_not_count_while_the_watch_is_broken() {
     let world = World::new("beat-deaf").await;
-    let proxy = Proxy::start(world.client.clone(), None).await;
+    let proxy = world.proxy().await;
     let operator = world
         .operator()
         .kubeconfig(proxy.kubeconfig())
@@ -183,7 +183,7 @@ async fn a_silence_does_not_count_while_the_watch_is_broken() {
 #[tokio::test]
 async fn a_silence_does_not_count_while_the_lease_can_not_be_read() {
     let world = World::new("beat-unread").await;
-    let proxy = Proxy::start(world.client.clone(), None).await;
+    let proxy = world.proxy().await;
     let operator = world.operator().kubeconfig(proxy.kubeconfig()).start().unwrap();
     operator.wait_ready().await;
     let unread = proxy.spoil(Fault::Answer(500), |method, uri| {

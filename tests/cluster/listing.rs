@@ -2,22 +2,19 @@
 //!
 //! Each test ends by showing the opposite: what was really deleted meanwhile ends as soon as a complete list says so.
 
-use std::path::PathBuf;
-
 use environment_operator::api::{LeasePhase, Reason};
 use harness::control_plane::ControlPlane;
 use harness::guard;
 use harness::operator::Operator;
 use harness::postgres::Postgres;
 use harness::wait::eventually;
-use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::ResourceExt;
-use kube::api::{Api, DeleteParams, PostParams};
+use kube::api::{Api, DeleteParams};
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::support::proxy::{Fault, Proxy, lists_further_page_of};
+use crate::support::proxy::{Fault, lists_further_page_of};
 use crate::support::{GRACE, LIMIT, World, install_definitions, lease};
 
 /// Lists come often, so that a test sees many.
@@ -96,7 +93,7 @@ async fn complete_lists(operator: &Operator) {
 #[tokio::test]
 async fn a_second_page_that_breaks_ends_nothing() {
     let world = World::new("pages").await;
-    let proxy = Proxy::start(world.client.clone(), Some(2)).await;
+    let proxy = world.proxy_with_pages(Some(2)).await;
     let mut operator = start_often(&world, proxy.kubeconfig());
     operator.wait_ready().await;
     let leases = populate(&world).await;
@@ -127,130 +124,67 @@ async fn a_second_page_that_breaks_ends_nothing() {
     only_the_first_has_ended(&world, &leases).await;
 }
 
-/// A user that may do to each kind what the operator needs, by a role of its own.
-struct User {
-    client: kube::Client,
-    name: String,
-    kubeconfig: PathBuf,
-}
+/// What it takes to read objects of a kind.
+const READ: &[&str] = &["get", "list", "watch"];
 
-impl User {
-    async fn new(world: &World<'_>) -> Self {
-        let name = format!("restricted-{}", world.namespace.name());
-        let kubeconfig = world.control_plane().kubeconfig(&name, &[]).unwrap();
-        let user = Self {
-            client: world.client.clone(),
-            name,
-            kubeconfig,
-        };
-        for (group, resource) in [
-            ("paperclip.ing", "environments"),
-            ("paperclip.ing", "environmentleases"),
-            ("batch", "jobs"),
-            ("", "namespaces"),
-            ("events.k8s.io", "events"),
-        ] {
-            let role = json!({ "metadata": { "name": user.role(resource) }, "rules": [
-                { "apiGroups": [group], "resources": [resource, format!("{resource}/status")], "verbs": ["*"] },
-            ] });
-            let role: ClusterRole = serde_json::from_value(role).unwrap();
-            Api::all(user.client.clone())
-                .create(&PostParams::default(), &role)
-                .await
-                .unwrap();
-            user.give(resource).await;
-        }
-        user
-    }
-
-    fn role(&self, resource: &str) -> String {
-        format!("{}-{resource}", self.name)
-    }
-
-    async fn give(&self, resource: &str) {
-        let name = self.role(resource);
-        let binding = json!({
-            "metadata": { "name": name },
-            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name },
-            "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": self.name }],
-        });
-        let binding: ClusterRoleBinding = serde_json::from_value(binding).unwrap();
-        Api::all(self.client.clone())
-            .create(&PostParams::default(), &binding)
-            .await
-            .unwrap();
-    }
-
-    async fn take(&self, resource: &str) {
-        let bindings: Api<ClusterRoleBinding> = Api::all(self.client.clone());
-        bindings
-            .delete(&self.role(resource), &DeleteParams::default())
-            .await
-            .unwrap();
-    }
-
-    /// Waits until lists of this kind have been answered with this code so often.
-    async fn wait_for_lists(&self, world: &World<'_>, resource: &str, code: u16, times: usize) {
-        let (mark, log) = (world.mark(), world.control_plane().audit());
-        eventually(
-            &format!("lists of {resource} are answered with {code}"),
-            LIMIT,
-            async || {
-                let mut events = log.since(mark).map_err(|error| error.to_string())?;
-                events.retain(|event| {
-                    let about = event
-                        .object_ref
-                        .as_ref()
-                        .is_some_and(|object| object.resource == resource);
-                    let answered = event.response_status.as_ref().is_some_and(|status| status.code == code);
-                    event.user() == self.name && event.verb == "list" && about && answered
-                });
-                if events.len() >= times {
-                    Ok(())
-                } else {
-                    Err(format!("{} of {times}", events.len()))
-                }
-            },
-        )
-        .await;
-    }
+/// Waits until lists of this kind have been answered with this code so often.
+async fn wait_for_lists(world: &World<'_>, resource: &str, code: u16, times: usize) {
+    let mark = world.mark();
+    eventually(
+        &format!("lists of {resource} are answered with {code}"),
+        LIMIT,
+        async || {
+            let mut events = world.requests_since(mark);
+            events.retain(|event| {
+                let about = event
+                    .object_ref
+                    .as_ref()
+                    .is_some_and(|object| object.resource == resource);
+                let answered = event.response_status.as_ref().is_some_and(|status| status.code == code);
+                event.verb == "list" && about && answered
+            });
+            if events.len() >= times {
+                Ok(())
+            } else {
+                Err(format!("{} of {times}", events.len()))
+            }
+        },
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn rights_that_are_lost_on_one_kind_end_nothing() {
-    let world = World::new("rights").await;
-    let user = User::new(&world).await;
-    let mut operator = start_often(&world, &user.kubeconfig);
-    operator.wait_ready().await;
+    let world = World::new("lacking").await;
+    let mut operator = world.start_with(&OFTEN).await;
     let leases = populate(&world).await;
     for kind in ["jobs", "environments", "environmentleases", "namespaces"] {
-        user.take(kind).await;
-        user.wait_for_lists(&world, kind, 403, 2).await;
+        world.lack(&[(kind, READ)]).await;
+        wait_for_lists(&world, kind, 403, 2).await;
         nothing_has_ended(&world, &leases).await;
-        user.give(kind).await;
-        user.wait_for_lists(&world, kind, 200, 1).await;
+        world.lack(&[]).await;
+        wait_for_lists(&world, kind, 200, 1).await;
         nothing_has_ended(&world, &leases).await;
     }
     operator.stop(GRACE).await.unwrap();
-    for kind in ["jobs", "environmentleases"] {
-        user.take(kind).await;
-    }
+    world.lack(&[("jobs", READ), ("environmentleases", READ)]).await;
     world.delete_lease("lease-0").await;
     operator.start_again().unwrap();
     for kind in ["jobs", "environmentleases"] {
-        user.wait_for_lists(&world, kind, 403, 2).await;
+        wait_for_lists(&world, kind, 403, 2).await;
     }
     nothing_has_ended(&world, &leases).await;
-    user.give("environmentleases").await;
+    world.lack(&[("jobs", READ)]).await;
     only_the_first_has_ended(&world, &leases).await;
 }
 
 #[tokio::test]
 async fn a_claim_of_a_kind_that_may_not_be_listed_says_so_and_is_granted_once_it_may() {
-    let world = World::new("rights-run").await;
-    let user = User::new(&world).await;
-    user.take("jobs").await;
-    let _operator = start_often(&world, &user.kubeconfig);
+    let world = World::new("lacking-run").await;
+    world.lack(&[("jobs", READ)]).await;
+    let options = world.operator();
+    let options = OFTEN.iter().fold(options, |options, argument| options.arg(*argument));
+    let _operator = options.start().unwrap();
     world.job("build", json!({})).await;
     world.claim(lease("of-build").job("build")).await;
     let waiting = world
@@ -260,7 +194,7 @@ async fn a_claim_of_a_kind_that_may_not_be_listed_says_so_and_is_granted_once_it
         waiting.status.unwrap().message.as_deref(),
         Some("objects of run kind batch/v1/Job can't be listed at the moment")
     );
-    user.give("jobs").await;
+    world.lack(&[]).await;
     world.lease_in("of-build", LeasePhase::Active).await;
 }
 

@@ -5,7 +5,7 @@ use kube::ResourceExt;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::support::proxy::{Fault, Proxy, reads, watches};
+use crate::support::proxy::{Fault, reads, watches};
 use crate::support::{GRACE, World, lease};
 
 fn uid(environment: &Environment) -> Uuid {
@@ -15,7 +15,7 @@ fn uid(environment: &Environment) -> Uuid {
 #[tokio::test]
 async fn a_claim_gets_the_environment_that_it_names_also_where_that_comes_while_it_is_looked_at() {
     let world = World::new("order-named").await;
-    let proxy = Proxy::start(world.client.clone(), None).await;
+    let proxy = world.proxy().await;
     // The operator hears of no Job, so it reads the one that is named by uid: between its look and its grant.
     let _deaf = proxy.spoil(Fault::Withhold, watches("jobs"));
     let operator = world.operator().kubeconfig(proxy.kubeconfig()).start().unwrap();
@@ -88,7 +88,7 @@ async fn a_claim_is_not_refused_for_an_archived_environment_whose_return_has_not
     world.archive_environment("builder", true).await;
     world.environment_in("builder", EnvironmentPhase::Archived).await;
     operator.stop(GRACE).await.unwrap();
-    let proxy = Proxy::start(world.client.clone(), None).await;
+    let proxy = world.proxy().await;
     // The list shows it as archived; of its return nothing is heard.
     let _deaf = proxy.spoil(Fault::Withhold, watches("environments"));
     let deaf = world.operator().kubeconfig(proxy.kubeconfig()).start().unwrap();

@@ -178,6 +178,7 @@ async fn two_namespaces_of_one_company_share_one_local_row() {
     let other = Namespace::create_with_labels(&world.client, "race-other", [(COMPANY_LABEL, label.as_str())])
         .await
         .unwrap();
+    world.look_after(&other).await;
     let namespaces = format!("--namespaces={},{}", world.namespace.name(), other.name());
     let _operator = world.start_with(&[&namespaces]).await;
     let elsewhere: Api<environment_operator::api::EnvironmentLease> =

@@ -9,7 +9,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::proxy::{Fault, Proxy, deletes};
+use crate::support::proxy::{Fault, deletes};
 use crate::support::{Expected, GRACE, LIMIT, World, id_of, lease, moment};
 
 const RELEASED: Expected<'_> = Expected {
@@ -162,7 +162,7 @@ async fn the_time_may_be_changed_after_the_end() {
 #[tokio::test]
 async fn an_object_that_changes_while_it_is_being_removed_is_looked_at_again() {
     let world = World::new("remove-race").await;
-    let proxy = Proxy::start(world.client.clone(), None).await;
+    let proxy = world.proxy().await;
     let operator = world.operator().kubeconfig(proxy.kubeconfig()).start().unwrap();
     operator.wait_ready().await;
 
@@ -221,7 +221,7 @@ async fn a_retained_lease_is_not_finished_and_stays() {
 #[tokio::test]
 async fn a_removal_that_the_api_server_refuses_is_tried_again() {
     let world = World::new("remove-refused").await;
-    let proxy = Proxy::start(world.client.clone(), None).await;
+    let proxy = world.proxy().await;
     let operator = world.operator().kubeconfig(proxy.kubeconfig()).start().unwrap();
     operator.wait_ready().await;
     let refused = proxy.spoil(Fault::Answer(500), deletes("environmentleases"));

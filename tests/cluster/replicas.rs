@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use environment_operator::api::{LeasePhase, Reason};
 use harness::control_plane::audit::{AuditEvent, Mark};
+use harness::control_plane::kubeconfig;
 use harness::operator::Operator;
 use harness::wait::eventually;
 use kube::ResourceExt;
@@ -13,20 +14,20 @@ use uuid::Uuid;
 
 use crate::support::proxy::{Fault, Proxy, writes_status_of};
 use crate::support::relay::Relay;
-use crate::support::{GRACE, LIMIT, World, id_of, lease};
+use crate::support::{GRACE, LIMIT, World, id_of, lease, release};
 
-/// One of several operators of a world, with a user of its own, so that its requests can be told from the others'.
+/// One of several operators of a world, with a Pod of its own, so that its requests can be told from the others'.
 struct Replica {
     operator: Operator,
-    user: String,
+    pod: String,
 }
 
 impl Replica {
     async fn start(world: &World<'_>, number: u32) -> Self {
-        let (user, kubeconfig) = identity(world, number);
+        let (pod, kubeconfig) = identity(world, number).await;
         let operator = world.operator().kubeconfig(&kubeconfig).start().unwrap();
         operator.wait_ready().await;
-        Self { operator, user }
+        Self { operator, pod }
     }
 
     async fn leads(&self) -> bool {
@@ -41,15 +42,16 @@ impl Replica {
     fn changes_since(&self, world: &World<'_>, mark: Mark) -> Vec<AuditEvent> {
         let done = |event: &AuditEvent| event.response_status.as_ref().is_some_and(|status| status.code < 300);
         let log = world.control_plane().audit();
-        log.writes(mark, |event| event.user() == self.user && done(event))
+        log.writes(mark, |event| event.pod() == Some(&self.pod) && done(event))
             .unwrap()
     }
 }
 
-fn identity(world: &World<'_>, number: u32) -> (String, PathBuf) {
-    let user = format!("replica-{number}-{}", world.namespace.name());
-    let kubeconfig = world.control_plane().kubeconfig(&user, &["system:masters"]).unwrap();
-    (user, kubeconfig)
+async fn identity(world: &World<'_>, number: u32) -> (String, PathBuf) {
+    let pod = format!("{}-{number}", world.namespace.name());
+    let plane = world.control_plane();
+    let kubeconfig = plane.pod_kubeconfig(release::NAMESPACE, release::ACCOUNT, &pod).await;
+    (pod, kubeconfig.unwrap())
 }
 
 /// Waits until the replica leads, longer than a term lasts.
@@ -114,12 +116,12 @@ async fn a_leader_that_stops_in_order_hands_over_at_once() {
 #[tokio::test]
 async fn a_leader_that_is_paused_past_its_term_changes_nothing_when_it_goes_on() {
     let world = World::new("replicas").await;
-    let (user, kubeconfig) = identity(&world, 1);
-    let upstream = harness::control_plane::kubeconfig::client(&kubeconfig).await.unwrap();
+    let (pod, kubeconfig) = identity(&world, 1).await;
+    let upstream = kubeconfig::client(&kubeconfig).await.unwrap();
     let proxy = Proxy::start(upstream, None).await;
     let operator = world.operator().kubeconfig(proxy.kubeconfig()).start().unwrap();
     operator.wait_ready().await;
-    let mut paused = Replica { operator, user };
+    let mut paused = Replica { operator, pod };
     wait_for_lead(&paused).await;
     world.ssh_environment("box").await;
     let runs = [world.insert_run().await, world.insert_run().await];
@@ -157,6 +159,17 @@ async fn a_leader_that_is_paused_past_its_term_changes_nothing_when_it_goes_on()
 
     let mark = world.mark();
     on_its_way.lift();
+    // The status that was on its way arrives, and is refused for its version. Only then does its sender go on: it would take
+    // its question back, for it has waited too long.
+    eventually("what was on its way is answered", LIMIT, async || {
+        let log = world.control_plane().audit();
+        let writes = log.writes(mark, |event| event.pod() == Some(&paused.pod)).unwrap();
+        let refused = writes
+            .iter()
+            .any(|event| event.response_status.as_ref().is_some_and(|status| status.code == 409));
+        if refused { Ok(()) } else { Err(format!("{writes:#?}")) }
+    })
+    .await;
     paused.operator.resume().unwrap();
     eventually("the former leader follows", LIMIT, async || {
         let answer = paused
@@ -169,16 +182,6 @@ async fn a_leader_that_is_paused_past_its_term_changes_nothing_when_it_goes_on()
             (200, Ok(0.0)) => Ok(()),
             (_, leads) => Err(format!("{} {leads:?}", answer.body)),
         }
-    })
-    .await;
-    // The status that was on its way has arrived, and was refused for its version.
-    eventually("what was on its way is answered", LIMIT, async || {
-        let log = world.control_plane().audit();
-        let writes = log.writes(mark, |event| event.user() == paused.user).unwrap();
-        let refused = writes
-            .iter()
-            .any(|event| event.response_status.as_ref().is_some_and(|status| status.code == 409));
-        if refused { Ok(()) } else { Err(format!("{writes:#?}")) }
     })
     .await;
     let changes = paused.changes_since(&world, mark);
@@ -205,11 +208,11 @@ async fn snapshot(world: &World<'_>) -> Vec<serde_json::Value> {
 async fn a_former_leader_that_is_cut_off_from_postgres_alone_does_not_contradict_the_next_one() {
     let world = World::new("replicas").await;
     let way = Relay::to(&world.database).await;
-    let (user, kubeconfig) = identity(&world, 1);
+    let (pod, kubeconfig) = identity(&world, 1).await;
     let operator = world.operator().kubeconfig(&kubeconfig).database_url(way.url()).start();
     let operator = operator.unwrap();
     operator.wait_ready().await;
-    let former = Replica { operator, user };
+    let former = Replica { operator, pod };
     wait_for_lead(&former).await;
     world.claim(lease("before").environment("nowhere")).await;
     world

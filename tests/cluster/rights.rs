@@ -1,35 +1,16 @@
-//! The operator with exactly the rights that `deploy/` gives it.
+//! The operator's rights: the chart's, as every operator of this layer has them.
 
 use environment_operator::api::{LeasePhase, Reason};
-use harness::objects;
 use harness::wait::eventually;
 use serde_json::json;
 
-use crate::support::{Expected, GRACE, LIMIT, World, lease};
-
-const USER: &str = "system:serviceaccount:environment-operator:environment-operator";
+use crate::support::{Expected, GRACE, LIMIT, World, id_of, lease, scope};
 
 #[tokio::test]
-async fn the_rights_of_deploy_suffice_for_a_whole_lease_and_nothing_else_is_asked_for() {
+async fn the_chart_s_rights_suffice_for_a_whole_lease_and_nothing_else_is_asked_for() {
     let world = World::new("rights").await;
-    for manifest in [
-        include_str!("../../deploy/10-namespace.yaml"),
-        include_str!("../../deploy/20-service-account.yaml"),
-        include_str!("../../deploy/30-rights.yaml"),
-    ] {
-        objects::apply(&world.client, "environment-operator", manifest)
-            .await
-            .unwrap();
-    }
-    let account = ("environment-operator", "environment-operator");
-    let kubeconfig = world
-        .control_plane()
-        .service_account_kubeconfig(account.0, account.1)
-        .await
-        .unwrap();
     let mark = world.mark();
-    let mut operator = world.operator().kubeconfig(&kubeconfig).start().unwrap();
-    operator.wait_ready().await;
+    let mut operator = world.start().await;
 
     world.job("build", json!({})).await;
     world.granted(lease("whole").job("build")).await;
@@ -74,9 +55,26 @@ async fn the_rights_of_deploy_suffice_for_a_whole_lease_and_nothing_else_is_aske
     .await;
     operator.stop(GRACE).await.unwrap();
 
-    let mut asked = world.control_plane().audit().since(mark).unwrap();
-    asked.retain(|event| event.user() == USER);
+    let mut asked = world.requests_since(mark);
     assert!(!asked.is_empty(), "it speaks as its ServiceAccount");
-    asked.retain(|event| event.response_status.as_ref().is_some_and(|status| status.code == 403));
+    asked.retain(|event| event.is_forbidden());
     assert!(asked.is_empty(), "{asked:#?}");
+}
+
+#[tokio::test]
+async fn a_namespace_that_goes_with_its_role_holds_up_no_other_one() {
+    let world = World::new("rights-gone").await;
+    let other = world.beside(world.control_plane(), "rights-stays", []).await;
+    let worlds = [world, other];
+    let mut operator = worlds[0].start_with(&[&scope(&worlds)]).await;
+    let [world, other] = &worlds;
+    let lost = id_of(&world.granted(lease("lost")).await);
+    operator.stop(GRACE).await.unwrap();
+    world.delete_namespace().await;
+    operator.start_again().unwrap();
+    // Its lists are forbidden, for the Role was in it; that it does not exist is all that there is to know.
+    operator.wait_ready().await;
+    other.granted(lease("held")).await;
+    world.lease_row_is(lost, "released").await;
+    assert_eq!(world.record(lost).await.unwrap()["reason"], "LeaseDeleted");
 }

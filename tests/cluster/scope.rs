@@ -16,6 +16,7 @@ use crate::support::{GRACE, LIMIT, World, id_of, lease};
 async fn a_scope_that_is_shortened_ends_nothing_of_what_it_leaves_out() {
     let world = World::new("scope").await;
     let other = Namespace::create(&world.client, "scope").await.unwrap();
+    world.look_after(&other).await;
     let both = format!("--namespaces={},{}", world.namespace.name(), other.name());
     let mut operator = world.start_with(&[&both]).await;
     world.ssh_environment("box").await;

@@ -3,7 +3,7 @@
 use environment_operator::api::{LeasePhase, Reason};
 use kube::ResourceExt;
 
-use super::{kill_and_start_again, phase, proxy, start_through};
+use super::{kill_and_start_again, phase, start_through};
 use crate::support::proxy::{Fault, writes_status_of};
 use crate::support::{Expected, World, id_of, lease};
 
@@ -67,7 +67,7 @@ async fn a_kill_between_the_archiving_of_an_environment_and_the_end_of_its_lease
 #[tokio::test]
 async fn an_ending_that_was_committed_but_not_shown_keeps_its_reason_after_the_kill() {
     let world = World::new("crash").await;
-    let proxy = proxy(&world).await;
+    let proxy = world.proxy().await;
     let mut operator = start_through(&proxy, &world).await;
     world.ssh_environment("box").await;
     let runs = [world.insert_run().await, world.insert_run().await];
@@ -96,7 +96,7 @@ async fn an_ending_that_was_committed_but_not_shown_keeps_its_reason_after_the_k
 #[tokio::test]
 async fn an_ending_that_was_shown_is_not_told_again_after_the_kill() {
     let world = World::new("crash").await;
-    let proxy = proxy(&world).await;
+    let proxy = world.proxy().await;
     let mut operator = start_through(&proxy, &world).await;
     world.ssh_environment("box").await;
     world.granted(lease("ended").environment("box")).await;

@@ -5,7 +5,7 @@ use kube::ResourceExt;
 use kube::api::ListParams;
 use serde_json::json;
 
-use super::{kill_and_start_again, phase, proxy, start_through};
+use super::{kill_and_start_again, phase, start_through};
 use crate::support::proxy::{Fault, creates, writes_status_of};
 use crate::support::{World, id_of, lease};
 
@@ -54,7 +54,7 @@ async fn a_dead_leaders_transaction_that_goes_on_grants_nothing_twice() {
 #[tokio::test]
 async fn a_grant_that_was_committed_but_not_shown_is_shown_or_ended_after_the_kill() {
     let world = World::new("crash").await;
-    let proxy = proxy(&world).await;
+    let proxy = world.proxy().await;
     let mut operator = start_through(&proxy, &world).await;
     world.ssh_environment("box").await;
     let run = world.insert_run().await;
@@ -91,7 +91,7 @@ async fn a_grant_that_was_committed_but_not_shown_is_shown_or_ended_after_the_ki
 #[tokio::test]
 async fn a_grant_that_was_shown_is_not_shown_again_after_the_kill() {
     let world = World::new("crash").await;
-    let proxy = proxy(&world).await;
+    let proxy = world.proxy().await;
     let mut operator = start_through(&proxy, &world).await;
     world.ssh_environment("box").await;
     let unheard = proxy.spoil(Fault::KeepAnswer, writes_status_of("environmentleases"));
@@ -115,7 +115,7 @@ async fn a_grant_that_was_shown_is_not_shown_again_after_the_kill() {
 #[tokio::test]
 async fn a_kill_between_the_object_local_and_its_row_makes_neither_twice() {
     let world = World::new("crash").await;
-    let proxy = proxy(&world).await;
+    let proxy = world.proxy().await;
     let mut operator = start_through(&proxy, &world).await;
     // The object is made, the operator is not answered; what its watch tells it gets it no further than to the row.
     let mut obstruction = world.obstruct("environments").await;

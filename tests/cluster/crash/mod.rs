@@ -12,11 +12,6 @@ use harness::operator::Operator;
 use crate::support::World;
 use crate::support::proxy::Proxy;
 
-/// A way to the API server that only this operator goes.
-async fn proxy(world: &World<'_>) -> Proxy {
-    Proxy::start(world.client.clone(), None).await
-}
-
 async fn start_through(proxy: &Proxy, world: &World<'_>) -> Operator {
     let operator = world.operator().kubeconfig(proxy.kubeconfig()).start().unwrap();
     operator.wait_ready().await;

@@ -4,7 +4,7 @@ use environment_operator::api::{EnvironmentPhase, LeasePhase, Reason};
 use kube::ResourceExt;
 
 use super::{company, locals, uid};
-use crate::support::proxy::{Fault, Proxy, creates};
+use crate::support::proxy::{Fault, creates};
 use crate::support::{World, lease, scope};
 
 /// Whether the operator counts the object as its own.
@@ -19,7 +19,7 @@ async fn is_operator_made(world: &World<'_>, id: uuid::Uuid) -> bool {
 #[tokio::test]
 async fn a_kill_between_the_intent_and_the_object_local_makes_one_object_of_the_operators() {
     let worlds = company(2).await;
-    let proxy = Proxy::start(worlds[0].client.clone(), None).await;
+    let proxy = worlds[0].proxy().await;
     let options = worlds[0].operator().kubeconfig(proxy.kubeconfig()).arg(scope(&worlds));
     let mut operator = options.start().unwrap();
     operator.wait_ready().await;
@@ -57,7 +57,7 @@ async fn a_kill_between_the_intent_and_the_object_local_makes_one_object_of_the_
 #[tokio::test]
 async fn where_a_namespace_would_not_have_the_object_its_claim_says_why_and_another_namespace_has_it() {
     let worlds = company(2).await;
-    let proxy = Proxy::start(worlds[0].client.clone(), None).await;
+    let proxy = worlds[0].proxy().await;
     let options = worlds[0].operator().kubeconfig(proxy.kubeconfig()).arg(scope(&worlds));
     let operator = options.start().unwrap();
     operator.wait_ready().await;
@@ -95,7 +95,7 @@ async fn where_a_namespace_would_not_have_the_object_its_claim_says_why_and_anot
 #[tokio::test]
 async fn an_intent_for_a_namespace_that_went_is_made_elsewhere() {
     let worlds = company(2).await;
-    let proxy = Proxy::start(worlds[0].client.clone(), None).await;
+    let proxy = worlds[0].proxy().await;
     let options = worlds[0].operator().kubeconfig(proxy.kubeconfig()).arg(scope(&worlds));
     let mut operator = options.start().unwrap();
     operator.wait_ready().await;

@@ -12,7 +12,7 @@ use kube::api::ListParams;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::support::proxy::{Fault, Proxy, creates};
+use crate::support::proxy::{Fault, creates};
 use crate::support::{LIMIT, World, lease};
 
 /// Several namespaces of one company, on one database.
@@ -67,7 +67,7 @@ fn uid(object: &impl ResourceExt) -> Uuid {
 #[tokio::test]
 async fn a_users_local_that_comes_just_before_the_operators_is_not_taken_for_the_operators() {
     let world = World::new("local").await;
-    let proxy = Proxy::start(world.client.clone(), None).await;
+    let proxy = world.proxy().await;
     let operator = world.operator().kubeconfig(proxy.kubeconfig()).start().unwrap();
     operator.wait_ready().await;
     let late = proxy.spoil(Fault::Withhold, creates("environments"));

@@ -24,6 +24,7 @@ use uuid::Uuid;
 
 use self::oracle::{Change, Happened, Outcome};
 use self::story::Told;
+use crate::support::release::RunKind;
 use crate::support::{World, id_of};
 
 /// How long the last deadline that was drawn may take to pass, on a busy machine.
@@ -45,8 +46,8 @@ async fn prove(leases: usize, at_once: usize) {
     let seed: u64 = given.unwrap_or_else(|| Rng::new().u64(..));
     println!("TEST_SEED={seed}");
     let world = World::new("random").await;
-    let arguments = ["--sweep-interval=2s", "--run-kinds=batch/v1/Job,v1/Pod"];
-    let mut operator = world.start_with(&arguments).await;
+    let kinds = world.run_kinds(&[RunKind::jobs(), RunKind::pods()]).await;
+    let mut operator = world.start_with(&["--sweep-interval=2s", &kinds]).await;
     story::prepare(&world).await;
 
     let told = CancellationToken::new();

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::{failed, gone, still_held, succeeded};
 use crate::support::custom::Kind;
+use crate::support::release::RunKind;
 use crate::support::{Expected, LIMIT, World, lease};
 
 fn condition(type_: &str, status: &str) -> Value {
@@ -21,7 +22,8 @@ async fn objects_of_configured_kinds_are_over_by_their_conditions_or_their_phase
     let (task, workflow) = (Kind::of(&world, "Task"), Kind::of(&world, "Workflow"));
     task.install(&world).await;
     workflow.install(&world).await;
-    let kinds = format!("--run-kinds=batch/v1/Job,{},{}", task.run_kind(), workflow.run_kind());
+    let kinds = [RunKind::jobs(), task.run_kind(), workflow.run_kind()];
+    let kinds = world.run_kinds(&kinds).await;
     let _operator = world.start_with(&[&kinds]).await;
     let phase = |phase: &str| json!({ "phase": phase });
     let table = [
@@ -86,7 +88,7 @@ async fn the_uid_of_a_run_object_is_pinned_at_the_grant_and_another_one_under_it
     let world = World::new("kinds-uid").await;
     let task = Kind::of(&world, "Task");
     task.install(&world).await;
-    let kinds = format!("--run-kinds=batch/v1/Job,{}", task.run_kind());
+    let kinds = world.run_kinds(&[RunKind::jobs(), task.run_kind()]).await;
     let _operator = world.start_with(&[&kinds]).await;
     let first = task.create(&world, "build").await.uid().unwrap();
     let pinned = world.granted(task.claim("build")).await;
@@ -121,14 +123,15 @@ async fn a_run_object_is_the_same_through_whichever_version_it_is_named() {
     let world = World::new("kinds-version").await;
     let task = Kind::of(&world, "Task");
     task.install(&world).await;
-    let _operator = world.start_with(&[&format!("--run-kinds={}", task.run_kind())]).await;
+    let kinds = world.run_kinds(&[task.run_kind()]).await;
+    let _operator = world.start_with(&[&kinds]).await;
     for (name, version) in [("old", "v1beta1"), ("unheard-of", "v9")] {
         let object = task.create(&world, name).await;
         let mut claim = task.claim_through(version, name);
         if version == "v9" {
             // With a uid that no watch has told of, it takes a live read to know that the object is gone.
             let mut run = task.reference(name, &object.uid().unwrap());
-            run["objectRef"]["apiVersion"] = json!(task.run_kind().replace("/v1/Task", "/v9"));
+            run["objectRef"]["apiVersion"] = json!(task.version("v9"));
             claim = claim.set("run", run);
         }
         world.granted(claim).await;
@@ -138,7 +141,7 @@ async fn a_run_object_is_the_same_through_whichever_version_it_is_named() {
             .await;
     }
     let mut run = task.reference("never", &uuid::Uuid::new_v4().to_string());
-    run["objectRef"]["apiVersion"] = json!(task.run_kind().replace("/v1/Task", "/v9"));
+    run["objectRef"]["apiVersion"] = json!(task.version("v9"));
     world.claim(lease("never").set("run", run)).await;
     world.lease_because("never", LeasePhase::Failed, Reason::RunGone).await;
 }
@@ -149,7 +152,7 @@ async fn a_kind_whose_objects_are_in_no_namespace_is_refused() {
     let planet = Kind::of(&world, "Planet").cluster_scoped();
     planet.install(&world).await;
     planet.create(&world, "mars").await;
-    let kinds = format!("--run-kinds=batch/v1/Job,{}", planet.run_kind());
+    let kinds = world.run_kinds(&[RunKind::jobs(), planet.run_kind()]).await;
     let operator = world.operator().arg(kinds).start().unwrap();
     world.claim(planet.claim("mars")).await;
     let refused = world
@@ -178,7 +181,8 @@ async fn no_kind_is_watched_but_those_that_are_configured() {
     task.install(&world).await;
     workflow.install(&world).await;
     let mark = world.mark();
-    let _operator = world.start_with(&[&format!("--run-kinds={}", task.run_kind())]).await;
+    let kinds = world.run_kinds(&[task.run_kind()]).await;
+    let _operator = world.start_with(&[&kinds]).await;
     task.create(&world, "build").await;
     workflow.create(&world, "release").await;
     world.granted(task.claim("build")).await;

@@ -7,11 +7,12 @@ use serde_json::json;
 
 use super::{gone, still_held, succeeded};
 use crate::support::custom::Kind;
+use crate::support::release::RunKind;
 use crate::support::{GRACE, LIMIT, World, lease};
 
 /// A started operator that watches Jobs and this kind.
 async fn start(world: &World<'_>, kind: &Kind) -> Operator {
-    let kinds = format!("--run-kinds=batch/v1/Job,{}", kind.run_kind());
+    let kinds = world.run_kinds(&[RunKind::jobs(), kind.run_kind()]).await;
     world.start_with(&[&kinds]).await
 }
 
@@ -47,7 +48,10 @@ async fn a_kind_whose_definition_comes_later_is_waited_for_and_picked_up() {
     let task = Kind::of(&world, "Task");
     let operator = start(&world, &task).await; // it is ready
     world.claim(task.claim("build")).await;
-    let not_served = format!("the API server does not serve run kind {} (yet)", task.run_kind());
+    let not_served = format!(
+        "the API server does not serve run kind {} (yet)",
+        task.run_kind().flag()
+    );
     waits_because(&world, "of-build", &not_served).await;
     is_remarked_upon(&operator, true).await;
     let impatient = task.claim("never").set("acquireTimeoutSeconds", 1);
@@ -86,7 +90,10 @@ async fn a_kind_that_goes_and_comes_back_takes_no_lease_with_it() {
     // A new claim waits: that the object was there when it could last be read says little.
     let late = lease("late").set("run", task.claim("one").run());
     world.claim(late).await;
-    let not_served = format!("the API server does not serve run kind {} (yet)", task.run_kind());
+    let not_served = format!(
+        "the API server does not serve run kind {} (yet)",
+        task.run_kind().flag()
+    );
     waits_because(&world, "late", &not_served).await;
     for name in ["of-one", "of-two", "of-three"] {
         still_held(&world, name).await;

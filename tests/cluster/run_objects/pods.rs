@@ -2,18 +2,24 @@
 
 use environment_operator::api::LeasePhase;
 use harness::node_agent::{Images, NodeAgent};
+use harness::operator::Operator;
 use kube::api::{DeleteParams, PostParams};
 use serde_json::{Value, json};
 
 use super::{failed, gone, still_held, succeeded};
+use crate::support::release::RunKind;
 use crate::support::{World, lease};
 
-const JOBS_AND_PODS: &[&str] = &["--run-kinds=batch/v1/Job,v1/Pod"];
+/// A started operator that watches Pods too.
+async fn start(world: &World<'_>) -> Operator {
+    let kinds = world.run_kinds(&[RunKind::jobs(), RunKind::pods()]).await;
+    world.start_with(&[&kinds]).await
+}
 
 #[tokio::test]
 async fn pods_are_runs_where_the_operator_is_told_so() {
     let world = World::new("pods").await;
-    let _operator = world.start_with(JOBS_AND_PODS).await;
+    let _operator = start(&world).await;
     for name in ["good", "bad", "evicted", "deleted"] {
         world.pod(name, json!({})).await;
         world
@@ -36,7 +42,7 @@ async fn pods_are_runs_where_the_operator_is_told_so() {
 #[tokio::test]
 async fn a_container_that_is_restarted_is_not_the_end_of_its_pod() {
     let world = World::new("pods-restart").await;
-    let _operator = world.start_with(JOBS_AND_PODS).await;
+    let _operator = start(&world).await;
     world.pod("flaky", json!({})).await;
     world.granted(lease("of-flaky").run_object("v1", "Pod", "flaky")).await;
     let container = |restarts: u32, state: Value| {
@@ -62,7 +68,7 @@ async fn a_container_that_is_restarted_is_not_the_end_of_its_pod() {
 #[tokio::test]
 async fn a_pod_that_is_deleted_with_grace_is_not_over_before_it_is_gone_and_its_last_word_counts() {
     let world = World::new("pods-grace").await;
-    let _operator = world.start_with(JOBS_AND_PODS).await;
+    let _operator = start(&world).await;
     let names = ["silent", "speaking"];
     for name in names {
         // On a node: without one it would be gone at once.
@@ -96,7 +102,7 @@ async fn a_real_pod_holds_its_lease_over_a_restart_and_tells_how_it_ended_when_i
     let _node = NodeAgent::start(world.control_plane(), Some(namespace), Images::usual().await.unwrap())
         .await
         .unwrap();
-    let _operator = world.start_with(JOBS_AND_PODS).await;
+    let _operator = start(&world).await;
     // Its first process fails, the next one goes on until it is killed.
     let script = "if [ ! -e /kept/tried ]; then touch /kept/tried; exit 1; fi; exec sleep 600";
     let container = json!({

@@ -23,20 +23,12 @@ impl World<'_> {
             .unwrap();
     }
 
-    /// Deletes the world's namespace, waits until it is gone, and makes one of the same name. Its uid is another one.
+    /// Deletes the world's namespace, waits until it is gone, and makes one of the same name, with the operators'
+    /// rights anew. Its uid is another one.
     pub async fn make_namespace_again(&self, label: Option<&str>) -> Uuid {
-        self.namespace.delete(&self.client).await.unwrap();
-        let name = self.namespace.name();
-        eventually("the namespace is gone", LIMIT, async || {
-            match self.namespaces().get_opt(name).await {
-                Ok(None) => Ok(()),
-                Ok(Some(namespace)) => Err(format!("{:?}", namespace.status)),
-                Err(error) => Err(error.to_string()),
-            }
-        })
-        .await;
+        self.delete_namespace().await;
         let metadata = ObjectMeta {
-            name: Some(name.to_owned()),
+            name: Some(self.namespace.name().to_owned()),
             labels: label.map(|label| [(COMPANY_LABEL.to_owned(), label.to_owned())].into()),
             ..ObjectMeta::default()
         };
@@ -45,6 +37,7 @@ impl World<'_> {
             ..Namespace::default()
         };
         let made = self.namespaces().create(&PostParams::default(), &object).await.unwrap();
+        self.give_rights().await;
         made.metadata.uid.unwrap().parse().unwrap()
     }
 

@@ -6,6 +6,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
+use super::release::RunKind;
 use super::{Claim, LIMIT, World, lease};
 
 /// A kind in a group of the world's own, so that no other test meets it.
@@ -35,9 +36,9 @@ impl Kind {
         }
     }
 
-    /// As `--run-kinds` spells it.
-    pub fn run_kind(&self) -> String {
-        format!("{}/v1/{}", self.group, self.kind)
+    /// As the operator is told of it.
+    pub fn run_kind(&self) -> RunKind {
+        RunKind::of(&self.version("v1"), self.kind, &self.plural())
     }
 
     /// Lower-case plural.
@@ -52,14 +53,17 @@ impl Kind {
 
     /// The same, naming another version.
     pub fn claim_through(&self, version: &str, run: &str) -> Claim {
-        let api_version = format!("{}/{version}", self.group);
-        lease(&format!("of-{run}")).run_object(&api_version, self.kind, run)
+        lease(&format!("of-{run}")).run_object(&self.version(version), self.kind, run)
+    }
+
+    /// The apiVersion of a version.
+    pub fn version(&self, version: &str) -> String {
+        format!("{}/{version}", self.group)
     }
 
     /// A reference with a uid.
     pub fn reference(&self, run: &str, uid: &str) -> Value {
-        let api_version = format!("{}/v1", self.group);
-        json!({ "objectRef": { "apiVersion": api_version, "kind": self.kind, "name": run, "uid": uid } })
+        json!({ "objectRef": { "apiVersion": self.version("v1"), "kind": self.kind, "name": run, "uid": uid } })
     }
 
     /// Installs the kind and waits until it is served.

@@ -18,6 +18,7 @@ pub mod obstruction;
 pub mod origin;
 pub mod proxy;
 pub mod relay;
+pub mod release;
 mod settled;
 mod world;
 

@@ -10,11 +10,13 @@ use environment_operator::api::{self, Environment, EnvironmentLease, Environment
 use environment_operator::store::Mode;
 use harness::control_plane::ControlPlane;
 use harness::control_plane::audit::{AuditEvent, Mark};
+use harness::control_plane::kubeconfig;
 use harness::namespace::Namespace;
 use harness::objects;
 use harness::operator::{Operator, Options};
 use harness::postgres::{Database, Postgres};
 use harness::wait::{eventually, until};
+use k8s_openapi::api::core::v1::Namespace as NamespaceObject;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
@@ -26,7 +28,8 @@ use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use super::leaks::LeaksNothing;
-use super::{Claim, LIMIT};
+use super::proxy::Proxy;
+use super::{Claim, LIMIT, release};
 
 /// The binary under test.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_environment-operator");
@@ -45,8 +48,8 @@ pub struct World<'p> {
     /// A way into the database.
     pub pool: PgPool,
     control_plane: &'p ControlPlane,
-    /// The operators' own user, so that their requests can be told from others'.
-    user: String,
+    /// The Pod that the operators' token is bound to, so that their requests can be told from others'.
+    pod: String,
     kubeconfig: PathBuf,
     mode: Mode,
     #[expect(dead_code, reason = "it is there for what it does at the end")]
@@ -113,19 +116,24 @@ impl<'p> World<'p> {
         let namespace = Namespace::create_with_labels(&client, prefix, labels).await.unwrap();
         let options = database.options().unwrap();
         let pool = PgPoolOptions::new().max_connections(4).connect_lazy_with(options);
-        let user = format!("operator-{}", namespace.name());
-        let kubeconfig = control_plane.kubeconfig(&user, &["system:masters"]).unwrap();
-        Self {
+        let pod = namespace.name().to_owned();
+        let kubeconfig = control_plane
+            .pod_kubeconfig(release::NAMESPACE, release::ACCOUNT, &pod)
+            .await
+            .unwrap();
+        let world = Self {
             client,
             namespace,
             leaks: LeaksNothing(database.clone()),
             database,
             pool,
             control_plane,
-            user,
+            pod,
             kubeconfig,
             mode: Mode::Standalone,
-        }
+        };
+        world.give_rights().await;
+        world
     }
 
     /// An operator to start, with this world's identity. The sweep rests for an hour and objects are not looked at again
@@ -180,6 +188,16 @@ impl<'p> World<'p> {
             ("ENVIRONMENT_OPERATOR_CLUSTER_ID", self.namespace.name()),
             ("ENVIRONMENT_OPERATOR_NAMESPACES", self.namespace.name()),
         ]
+    }
+
+    /// A way to the API server that can be spoiled, as the operators' own user.
+    pub async fn proxy(&self) -> Proxy {
+        self.proxy_with_pages(None).await
+    }
+
+    /// The same; lists get pages of so many objects.
+    pub async fn proxy_with_pages(&self, page_size: Option<u32>) -> Proxy {
+        Proxy::start(kubeconfig::client(&self.kubeconfig).await.unwrap(), page_size).await
     }
 
     /// The company of the world's namespace, where no label names another.
@@ -301,6 +319,20 @@ impl<'p> World<'p> {
         delete(&self.environments(), name).await;
     }
 
+    /// Deletes the world's namespace and waits until it is gone.
+    pub async fn delete_namespace(&self) {
+        self.namespace.delete(&self.client).await.unwrap();
+        let namespaces: Api<NamespaceObject> = Api::all(self.client.clone());
+        eventually("the namespace is gone", LIMIT, async || {
+            match namespaces.get_opt(self.namespace.name()).await {
+                Ok(None) => Ok(()),
+                Ok(Some(namespace)) => Err(format!("{:?}", namespace.status)),
+                Err(error) => Err(error.to_string()),
+            }
+        })
+        .await;
+    }
+
     /// Sets `spec.release`.
     pub async fn release(&self, name: &str) {
         let patch = json!({ "spec": { "release": true } });
@@ -329,7 +361,7 @@ impl<'p> World<'p> {
     /// What the operators of this world have asked the API server for since then.
     pub fn requests_since(&self, mark: Mark) -> Vec<AuditEvent> {
         let mut events = self.control_plane.audit().since(mark).unwrap();
-        events.retain(|event| event.user() == self.user);
+        events.retain(|event| event.pod() == Some(&self.pod));
         events
     }
 
@@ -337,7 +369,7 @@ impl<'p> World<'p> {
     pub fn writes_since(&self, mark: Mark) -> Vec<AuditEvent> {
         self.control_plane
             .audit()
-            .writes(mark, |event| event.user() == self.user)
+            .writes(mark, |event| event.pod() == Some(&self.pod))
             .unwrap()
     }
 }
@@ -387,13 +419,14 @@ where
     .await;
 }
 
-/// Installs both kinds once per control plane.
+/// Installs both kinds and what the chart brings once per control plane.
 async fn ensure_definitions(control_plane: &ControlPlane, client: &Client) {
     static INSTALLED: Mutex<Option<HashSet<u16>>> = Mutex::const_new(None);
     // Held while they are installed, so that no other test goes on before they are.
     let mut installed = INSTALLED.lock().await;
     if installed.get_or_insert_default().insert(control_plane.port()) {
         install_definitions(client).await;
+        release::install(client).await;
     }
 }
 

@@ -22,6 +22,7 @@
 
 pub mod control_plane;
 pub mod guard;
+pub mod helm;
 pub mod http;
 pub mod namespace;
 pub mod node_agent;

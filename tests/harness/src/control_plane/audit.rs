@@ -1,5 +1,6 @@
 //! The API server's audit log: who wrote what, so that a test can count writes.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -23,12 +24,17 @@ pub struct AuditEvent {
     pub response_status: Option<AuditStatus>,
     user: AuditUser,
     impersonated_user: Option<AuditUser>,
+    /// What authorization and admission have noted.
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
 }
 
 /// The resource that a request was about.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct AuditObject {
+    /// Empty for the core group.
+    pub api_group: String,
     /// Lower-case plural.
     pub resource: String,
     /// `status`, for example; empty for the object itself.
@@ -49,12 +55,32 @@ pub struct AuditStatus {
 #[derive(Clone, Debug, Deserialize)]
 struct AuditUser {
     username: String,
+    #[serde(default)]
+    extra: BTreeMap<String, Vec<String>>,
 }
 
 impl AuditEvent {
     /// The user whose rights counted: the impersonated one, where there is one.
     pub fn user(&self) -> &str {
         &self.impersonated_user.as_ref().unwrap_or(&self.user).username
+    }
+
+    /// The Pod that the token of the request is bound to.
+    pub fn pod(&self) -> Option<&str> {
+        let names = self.user.extra.get("authentication.kubernetes.io/pod-name")?;
+        names.first().map(String::as_str)
+    }
+
+    /// Whether nobody speaks in the user's place.
+    pub fn is_genuine(&self) -> bool {
+        self.impersonated_user.is_none()
+    }
+
+    /// Whether the user lacked the right.
+    pub fn is_forbidden(&self) -> bool {
+        self.annotations
+            .get("authorization.k8s.io/decision")
+            .is_some_and(|decision| decision == "forbid")
     }
 
     /// Whether it asked for a change (refused ones and dry runs included).

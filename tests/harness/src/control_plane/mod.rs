@@ -9,14 +9,14 @@ pub mod binaries;
 mod certificates;
 mod component;
 pub mod kubeconfig;
+mod tokens;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::ServiceAccount;
-use kube::api::{Api, GetParams, PostParams};
+use kube::api::{Api, GetParams};
 use kube::core::Request;
 use nix::sys::signal::Signal;
 use tokio::sync::{Mutex, OnceCell};
@@ -234,31 +234,6 @@ impl ControlPlane {
             user,
             groups,
         })
-    }
-
-    /// Writes a kubeconfig with a token of the ServiceAccount, valid for a day: exactly the rights of a Pod of that
-    /// account.
-    ///
-    /// # Errors
-    /// When the account does not exist or the file cannot be written.
-    pub async fn service_account_kubeconfig(&self, namespace: &str, name: &str) -> Result<PathBuf> {
-        let accounts: Api<ServiceAccount> = Api::namespaced(self.client().await?, namespace);
-        let spec = TokenRequestSpec {
-            expiration_seconds: Some(86_400),
-            ..TokenRequestSpec::default()
-        };
-        let request = TokenRequest {
-            spec,
-            ..TokenRequest::default()
-        };
-        let answer = accounts
-            .create_token_request(name, &PostParams::default(), &request)
-            .await
-            .with_context(|| format!("ask for a token of ServiceAccount {namespace}/{name}"))?;
-        let status = answer
-            .status
-            .with_context(|| format!("the token of {namespace}/{name} has no status"))?;
-        self.write_kubeconfig(&Identity::Token(&status.token))
     }
 
     fn write_kubeconfig(&self, identity: &Identity<'_>) -> Result<PathBuf> {
