@@ -7,6 +7,7 @@ mod dashboard;
 mod definitions;
 mod installed;
 mod operator;
+mod pods;
 mod rendered;
 mod restricted;
 mod rights;

@@ -17,7 +17,7 @@ use sqlx::postgres::PgConnectOptions;
 use tokio::sync::Mutex;
 
 use crate::installed::{LIMIT, OPERATOR, installed, lease};
-use crate::support::{NAMESPACE, objects_with, only, read, run};
+use crate::support::{NAMESPACE, objects_with, only};
 
 /// The binary under test.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_environment-operator");
@@ -159,58 +159,4 @@ pub async fn works_in(control_plane: &ControlPlane, client: &Client, namespace: 
     operator.stop(Duration::from_secs(15)).await.unwrap();
     let refused = refused(control_plane, mark);
     assert!(refused.is_empty(), "{refused:#?}");
-}
-
-#[tokio::test]
-async fn after_the_migration_s_job_the_operator_needs_no_right_to_create() {
-    let control_plane = installed().await;
-    let client = control_plane.client().await.unwrap();
-    let namespace = Namespace::create(&client, "hook").await.unwrap();
-    let database = Postgres::shared().await.database().await.unwrap();
-    let mut connection = database.connect().await.unwrap();
-    let role = format!("limited_{}", database.name());
-    let document = read("docs/installation.md");
-    let (_, rest) = document.split_once("```sql\n").unwrap();
-    let (rights, _) = rest.split_once("```").unwrap();
-    let rights = rights.replace("environment_operator_role", &role);
-    let statements = format!("CREATE ROLE {role} LOGIN; {rights}");
-    sqlx::raw_sql(sqlx::AssertSqlSafe(statements))
-        .execute(&mut connection)
-        .await
-        .unwrap();
-
-    let options = database.options().unwrap();
-    let limited = format!(
-        "postgres://{role}@{}:{}/{}",
-        options.get_host(),
-        options.get_port(),
-        database.name()
-    );
-    let secret = |name: &str, key: &str| match (name, key) {
-        ("database", "url") => limited.clone(),
-        ("database-owner", "url") => database.url().to_owned(),
-        other => panic!("{other:?}"),
-    };
-    let values = ["migration.mode=hook", "migration.hook.secretName=database-owner"];
-    let objects = objects_with(&values).await;
-    let pod = &only(&objects, "Job").data["spec"]["template"]["spec"];
-    let mut migrate = tokio::process::Command::new(PROGRAM);
-    migrate
-        .arg(pod["containers"][0]["args"][0].as_str().unwrap())
-        .env_clear();
-    run(migrate.envs(environment(&objects, "Job", secret))).await.unwrap();
-
-    let variables = environment(&objects, "Deployment", secret);
-    let _alone = ALONE.lock().await;
-    let operator = operator(control_plane, variables).await.start().unwrap();
-    operator.wait_ready().await;
-    takes_a_lease(&client, &namespace).await;
-    let creates = format!(
-        "SELECT has_database_privilege('{role}', current_database(), 'CREATE') OR has_schema_privilege('{role}', 'public', 'CREATE')"
-    );
-    let creates: bool = sqlx::query_scalar(sqlx::AssertSqlSafe(creates))
-        .fetch_one(&mut connection)
-        .await
-        .unwrap();
-    assert!(!creates);
 }

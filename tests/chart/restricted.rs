@@ -16,9 +16,13 @@ async fn templates(name: &str) -> Vec<(String, Value)> {
     let objects = objects::parse(&case(name).await).unwrap();
     let template = |object: &DynamicObject| {
         let name = object.metadata.name.clone().unwrap();
-        (name, object.data["spec"]["template"].clone())
+        let template = match object.data["spec"].get("template") {
+            Some(template) => template.clone(),
+            None => json!({ "spec": object.data["spec"] }),
+        };
+        (name, template)
     };
-    let kinds = ["Deployment", "StatefulSet", "Job"].into_iter();
+    let kinds = ["Deployment", "StatefulSet", "Job", "Pod"].into_iter();
     kinds.flat_map(|kind| of_kind(&objects, kind)).map(template).collect()
 }
 
@@ -66,5 +70,9 @@ async fn every_pod_passes_the_restricted_level() {
             );
         }
     }
-    assert_eq!(tried, CASES.len() + 2, "a Deployment each, one Postgres, one migration");
+    assert_eq!(
+        tried,
+        2 * CASES.len() + 2,
+        "a Deployment and a test each, one Postgres, one migration"
+    );
 }

@@ -220,8 +220,11 @@ impl Drop for Operator {
     }
 }
 
-/// Adds the values of a metric up, from the text format.
-fn sum(text: &str, name: &str, labels: &str) -> Result<f64> {
+/// The sum of a metric over all its series whose labels contain `labels`, from the text format; zero where there is none.
+///
+/// # Errors
+/// When a value is no number.
+pub fn sum(text: &str, name: &str, labels: &str) -> Result<f64> {
     let mut total = 0.0;
     for line in text.lines() {
         let Some(rest) = line.strip_prefix(name) else { continue };

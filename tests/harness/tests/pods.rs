@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
+use harness::node_agent::listening;
 use harness::wait::eventually;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -49,13 +50,11 @@ impl Server {
 /// The only container's status of a Pod, and the address that the Pod's processes listen on.
 async fn container(world: &World, pod: &str) -> Result<(ContainerStatus, Ipv4Addr), String> {
     let pods: Api<Pod> = Api::namespaced(world.client.clone(), world.namespace.name());
-    let status = pods.get(pod).await.map_err(|error| error.to_string())?.status;
-    let status = status.unwrap_or_default();
+    let pod = pods.get(pod).await.map_err(|error| error.to_string())?;
+    let address = listening(&pod).ok_or("no address")?;
+    let status = pod.status.unwrap_or_default();
     let container = status.container_statuses.unwrap_or_default().into_iter().next();
-    let shown: Ipv4Addr = status.pod_ip.unwrap_or_default().parse().map_err(|_| "no address")?;
-    let [_, second, third, fourth] = shown.octets();
-    let container = container.ok_or("no container")?;
-    Ok((container, Ipv4Addr::new(127, second, third, fourth)))
+    Ok((container.ok_or("no container")?, address))
 }
 
 /// Waits until the container's status is as `holds` says.

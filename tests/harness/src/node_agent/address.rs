@@ -7,12 +7,20 @@
 use std::net::{Ipv4Addr, UdpSocket};
 
 use anyhow::{Result, bail};
+use k8s_openapi::api::core::v1::Pod;
 
 /// The port whose claim stands for the whole address; what it is does not matter, as long as all agents use the same.
 const CLAIM: u16 = 11_999;
 
 /// How many addresses are tried: of sixteen million nearly all are free.
 const TRIES: usize = 100;
+
+/// Where the processes of a Pod listen on this machine; `None` until the Pod has an address.
+pub fn listening(pod: &Pod) -> Option<Ipv4Addr> {
+    let shown: Ipv4Addr = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
+    let [_, second, third, fourth] = shown.octets();
+    Some(Ipv4Addr::new(127, second, third, fourth))
+}
 
 /// An address that no other Pod of this machine has while this value lives.
 #[derive(Debug)]

@@ -19,6 +19,7 @@ mod status;
 mod user;
 mod volumes;
 
+pub use address::listening;
 pub use images::{Image, Images};
 
 use std::collections::HashMap;
