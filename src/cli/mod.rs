@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 
@@ -95,7 +96,7 @@ fn execute(line: CommandLine) -> Result<(), Error> {
 async fn cluster_of(identity: &IdentitySettings) -> Result<String, Error> {
     Ok(match &identity.cluster_id {
         Some(id) => id.clone(),
-        None => client::cluster_id(&client::connect(identity.kubeconfig.as_deref()).await?).await?,
+        None => client::cluster_id(&client::connect(identity.kubeconfig.as_deref(), Arc::default()).await?).await?,
     })
 }
 

@@ -65,7 +65,7 @@ async fn operate(
     metrics: &Arc<Metrics>,
     stop: &CancellationToken,
 ) -> Result<(), Error> {
-    let client = client::connect(settings.identity.kubeconfig.as_deref()).await?;
+    let client = client::connect(settings.identity.kubeconfig.as_deref(), Arc::clone(metrics)).await?;
     let Some(cluster) = reach_cluster(settings, &client, health, stop).await else {
         return Ok(());
     };

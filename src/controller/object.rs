@@ -8,8 +8,8 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::api::{COMPANY_LABEL, EnvironmentLeaseSpec, EnvironmentLeaseStatus, EnvironmentSpec, EnvironmentStatus};
-use crate::lifecycle::run::{RunObjectStatus, outcome_of_object};
-use crate::lifecycle::{ResourceVersion, RunOutcome};
+use crate::lifecycle::run::{RunObjectStatus, end_of_object};
+use crate::lifecycle::{ResourceVersion, RunEnd};
 
 /// What every object has, and the operator looks at.
 #[derive(Clone, Debug, PartialEq)]
@@ -86,8 +86,8 @@ pub type LeaseObject = Mirrored<EnvironmentLeaseSpec, EnvironmentLeaseStatus>;
 pub struct RunObject {
     /// Identity and version.
     pub meta: Meta,
-    /// How it ended, once it has.
-    pub outcome: Option<RunOutcome>,
+    /// How and when it ended, once it has.
+    pub end: Option<RunEnd>,
 }
 
 #[derive(Deserialize)]
@@ -198,10 +198,10 @@ impl Watched for RunObject {
         let wire: WireRun = serde_json::from_value(object)?;
         // A status of another shape than workflow engines share tells nothing: such a run is not over.
         let status: RunObjectStatus = serde_json::from_value(wire.status).unwrap_or_default();
-        let outcome = outcome_of_object(group, kind, &status);
+        let end = end_of_object(group, kind, &status);
         Ok(Self {
             meta: wire.metadata.try_into()?,
-            outcome,
+            end,
         })
     }
 

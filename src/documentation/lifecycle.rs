@@ -190,7 +190,7 @@ fn a_row_that_another_writer_ended_gives_the_documented_status() {
 
 #[test]
 fn an_object_is_over_by_the_documented_signs() {
-    use crate::lifecycle::run::{RunObjectCondition, RunObjectStatus, outcome_of_object};
+    use crate::lifecycle::run::{RunObjectCondition, RunObjectStatus, end_of_object};
     let rows = table(&read(DOCUMENT), "## When a run is over");
     assert!(!rows.is_empty());
     for row in rows {
@@ -206,10 +206,11 @@ fn an_object_is_over_by_the_documented_signs() {
                 type_: type_.to_owned(),
                 status: value.to_owned(),
                 reason: Some(reason.to_owned()),
+                last_transition_time: None,
             }),
             None => status.phase = Some(value.to_owned()),
         }
-        let outcome = outcome_of_object(group, kind, &status).map(RunOutcome::as_verb);
+        let outcome = end_of_object(group, kind, &status).map(|end| end.outcome.as_verb());
         assert_eq!(outcome, Some(row[3].as_str()), "{row:?}");
     }
 }

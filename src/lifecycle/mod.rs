@@ -25,6 +25,6 @@ mod vocabulary;
 
 pub use ending::Ending;
 pub use resource_version::ResourceVersion;
-pub use run::RunOutcome;
+pub use run::{RunEnd, RunOutcome};
 pub use turn::Turn;
 pub use vocabulary::{EnvironmentState, LeaseState, RunStatus};

@@ -1,6 +1,8 @@
 //! When a run is over, and how it ended: for rows of `heartbeat_runs` and for objects of the configured run kinds.
 
-use serde::Deserialize;
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 
 use super::RunStatus;
 
@@ -46,8 +48,20 @@ impl RunStatus {
     }
 }
 
-/// The part of a run object's `status` that tells whether it is over.
+/// That a run is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RunEnd {
+    /// How it ended.
+    pub outcome: RunOutcome,
+    /// When, as far as the run itself tells; objects do in whole seconds.
+    pub at: Option<Timestamp>,
+}
+
+/// The part of a run object's `status` that tells whether it is over, and since when.
+///
+/// A field of another shape than expected tells nothing, and takes nothing from the others: kinds of all sorts are read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct RunObjectStatus {
     /// `status.phase`, where the kind has one.
     #[serde(default)]
@@ -55,10 +69,20 @@ pub struct RunObjectStatus {
     /// `status.conditions`, where the kind has them.
     #[serde(default)]
     pub conditions: Vec<RunObjectCondition>,
+    /// `status.completionTime`: of a Job that has succeeded, and of kinds that follow it.
+    #[serde(default, deserialize_with = "lenient")]
+    pub completion_time: Option<Timestamp>,
+    /// `status.finishedAt`, as workflows tell it.
+    #[serde(default, deserialize_with = "lenient")]
+    pub finished_at: Option<Timestamp>,
+    /// `status.containerStatuses` of a Pod.
+    #[serde(default, deserialize_with = "lenient")]
+    pub container_statuses: Vec<ContainerStatus>,
 }
 
 /// One condition of a run object.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct RunObjectCondition {
     /// What it speaks of.
     #[serde(rename = "type")]
@@ -68,49 +92,92 @@ pub struct RunObjectCondition {
     /// Why, in one word.
     #[serde(default)]
     pub reason: Option<String>,
+    /// When its status last changed.
+    #[serde(default, deserialize_with = "lenient")]
+    pub last_transition_time: Option<Timestamp>,
 }
 
-/// How a run object ended, seen from its status; `None` while it is not over.
+/// The part of a container's status that tells when it ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct ContainerStatus {
+    /// `state`.
+    #[serde(default)]
+    pub state: ContainerState,
+}
+
+/// What has become of a container.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct ContainerState {
+    /// `terminated`, once it has.
+    #[serde(default)]
+    pub terminated: Option<ContainerEnd>,
+}
+
+/// A container's end.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ContainerEnd {
+    /// When it ended.
+    #[serde(default)]
+    pub finished_at: Option<Timestamp>,
+}
+
+/// Reads a field that other kinds may use for something else.
+fn lenient<'a, D: Deserializer<'a>, T: DeserializeOwned + Default>(field: D) -> Result<T, D::Error> {
+    let value = serde_json::Value::deserialize(field)?;
+    Ok(serde_json::from_value(value).unwrap_or_default())
+}
+
+/// How and when a run object ended, seen from its status; `None` while it is not over.
 ///
 /// `group` and `kind` are the object's own: a Job and a Pod speak a language of their own, every other kind is read by the
-/// conventions that workflow engines share.
-pub fn outcome_of_object(group: &str, kind: &str, status: &RunObjectStatus) -> Option<RunOutcome> {
-    match (group, kind) {
-        ("batch", "Job") => outcome_of_job(status),
-        ("", "Pod") => outcome_of_phase(
-            status.phase.as_deref(),
-            &[("Succeeded", RunOutcome::Succeeded), ("Failed", RunOutcome::Failed)],
-        ),
-        _ => outcome_of_any(status),
-    }
-}
-
-/// A Job is over with the condition Complete or Failed. SuccessCriteriaMet and FailureTarget come earlier, while its Pods
-/// still run, and Suspended is no end.
-fn outcome_of_job(status: &RunObjectStatus) -> Option<RunOutcome> {
-    if condition(status, "Complete", "True").is_some() {
-        return Some(RunOutcome::Succeeded);
-    }
-    condition(status, "Failed", "True").map(|failed| match failed.reason.as_deref() {
-        Some("DeadlineExceeded") => RunOutcome::TimedOut,
-        _ => RunOutcome::Failed,
+/// conventions that workflow engines share. Which moment counts: of a Pod the end of its last container; else the completion
+/// that the status tells, else the moment of the condition that says so.
+pub fn end_of_object(group: &str, kind: &str, status: &RunObjectStatus) -> Option<RunEnd> {
+    let (outcome, condition) = match (group, kind) {
+        ("batch", "Job") => of_job(status)?,
+        ("", "Pod") => {
+            let of_pod = [("Succeeded", RunOutcome::Succeeded), ("Failed", RunOutcome::Failed)];
+            (outcome_of_phase(status.phase.as_deref(), &of_pod)?, None)
+        }
+        _ => of_any(status)?,
+    };
+    let containers = status.container_statuses.iter();
+    let last_container = containers
+        .filter_map(|container| container.state.terminated.as_ref()?.finished_at)
+        .max();
+    let told = last_container.or(status.completion_time).or(status.finished_at);
+    Some(RunEnd {
+        outcome,
+        at: told.or_else(|| condition?.last_transition_time),
     })
 }
 
-fn outcome_of_any(status: &RunObjectStatus) -> Option<RunOutcome> {
-    if condition(status, "Succeeded", "True")
-        .or(condition(status, "Complete", "True"))
-        .is_some()
-    {
-        return Some(RunOutcome::Succeeded);
+/// An outcome, and the condition that tells it.
+type Told<'a> = (RunOutcome, Option<&'a RunObjectCondition>);
+
+/// A Job is over with the condition Complete or Failed. SuccessCriteriaMet and FailureTarget come earlier, while its Pods
+/// still run, and Suspended is no end.
+fn of_job(status: &RunObjectStatus) -> Option<Told<'_>> {
+    if let Some(complete) = condition(status, "Complete", "True") {
+        return Some((RunOutcome::Succeeded, Some(complete)));
     }
-    if condition(status, "Succeeded", "False")
-        .or(condition(status, "Failed", "True"))
-        .is_some()
-    {
-        return Some(RunOutcome::Failed);
+    let failed = condition(status, "Failed", "True")?;
+    let outcome = match failed.reason.as_deref() {
+        Some("DeadlineExceeded") => RunOutcome::TimedOut,
+        _ => RunOutcome::Failed,
+    };
+    Some((outcome, Some(failed)))
+}
+
+fn of_any(status: &RunObjectStatus) -> Option<Told<'_>> {
+    if let Some(succeeded) = condition(status, "Succeeded", "True").or(condition(status, "Complete", "True")) {
+        return Some((RunOutcome::Succeeded, Some(succeeded)));
     }
-    outcome_of_phase(
+    if let Some(failed) = condition(status, "Succeeded", "False").or(condition(status, "Failed", "True")) {
+        return Some((RunOutcome::Failed, Some(failed)));
+    }
+    let outcome = outcome_of_phase(
         status.phase.as_deref(),
         &[
             ("Succeeded", RunOutcome::Succeeded),
@@ -119,7 +186,8 @@ fn outcome_of_any(status: &RunObjectStatus) -> Option<RunOutcome> {
             ("Error", RunOutcome::Failed),
             ("Cancelled", RunOutcome::Cancelled),
         ],
-    )
+    )?;
+    Some((outcome, None))
 }
 
 fn outcome_of_phase(phase: Option<&str>, outcomes: &[(&str, RunOutcome)]) -> Option<RunOutcome> {
@@ -137,80 +205,4 @@ fn condition<'a>(status: &'a RunObjectStatus, type_: &str, value: &str) -> Optio
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn outcome(group: &str, kind: &str, status: serde_json::Value) -> Option<RunOutcome> {
-        outcome_of_object(group, kind, &serde_json::from_value(status).unwrap())
-    }
-
-    fn conditions(type_: &str, status: &str, reason: &str) -> serde_json::Value {
-        json!({ "conditions": [{ "type": type_, "status": status, "reason": reason }] })
-    }
-
-    #[test]
-    fn a_job_is_over_only_with_complete_or_failed() {
-        let job = |type_, status, reason| outcome("batch", "Job", conditions(type_, status, reason));
-        assert_eq!(
-            job("Complete", "True", "CompletionsReached"),
-            Some(RunOutcome::Succeeded)
-        );
-        assert_eq!(job("Failed", "True", "BackoffLimitExceeded"), Some(RunOutcome::Failed));
-        assert_eq!(job("Failed", "True", "PodFailurePolicy"), Some(RunOutcome::Failed));
-        assert_eq!(job("Failed", "True", "DeadlineExceeded"), Some(RunOutcome::TimedOut));
-        assert_eq!(job("Failed", "False", ""), None);
-        for early in ["SuccessCriteriaMet", "FailureTarget", "Suspended"] {
-            assert_eq!(job(early, "True", ""), None, "{early}");
-        }
-        assert_eq!(outcome("batch", "Job", json!({ "active": 1 })), None);
-    }
-
-    #[test]
-    fn a_pod_is_over_by_its_phase() {
-        let pod = |phase| outcome("", "Pod", json!({ "phase": phase }));
-        assert_eq!(pod("Succeeded"), Some(RunOutcome::Succeeded));
-        assert_eq!(pod("Failed"), Some(RunOutcome::Failed));
-        for live in ["Pending", "Running", "Unknown", "Completed"] {
-            assert_eq!(pod(live), None, "{live}");
-        }
-        // A restart of a container is not the end of its Pod.
-        assert_eq!(
-            outcome(
-                "",
-                "Pod",
-                json!({ "phase": "Running", "conditions": [{ "type": "Ready", "status": "False" }] })
-            ),
-            None
-        );
-    }
-
-    #[test]
-    fn any_other_kind_is_over_by_condition_or_phase() {
-        let any = |status| outcome("tekton.dev", "TaskRun", status);
-        assert_eq!(any(conditions("Succeeded", "True", "")), Some(RunOutcome::Succeeded));
-        assert_eq!(any(conditions("Succeeded", "False", "")), Some(RunOutcome::Failed));
-        assert_eq!(any(conditions("Succeeded", "Unknown", "Running")), None);
-        assert_eq!(any(conditions("Complete", "True", "")), Some(RunOutcome::Succeeded));
-        assert_eq!(any(conditions("Complete", "False", "")), None);
-        assert_eq!(any(conditions("Failed", "True", "")), Some(RunOutcome::Failed));
-        for (phase, expected) in [
-            ("Succeeded", Some(RunOutcome::Succeeded)),
-            ("Completed", Some(RunOutcome::Succeeded)),
-            ("Failed", Some(RunOutcome::Failed)),
-            ("Error", Some(RunOutcome::Failed)),
-            ("Cancelled", Some(RunOutcome::Cancelled)),
-            ("Running", None),
-        ] {
-            assert_eq!(any(json!({ "phase": phase })), expected, "{phase}");
-        }
-    }
-
-    #[test]
-    fn a_row_is_over_exactly_when_its_status_is_terminal() {
-        for status in RunStatus::ALL {
-            assert_eq!(status.outcome().is_some(), status.is_terminal(), "{status:?}");
-        }
-    }
-}
+mod tests;

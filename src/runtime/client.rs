@@ -1,13 +1,22 @@
 //! The way to the cluster, and the cluster's name.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::Api;
+use kube::client::ClientBuilder;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config, ResourceExt as _};
 use tokio::time::timeout;
+use tower::layer::layer_fn;
+
+use super::metrics::Metrics;
+
+mod requests;
+
+use requests::Measured;
 
 /// How long the one request that is made here may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -37,19 +46,24 @@ pub enum ClientError {
 
 /// A client by the given kubeconfig, or by KUBECONFIG, `~/.kube/config` or the Pod's service account.
 ///
-/// It sets no timeout for answers, because it watches too; whoever sends another request sets one.
+/// It sets no timeout for answers, because it watches too; whoever sends another request sets one. Its requests are counted.
 ///
 /// # Errors
 ///
 /// Where no configuration is found or it does not make a client. Nothing is asked of the API server.
-pub async fn connect(kubeconfig: Option<&Path>) -> Result<Client, ClientError> {
+pub async fn connect(kubeconfig: Option<&Path>, metrics: Arc<Metrics>) -> Result<Client, ClientError> {
     let config = match kubeconfig {
         Some(path) => {
             Config::from_custom_kubeconfig(Kubeconfig::read_from(path)?, &KubeConfigOptions::default()).await?
         }
         None => Config::infer().await?,
     };
-    Client::try_from(config).map_err(ClientError::Client)
+    let builder = ClientBuilder::try_from(config).map_err(ClientError::Client)?;
+    let measured = layer_fn(move |inner| Measured {
+        inner,
+        metrics: Arc::clone(&metrics),
+    });
+    Ok(builder.with_layer(&measured).build())
 }
 
 /// The uid of namespace `kube-system`: the same for as long as a cluster lives, another for each cluster.

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{Index, Key, Reference};
 use crate::api::ObjectRef;
 use crate::controller::object::{Meta, RunObject};
-use crate::lifecycle::{ResourceVersion, RunOutcome};
+use crate::lifecycle::{ResourceVersion, RunEnd};
 
 /// Where a run object is found. The version is left out: one object may be read through several.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -61,11 +61,11 @@ pub enum KnownRun {
     Present {
         /// Its uid.
         uid: Uuid,
-        /// How it ended, once it has.
-        outcome: Option<RunOutcome>,
+        /// How and when it ended, once it has.
+        end: Option<RunEnd>,
     },
-    /// The one with the pinned uid was seen to vanish; this is the last outcome seen.
-    Vanished(Option<RunOutcome>),
+    /// The one with the pinned uid was seen to vanish; this is the last end seen.
+    Vanished(Option<RunEnd>),
     /// No event told of it.
     Unknown,
 }
@@ -93,8 +93,8 @@ type Place = (String, String);
 #[derive(Debug, Default)]
 pub(super) struct RunObjects {
     present: HashMap<GroupKind, HashMap<Place, PresentRun>>,
-    /// Those that vanished while a lease named them, with the last outcome seen.
-    pub(super) vanished: HashMap<RunKey, HashMap<Uuid, Option<RunOutcome>>>,
+    /// Those that vanished while a lease named them, with the last end seen.
+    pub(super) vanished: HashMap<RunKey, HashMap<Uuid, Option<RunEnd>>>,
     /// By the Namespace that is watched (none: all).
     kinds: HashMap<(GroupKind, Option<String>), RunKindState>,
 }
@@ -104,7 +104,7 @@ pub(super) struct RunObjects {
 struct PresentRun {
     uid: Uuid,
     resource_version: ResourceVersion,
-    outcome: Option<RunOutcome>,
+    end: Option<RunEnd>,
 }
 
 impl RunObjects {
@@ -128,14 +128,14 @@ impl Index {
                 return Vec::new();
             }
             if known.uid != uid {
-                let (gone, outcome) = (known.uid, known.outcome);
-                self.vanish(key, gone, outcome);
+                let (gone, end) = (known.uid, known.end);
+                self.vanish(key, gone, end);
             }
         }
         let run = PresentRun {
             uid,
             resource_version,
-            outcome: run.outcome,
+            end: run.end,
         };
         let of_kind = self.runs.present.entry(key.group_kind()).or_default();
         of_kind.insert(key.place(), run);
@@ -144,7 +144,7 @@ impl Index {
 
     /// Marks a run object as deleted, whose last state is `run`; the leases that it concerns.
     pub fn delete_run(&mut self, key: &RunKey, run: &RunObject) -> Vec<Key> {
-        self.lose_run(key, run.meta.uid, run.outcome)
+        self.lose_run(key, run.meta.uid, run.end)
     }
 
     /// Takes a complete list of the run objects of one kind in; the leases that it concerns: all whose runs are of this
@@ -210,11 +210,11 @@ impl Index {
         if let Some(run) = present {
             return KnownRun::Present {
                 uid: run.uid,
-                outcome: run.outcome,
+                end: run.end,
             };
         }
         let vanished = pinned.and_then(|pinned| self.runs.vanished.get(key)?.get(&pinned));
-        vanished.map_or(KnownRun::Unknown, |outcome| KnownRun::Vanished(*outcome))
+        vanished.map_or(KnownRun::Unknown, |end| KnownRun::Vanished(*end))
     }
 
     /// Whether the run objects of this kind can be looked at; `None` before the first list.
@@ -245,21 +245,21 @@ impl Index {
         leases.flat_map(|(_, leases)| leases).copied().map(Key::Lease).collect()
     }
 
-    /// The run object with this uid is gone. Its last state may tell its outcome; if not, the one before may have.
-    fn lose_run(&mut self, key: &RunKey, uid: Uuid, outcome: Option<RunOutcome>) -> Vec<Key> {
+    /// The run object with this uid is gone. Its last state may tell its end; if not, the one before may have.
+    fn lose_run(&mut self, key: &RunKey, uid: Uuid, end: Option<RunEnd>) -> Vec<Key> {
         let known = self.runs.get(key).filter(|known| known.uid == uid);
-        let outcome = outcome.or(known.and_then(|known| known.outcome));
+        let end = end.or(known.and_then(|known| known.end));
         if known.is_some() {
             self.runs.remove(key);
         }
-        self.vanish(key, uid, outcome);
+        self.vanish(key, uid, end);
         self.leases_of_run(key)
     }
 
-    fn vanish(&mut self, key: &RunKey, uid: Uuid, outcome: Option<RunOutcome>) {
+    fn vanish(&mut self, key: &RunKey, uid: Uuid, end: Option<RunEnd>) {
         // Kept only as long as a lease asks for it.
         if self.leases_by.contains_key(&Reference::RunObject(key.clone())) {
-            self.runs.vanished.entry(key.clone()).or_default().insert(uid, outcome);
+            self.runs.vanished.entry(key.clone()).or_default().insert(uid, end);
         }
     }
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::api::{Driver, EnvironmentPhase, LeasePhase, LeasePolicy, Reason};
 use crate::controller::object::{RunObject, Watched};
-use crate::lifecycle::RunOutcome;
+use crate::lifecycle::{RunEnd, RunOutcome};
 use crate::runtime::metrics::LeasesBy;
 
 fn metadata(namespace: &str, name: &str, uid: u128, version: u64) -> Value {
@@ -47,6 +47,10 @@ fn version(number: u64) -> ResourceVersion {
 
 fn key(uid: u128) -> Key {
     Key::Lease(Uuid::from_u128(uid))
+}
+
+fn ended(outcome: RunOutcome) -> Option<RunEnd> {
+    Some(RunEnd { outcome, at: None })
 }
 
 #[test]
@@ -118,14 +122,14 @@ fn the_outcome_of_a_run_that_vanished_is_kept_while_a_lease_names_it() {
     let pinned = Some(Uuid::from_u128(7));
     assert_eq!(
         index.run(&job_key(), pinned),
-        KnownRun::Vanished(Some(RunOutcome::Failed))
+        KnownRun::Vanished(ended(RunOutcome::Failed))
     );
     assert_eq!(index.run(&job_key(), None), KnownRun::Unknown);
     // Another Job under the same name is another run.
     index.apply_run(&job_key(), job(8, 13, json!({})));
     assert_eq!(
         index.run(&job_key(), pinned),
-        KnownRun::Vanished(Some(RunOutcome::Failed))
+        KnownRun::Vanished(ended(RunOutcome::Failed))
     );
     // With the last lease goes the memory.
     index.delete_lease(lease("a", "x", 1, 14));
@@ -180,7 +184,7 @@ fn what_is_gone_is_forgotten_with_a_list_that_is_newer() {
 fn the_last_outcome_that_was_seen_counts_where_the_last_state_of_a_run_tells_none() {
     let complete = || json!({ "conditions": [{ "type": "Complete", "status": "True" }] });
     let pinned = Some(Uuid::from_u128(7));
-    let vanished = KnownRun::Vanished(Some(RunOutcome::Succeeded));
+    let vanished = KnownRun::Vanished(ended(RunOutcome::Succeeded));
     let seen = || {
         let mut index = Index::default();
         index.apply_lease(lease("a", "x", 1, 10));
@@ -214,7 +218,7 @@ fn a_kind_that_is_not_served_takes_nothing_back_of_its_objects() {
     let pinned = Some(Uuid::from_u128(7));
     assert!(matches!(
         index.run(&job_key(), pinned),
-        KnownRun::Present { outcome: None, .. }
+        KnownRun::Present { end: None, .. }
     ));
     // Served again, and without the object: now it is known to be gone.
     assert_eq!(

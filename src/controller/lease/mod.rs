@@ -23,6 +23,7 @@ use crate::store::environment_leases::{End, EndOutcome, ForeignEnd, Grant, Grant
 
 mod capacity;
 mod choice;
+mod delay;
 mod facts;
 mod heartbeat;
 mod local;
@@ -199,10 +200,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
         };
         match self.database.grant(grant).await? {
             GrantOutcome::Granted { row, free, .. } => {
-                self.committed("grant", Key::Lease(subject.id));
-                self.metrics
-                    .leases
-                    .granted(until(lease.meta.created_at, row.acquired_at));
+                self.note_grant(lease, &row);
                 self.count_again(row.environment_id);
                 self.leave_line(subject.id);
                 let free = free.map_or(usize::MAX, |free| usize::try_from(free).unwrap_or_default());
@@ -287,8 +285,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             .await?
         {
             EndOutcome::Ended(row) => {
-                self.committed("end", Key::Lease(subject.id));
-                self.metrics.leases.ended(reason);
+                self.note_end(scene, reason, &row);
                 tracing::info!(lease = %subject.id, reason = reason.as_str(), status = row.status.as_str(), "lease ended");
                 self.count_again(row.environment_id);
                 self.serve(row.environment_id, 1);

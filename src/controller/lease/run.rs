@@ -1,5 +1,6 @@
 //! What is known of a lease's run: by its row, or by its object.
 
+use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::facts::Subject;
@@ -8,6 +9,7 @@ use crate::controller::cluster::Cluster;
 use crate::controller::database::Database;
 use crate::controller::index::{KnownRun, RunKey, RunKindState};
 use crate::controller::reconcile::Reconciler;
+use crate::lifecycle::RunEnd;
 use crate::lifecycle::lease::{Obstacle, Run};
 use crate::runtime::configuration::RunKind;
 use crate::store::lease_object::{LeaseView, RunLook};
@@ -17,6 +19,8 @@ pub(super) struct SeenRun {
     pub run: Run,
     /// The uid of its object, as far as it is known.
     pub pinned: Option<Uuid>,
+    /// When it ended, as far as it tells.
+    pub ended_at: Option<Timestamp>,
     /// Why a claim can't be granted for it.
     pub obstacle: Option<Obstacle>,
 }
@@ -25,7 +29,15 @@ fn seen(run: Run) -> SeenRun {
     SeenRun {
         run,
         pinned: None,
+        ended_at: None,
         obstacle: None,
+    }
+}
+
+fn over(end: RunEnd) -> SeenRun {
+    SeenRun {
+        ended_at: end.at,
+        ..seen(Run::Over(end.outcome))
     }
 }
 
@@ -40,11 +52,21 @@ fn unseen(obstacle: Option<Obstacle>) -> SeenRun {
 impl<D: Database, C: Cluster> Reconciler<D, C> {
     pub(super) async fn run(&self, subject: &Subject, view: &LeaseView, object: Option<&ObjectRef>) -> SeenRun {
         let Some(object) = object else {
-            return seen(match view.run {
-                RunLook::None => Run::None,
-                RunLook::Missing => Run::NotFound,
-                RunLook::Found { status, .. } => status.outcome().map_or(Run::Live, Run::Over),
-            });
+            return match view.run {
+                RunLook::None => seen(Run::None),
+                RunLook::Missing => seen(Run::NotFound),
+                RunLook::Found {
+                    status, finished_at, ..
+                } => status.outcome().map_or_else(
+                    || seen(Run::Live),
+                    |outcome| {
+                        over(RunEnd {
+                            outcome,
+                            at: finished_at,
+                        })
+                    },
+                ),
+            };
         };
         let namespace = subject.object.as_ref().map(|lease| lease.meta.namespace.as_str());
         let namespace = namespace
@@ -67,17 +89,12 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             KnownRun::Vanished(_) | KnownRun::Unknown => pinned,
         };
         let seen = match (known, state) {
-            (
-                KnownRun::Present {
-                    outcome: Some(outcome), ..
-                },
-                _,
-            ) => seen(Run::Over(outcome)),
-            (KnownRun::Vanished(outcome), _) => seen(outcome.map_or(Run::Gone, Run::Over)),
+            (KnownRun::Present { end: Some(end), .. } | KnownRun::Vanished(Some(end)), _) => over(end),
+            (KnownRun::Vanished(None), _) => seen(Run::Gone),
             (_, None) => unseen(None), // not listed yet: at the start, for a moment
-            (KnownRun::Present { outcome: None, .. }, Some(RunKindState::Listed)) => seen(Run::Live),
+            (KnownRun::Present { end: None, .. }, Some(RunKindState::Listed)) => seen(Run::Live),
             (KnownRun::Unknown, Some(RunKindState::Listed)) => match pinned {
-                Some(uid) => seen(self.run_by_live_read(kind, &key, uid).await),
+                Some(uid) => self.run_by_live_read(kind, &key, uid).await,
                 None => seen(Run::NotFound),
             },
             (_, Some(state)) => unseen(obstacle_of_kind(state, kind, object)),
@@ -89,13 +106,13 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
     }
 
     /// Absence in the index proves nothing: a read does, by a 404 that names the object or by another uid.
-    async fn run_by_live_read(&self, kind: &RunKind, key: &RunKey, uid: Uuid) -> Run {
+    async fn run_by_live_read(&self, kind: &RunKind, key: &RunKey, uid: Uuid) -> SeenRun {
         match self.cluster.read_run(&kind.version, key).await {
-            Ok(Some(run)) if run.meta.uid == uid => run.outcome.map_or(Run::Live, Run::Over),
-            Ok(_) => Run::Gone,
+            Ok(Some(run)) if run.meta.uid == uid => run.end.map_or_else(|| seen(Run::Live), over),
+            Ok(_) => seen(Run::Gone),
             Err(error) => {
                 tracing::warn!(kind = key.kind, namespace = key.namespace, name = key.name, %error, "run can't be read");
-                Run::Unknown
+                seen(Run::Unknown)
             }
         }
     }

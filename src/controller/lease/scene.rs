@@ -31,6 +31,8 @@ pub struct Scene {
     pub company: Option<(Uuid, Option<Settle>)>,
     /// The run object, its uid pinned as far as it is known.
     pub run_object: Option<ObjectRef>,
+    /// When the run ended, as far as it tells.
+    pub run_ended_at: Option<jiff::Timestamp>,
 }
 
 impl<D: Database, C: Cluster> Reconciler<D, C> {
@@ -143,6 +145,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             view,
             company,
             run_object,
+            run_ended_at: seen.ended_at,
         })
     }
 

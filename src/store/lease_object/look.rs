@@ -59,6 +59,8 @@ pub enum RunLook {
         status: RunStatus,
         /// Its agent.
         agent_id: Uuid,
+        /// When it ended, as far as its row tells.
+        finished_at: Option<jiff::Timestamp>,
     },
 }
 
@@ -184,6 +186,7 @@ struct Looked {
     run_id: Option<Uuid>,
     run_status: Option<String>,
     run_agent_id: Option<Uuid>,
+    run_finished_at: Option<jiff_sqlx::Timestamp>,
     environment: Option<Json<EnvironmentRow>>,
     environment_deleted: bool,
     local_object: Option<Uuid>,
@@ -199,7 +202,11 @@ impl Looked {
                 let status = RunStatus::parse(&status).ok_or_else(|| StoreError::Data {
                     message: format!("run {id} has the status {status:?}, which is not in the closed set"),
                 })?;
-                RunLook::Found { status, agent_id }
+                RunLook::Found {
+                    status,
+                    agent_id,
+                    finished_at: self.run_finished_at.map(jiff_sqlx::Timestamp::to_jiff),
+                }
             }
             (Some(_), _, _) => RunLook::Missing,
         };
@@ -247,7 +254,7 @@ asked AS MATERIALIZED (
   LEFT JOIN public.environment_leases AS lease ON lease.id = i.id
 ),
 chosen AS MATERIALIZED (
-  SELECT asked.*, run.status AS run_status, run.agent_id AS run_agent_id,
+  SELECT asked.*, run.status AS run_status, run.agent_id AS run_agent_id, run.finished_at AS run_finished_at,
     asked.agent_id IS NOT NULL AND agent.id IS DISTINCT FROM asked.agent_id AS agent_missing,
     CASE WHEN asked.environment_id IS NOT NULL THEN asked.environment_id
          WHEN asked.object_id IS NOT NULL THEN named.environment_id
@@ -283,7 +290,7 @@ capacity AS MATERIALIZED (
 SELECT chosen.id, term.now, term.leading, chosen.recorded_company, chosen.company_id,
   EXISTS (SELECT FROM public.companies WHERE companies.id = chosen.company_id) AS company_exists,
   to_jsonb(lease) AS lease, to_jsonb(object) AS object,
-  chosen.run_id, chosen.run_status, chosen.run_agent_id,
+  chosen.run_id, chosen.run_status, chosen.run_agent_id, chosen.run_finished_at,
   to_jsonb(environment) AS environment,
   EXISTS (
     SELECT FROM environment_operator.environment_object AS o

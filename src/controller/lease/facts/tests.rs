@@ -81,6 +81,7 @@ fn another_agent_than_the_run_s_is_refused_once_both_are_known() {
     let of = |agent| RunLook::Found {
         status: RunStatus::Running,
         agent_id: Uuid::from_u128(agent),
+        finished_at: None,
     };
     let look = |run, agent_missing| LeaseView {
         run,

@@ -176,6 +176,7 @@ impl<'s> World<'s> {
                 Some(Some((agent_id, status))) => RunLook::Found {
                     status: *status,
                     agent_id: *agent_id,
+                    finished_at: None,
                 },
             },
             environment: self.environments.get(&chosen).cloned(),
@@ -196,8 +197,8 @@ impl<'s> World<'s> {
             RunLook::Found { status, .. } => status.outcome().map_or(Run::Live, Run::Over),
             RunLook::Missing => Run::NotFound,
             RunLook::None => match self.index.run(&job_key(), None) {
-                KnownRun::Present { outcome, .. } => outcome.map_or(Run::Live, Run::Over),
-                KnownRun::Vanished(outcome) => outcome.map_or(Run::Gone, Run::Over),
+                KnownRun::Present { end, .. } => end.map_or(Run::Live, |end| Run::Over(end.outcome)),
+                KnownRun::Vanished(end) => end.map_or(Run::Gone, |end| Run::Over(end.outcome)),
                 KnownRun::Unknown => Run::NotFound,
             },
         }

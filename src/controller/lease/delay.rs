@@ -1,0 +1,74 @@
+//! How long it took: from a claim to its grant, from a run's end to that of its lease.
+
+use std::time::Duration;
+
+use super::scene::Scene;
+use super::until;
+use crate::api::Reason;
+use crate::controller::index::Key;
+use crate::controller::object::LeaseObject;
+use crate::controller::reconcile::Reconciler;
+use crate::store::environment_leases::LeaseRow;
+
+impl<D, C> Reconciler<D, C> {
+    /// A claim was granted.
+    pub(super) fn note_grant(&self, claim: &LeaseObject, row: &LeaseRow) {
+        self.committed("grant", Key::Lease(row.id));
+        let delay = until(claim.meta.created_at, row.acquired_at);
+        self.metrics.leases.granted(delay);
+    }
+
+    /// A lease was ended, or is retained.
+    pub(super) fn note_end(&self, scene: &Scene, reason: Reason, row: &LeaseRow) {
+        let key = Key::Lease(row.id);
+        self.committed("end", key);
+        self.metrics.leases.ended(reason);
+        let noticed = self.queue.ready(key).map(|ready| ready.since.elapsed());
+        // The moment of the ending; a retained lease has no other.
+        let ended_at = row.last_used_at;
+        if let Some(delay) = after_run(reason, scene.run_ended_at, ended_at, noticed.unwrap_or_default()) {
+            self.metrics.leases.released(delay);
+        }
+    }
+}
+
+/// How long after its run's end a lease ended; `None` where it ended for something else. A run that does not tell its end, or
+/// is gone, ended when that was noticed. Clocks differ: what comes out negative is none.
+fn after_run(
+    reason: Reason,
+    run_ended_at: Option<jiff::Timestamp>,
+    ended_at: jiff::Timestamp,
+    noticed: Duration,
+) -> Option<Duration> {
+    let of_run = [
+        Reason::RunFinished,
+        Reason::RunFailed,
+        Reason::RunCancelled,
+        Reason::RunGone,
+    ];
+    of_run
+        .contains(&reason)
+        .then(|| run_ended_at.map_or(noticed, |at| until(at, ended_at)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_end_of_a_run_has_a_delay_and_it_counts_from_what_the_run_tells() {
+        let second = |second| jiff::Timestamp::from_second(second).unwrap();
+        let noticed = Duration::from_millis(5);
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        for (reason, told, expected) in [
+            (Reason::RunFinished, Some(second(97)), seconds(3)),
+            (Reason::RunFailed, None, Some(noticed)),
+            (Reason::RunGone, None, Some(noticed)),
+            (Reason::RunCancelled, Some(second(101)), seconds(0)),
+            (Reason::ReleaseRequested, Some(second(97)), None),
+            (Reason::TtlExpired, None, None),
+        ] {
+            assert_eq!(after_run(reason, told, second(100), noticed), expected, "{reason}");
+        }
+    }
+}
