@@ -21,6 +21,7 @@ mod heartbeats;
 mod idle;
 mod listing;
 mod local;
+mod metrics;
 mod noticing;
 mod order;
 mod outage;
