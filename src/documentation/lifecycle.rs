@@ -146,7 +146,7 @@ fn a_row_that_another_writer_ended_gives_the_documented_status() {
         run,
         ..Facts::held()
     }) {
-        Decision::Follow { ending, record: true } => (ending.state, ending.reason),
+        Decision::Follow { ending, .. } => (ending.state, ending.reason),
         other => panic!("{other:?}"),
     };
     let released = || Row::Present {
@@ -165,6 +165,7 @@ fn a_row_that_another_writer_ended_gives_the_documented_status() {
             "EndedInDatabase",
             follow(Row::Deleted { recorded: None }, Run::Live),
         ),
+        ("expired", "EndedInDatabase", follow(Row::Lost, Run::Live)),
     ];
     assert_eq!(rows.len(), decided.len());
     for (row, (status, reason, (state, cause))) in rows.iter().zip(decided) {

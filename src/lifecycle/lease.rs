@@ -74,6 +74,8 @@ pub enum Row {
         /// The ending that the operator had recorded, if any.
         recorded: Option<Ending>,
     },
+    /// The object shows that there was a row, and the database has never had it: it is an older state of itself (a backup).
+    Lost,
 }
 
 /// What is known of the run.
@@ -186,6 +188,16 @@ pub fn decide(facts: &Facts) -> Decision {
                 follow(facts, &ending, true)
             }
         },
+        // A status says Active only after the row was committed (I1), and a row is inserted once. To grant again would be
+        // to take whatever stands under the run's name now for the run that it was granted to.
+        Row::Lost => {
+            let ending = Ending {
+                state: LeaseState::Expired,
+                reason: Reason::EndedInDatabase,
+                message: "its row is not in the database, which was restored to an earlier state".to_owned(),
+            };
+            follow(facts, &ending, false)
+        }
     }
 }
 

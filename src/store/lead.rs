@@ -6,7 +6,7 @@
 
 use sqlx::PgConnection;
 
-use super::{Store, StoreError, cluster};
+use super::{Store, StoreError, cluster, fencing_token};
 
 /// Proof of leadership: what a batch shows inside its own transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +66,7 @@ pub async fn acquire(
         }
     };
     let Some(epoch) = epoch else { return Ok(None) };
+    fencing_token::raise(store).await?;
     let incarnation = sqlx::query_scalar("SELECT incarnation FROM environment_operator.cluster WHERE cluster = $1")
         .bind(cluster)
         .fetch_one(&store.pool)
@@ -78,14 +79,15 @@ pub async fn acquire(
     }))
 }
 
-/// Prolongs the term by [`TERM_SECONDS`] from now. `false`: another one leads, step down.
+/// Prolongs the term by [`TERM_SECONDS`] from now. `false`: another one leads, or the term has passed: step down. A term that has
+/// passed may be one that an older state of the database tells of; a new term begins with tokens above all that were given.
 ///
 /// # Errors
 /// When the database cannot be asked: the term goes on until it passes.
 pub async fn renew(store: &Store, leader: &Leader, holder: &str) -> Result<bool, StoreError> {
     let done = sqlx::query(
         "UPDATE environment_operator.lead SET expires_at = clock_timestamp() + make_interval(secs => $5)
-         WHERE cluster = $1 AND installation = $2 AND holder = $3 AND epoch = $4",
+         WHERE cluster = $1 AND installation = $2 AND holder = $3 AND epoch = $4 AND expires_at > clock_timestamp()",
     )
     .bind(&leader.cluster)
     .bind(&leader.installation)

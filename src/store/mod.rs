@@ -19,6 +19,7 @@ pub mod environment_leases;
 pub mod environment_object;
 pub mod environments;
 pub mod error;
+mod fencing_token;
 pub mod foreign_leases;
 pub mod heartbeat_runs;
 pub mod installation;

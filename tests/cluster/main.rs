@@ -33,6 +33,7 @@ mod random;
 mod refusal;
 mod removal;
 mod replicas;
+mod restored;
 mod rights;
 mod run_objects;
 mod run_rows;

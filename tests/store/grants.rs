@@ -45,7 +45,10 @@ async fn a_grant_writes_row_activity_and_context_at_one_moment() {
         row.expires_at.unwrap(),
         row.acquired_at + jiff::SignedDuration::from_secs(3600)
     );
-    assert_eq!(fencing_token, 1);
+    let remembered = world
+        .count("SELECT fencing_token FROM environment_operator.lease_object")
+        .await;
+    assert_eq!(fencing_token, remembered);
     let expected = json!({"id": environment, "name": "box", "driver": "sandbox", "leaseId": claim.id, "host": "h"});
     assert_eq!(Value::Object(context), expected);
     let snapshot = world.rows("SELECT context_snapshot FROM heartbeat_runs").await;

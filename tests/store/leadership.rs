@@ -82,3 +82,42 @@ async fn a_takeover_waits_for_the_batch_in_flight_and_a_renewal_does_not() {
     batch.commit().await.unwrap();
     assert_eq!(takeover.await.unwrap().unwrap().unwrap().epoch, 2);
 }
+
+#[tokio::test]
+async fn a_term_that_has_passed_is_not_renewed_even_if_nobody_has_taken_over() {
+    let world = World::new().await;
+    lead::release(&world.store, &world.leader, HOLDER).await.unwrap();
+    assert!(!lead::renew(&world.store, &world.leader, HOLDER).await.unwrap());
+}
+
+#[tokio::test]
+async fn each_term_begins_with_fencing_tokens_above_all_that_were_given() {
+    let world = World::new().await;
+    let now = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::int8";
+    let first = token(&world).await;
+    let before = world.count(now).await;
+    assert!(first < before, "tokens rise by one, the clock by microseconds");
+    // An older state of the database has an older state of the sequence.
+    sqlx::query("SELECT setval('environment_operator.fencing_token', 1)")
+        .execute(world.pool())
+        .await
+        .unwrap();
+    world.depose().await;
+    assert!(token(&world).await > before);
+    // A clock that was ahead does not let them fall.
+    let ahead = world.count(now).await + 3_600_000_000;
+    sqlx::query("SELECT setval('environment_operator.fencing_token', $1)")
+        .bind(ahead)
+        .execute(world.pool())
+        .await
+        .unwrap();
+    world.depose().await;
+    assert_eq!(token(&world).await, ahead + 1);
+}
+
+/// The next token.
+async fn token(world: &World) -> i64 {
+    world
+        .count("SELECT nextval('environment_operator.fencing_token')")
+        .await
+}

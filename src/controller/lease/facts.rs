@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::api::{self, LeasePolicy, ObjectRef, Reason};
+use crate::api::{self, EnvironmentLeaseStatus, LeasePhase, LeasePolicy, ObjectRef, Reason};
 use crate::controller::company::Company;
 use crate::controller::object::LeaseObject;
 use crate::lifecycle::lease::{Object, Obstacle, Row};
@@ -41,7 +41,8 @@ pub(super) fn object(subject: &Subject) -> Object {
     }
 }
 
-pub(super) fn row(view: &LeaseView) -> Row {
+/// The row. `object` is the lease object, where it is there.
+pub(super) fn row(view: &LeaseView, object: Option<&LeaseObject>) -> Row {
     let recorded = view.object.as_ref().and_then(|object| object.ending());
     match (&view.row, &view.object) {
         (Some(row), _) => Row::Present {
@@ -49,8 +50,19 @@ pub(super) fn row(view: &LeaseView) -> Row {
             recorded,
         },
         (None, Some(_)) => Row::Deleted { recorded },
+        (None, None) if object.is_some_and(shows_own_grant) => Row::Lost,
         (None, None) => Row::Never,
     }
+}
+
+/// Whether the object shows that it holds a lease. A status that was copied from another object names that one's lease: such
+/// an object is a claim.
+fn shows_own_grant(lease: &LeaseObject) -> bool {
+    let shows = |status: &EnvironmentLeaseStatus| {
+        status.lease_id == Some(lease.meta.uid)
+            && matches!(status.phase, Some(LeasePhase::Active | LeasePhase::Retained))
+    };
+    lease.status.as_ref().is_some_and(shows)
 }
 
 pub(super) fn policy(subject: &Subject, view: &LeaseView) -> LeasePolicy {

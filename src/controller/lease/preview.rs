@@ -51,7 +51,7 @@ fn of_rows(view: &LeaseView) -> Facts {
     };
     Facts {
         object: facts::object(&subject),
-        row: facts::row(view),
+        row: facts::row(view, None),
         run,
         environment: if view.environment_deleted {
             Environment::Deleted

@@ -87,7 +87,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
         let heartbeat_missed = self.seems_silent(subject);
         let mut facts = Facts {
             object: object(subject),
-            row: row(&view),
+            row: row(&view, subject.present()),
             run: seen.run,
             environment: environment(&self.index(), subject, &view, chosen, was_gone),
             namespace_terminating: namespace

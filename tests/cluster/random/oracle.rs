@@ -231,7 +231,7 @@ impl Search<'_> {
                                 state,
                                 recorded: Some(ending),
                             },
-                            Row::Never | Row::Deleted { .. } => Row::Deleted { recorded: Some(ending) },
+                            Row::Never | Row::Lost | Row::Deleted { .. } => Row::Deleted { recorded: Some(ending) },
                         }
                     }
                     _ => {}
@@ -246,6 +246,7 @@ impl Search<'_> {
             (_, Some(reason)) => Outcome::Refused(reason),
             (Row::Never, None) if state.has(self.history, Change::ObjectDeleted) => Outcome::Nothing,
             (Row::Never, None) => Outcome::Waiting,
+            (Row::Lost, None) => unreachable!("no history restores the database"),
             (
                 Row::Present {
                     state: LeaseState::Active,

@@ -105,6 +105,17 @@ impl<'p> World<'p> {
         World { mode, ..world }
     }
 
+    /// The same world with another database: its operators to come have that one's URL.
+    pub fn moved_to(self, database: Database) -> Self {
+        let database = Arc::new(database);
+        Self {
+            pool: pool(&database),
+            leaks: LeaksNothing(database.clone()),
+            database,
+            ..self
+        }
+    }
+
     async fn around<const N: usize>(
         control_plane: &'p ControlPlane,
         database: Arc<Database>,
@@ -114,8 +125,7 @@ impl<'p> World<'p> {
         let client = control_plane.client().await.unwrap();
         ensure_definitions(control_plane, &client).await;
         let namespace = Namespace::create_with_labels(&client, prefix, labels).await.unwrap();
-        let options = database.options().unwrap();
-        let pool = PgPoolOptions::new().max_connections(4).connect_lazy_with(options);
+        let pool = pool(&database);
         let pod = namespace.name().to_owned();
         let kubeconfig = control_plane
             .pod_kubeconfig(release::NAMESPACE, release::ACCOUNT, &pod)
@@ -372,6 +382,12 @@ impl<'p> World<'p> {
             .writes(mark, |event| event.pod() == Some(&self.pod))
             .unwrap()
     }
+}
+
+/// A way into a database.
+fn pool(database: &Database) -> PgPool {
+    let options = database.options().unwrap();
+    PgPoolOptions::new().max_connections(4).connect_lazy_with(options)
 }
 
 /// The argument of an operator that looks after the namespaces of several worlds.

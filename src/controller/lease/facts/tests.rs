@@ -113,3 +113,22 @@ fn what_never_goes_away_is_said_before_what_may() {
         assert_eq!(said(&good, None), Some((doubt, true)));
     }
 }
+
+#[test]
+fn a_row_is_lost_if_the_object_shows_its_own_grant_and_the_database_has_none() {
+    let shows = |phase, lease_id: u128| {
+        let mut lease = claim(json!({}));
+        lease.status = Some(EnvironmentLeaseStatus {
+            phase: Some(phase),
+            lease_id: Some(Uuid::from_u128(lease_id)),
+            ..EnvironmentLeaseStatus::default()
+        });
+        row(&view(), Some(&lease))
+    };
+    assert_eq!(shows(LeasePhase::Active, 1), Row::Lost);
+    assert_eq!(shows(LeasePhase::Retained, 1), Row::Lost);
+    assert_eq!(shows(LeasePhase::Active, 2), Row::Never, "copied from another object");
+    assert_eq!(shows(LeasePhase::Released, 1), Row::Never, "it has ended, and stays so");
+    assert_eq!(row(&view(), Some(&claim(json!({})))), Row::Never);
+    assert_eq!(row(&view(), None), Row::Never);
+}

@@ -220,7 +220,7 @@ impl<'s> World<'s> {
         let view = self.view(&lease, chosen);
         let facts = Facts {
             object: object(&subject),
-            row: row(&view),
+            row: row(&view, subject.present()),
             run: self.run(&view),
             environment: environment(&self.index, &subject, &view, chosen, false),
             namespace_terminating: false,

@@ -136,3 +136,21 @@ fn a_row_that_another_writer_ended_keeps_its_status_and_takes_the_run_s_reason_i
     };
     assert_eq!(follow(&deleted), (LeaseState::Expired, Reason::EndedInDatabase));
 }
+
+#[test]
+fn a_lease_whose_row_was_lost_is_expired_and_never_granted_again() {
+    for run in [Run::None, Run::Live, Run::Over(RunOutcome::Succeeded), Run::NotFound] {
+        let facts = Facts {
+            row: Row::Lost,
+            run,
+            ..Facts::held()
+        };
+        match decide(&facts) {
+            Decision::Follow { ending, record: false } => assert_eq!(
+                (ending.state, ending.reason),
+                (LeaseState::Expired, Reason::EndedInDatabase)
+            ),
+            other => panic!("{facts:?} gives {other:?}"),
+        }
+    }
+}

@@ -81,7 +81,8 @@ fn carry_out(row: &Row, shown: Option<Ending>, decision: &Decision) -> (Row, Opt
                 },
                 shown.or(done(ending)),
             ),
-            Row::Never | Row::Present { .. } => (
+            Row::Never | Row::Lost => (row.clone(), shown.or(done(ending))),
+            Row::Present { .. } => (
                 Row::Present {
                     state: ending.state,
                     recorded: Some(ending.clone()),

@@ -4,6 +4,7 @@
 //! `TEST_DATABASE_URL` names, where that is set (its user must be allowed to make databases), else one of this process's
 //! own. A test that stops or kills the server starts one with [`Postgres::start`]. `DATABASE_URL` is never read.
 
+mod backup;
 mod binaries;
 mod server;
 

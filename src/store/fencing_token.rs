@@ -1,0 +1,25 @@
+//! `environment_operator.fencing_token`: the sequence that gives each grant a number above all earlier ones.
+//!
+//! A database that is restored from a backup has an older state of the sequence: it would give the numbers of forgotten grants
+//! again, and a runner of one of those could not be told from a newer one. No table can tell how far it had come, and the
+//! objects that could may be gone. But no sequence that rises by one for each grant overtakes the microseconds since 1970; so
+//! at each takeover it is raised to them, which is above all that was given before.
+
+use super::{Store, StoreError};
+
+/// Raises the sequence to the present, in microseconds since 1970 by the database's clock; one that is beyond it stays. Below
+/// 2^53, so exact as a JSON number, until the year 2255.
+///
+/// # Errors
+/// When the database cannot be asked, or the role may not (`UPDATE` on the sequence).
+pub(crate) async fn raise(store: &Store) -> Result<(), StoreError> {
+    // Between the look and the act another installation may take numbers: fewer than microseconds pass.
+    sqlx::query(
+        "SELECT setval('environment_operator.fencing_token', moment.microseconds)
+         FROM (SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::int8 AS microseconds) AS moment
+         WHERE coalesce(pg_sequence_last_value('environment_operator.fencing_token'::regclass), 0) < moment.microseconds",
+    )
+    .execute(&store.pool)
+    .await?;
+    Ok(())
+}
