@@ -87,7 +87,7 @@ fn execute(line: CommandLine) -> Result<(), Error> {
         Command::Migrate(settings) => block_on(migrate::migrate(&settings)),
         Command::Sweep(arguments) => block_on(async move { print(&sweep::plan(&arguments).await?) }),
         Command::NewIncarnation(arguments) => block_on(new_incarnation::raise(&arguments)),
-        Command::UninstallDatabase(arguments) => print(&uninstall_database::sql(&arguments)),
+        Command::UninstallDatabase(arguments) => print(uninstall_database::sql(&arguments)),
         Command::Crds => print(&crds::yaml()),
     }
 }

@@ -49,16 +49,18 @@ fn crds_are_two_documents() {
 
 #[test]
 fn uninstalling_keeps_the_history_unless_a_person_decides_otherwise() {
-    let line = CommandLine::try_parse_from([NAME, "uninstall-database", "--mode=standalone"]).unwrap();
-    let Command::UninstallDatabase(arguments) = line.command else {
-        panic!("another subcommand")
-    };
-    let sql = uninstall_database::sql(&arguments);
-    let statements: Vec<&str> = sql
-        .lines()
-        .filter(|line| !line.is_empty() && !line.starts_with("--"))
-        .collect();
-    assert_eq!(statements, ["DROP SCHEMA IF EXISTS environment_operator CASCADE;"]);
+    for (mode, statements) in [
+        ("standalone", &[][..]),
+        ("attached", &["DROP SCHEMA IF EXISTS environment_operator CASCADE;"]),
+    ] {
+        let line = CommandLine::try_parse_from([NAME, "uninstall-database", "--mode", mode]).unwrap();
+        let Command::UninstallDatabase(arguments) = line.command else {
+            panic!("another subcommand")
+        };
+        let sql = uninstall_database::sql(&arguments);
+        let printed: Vec<&str> = sql.lines().filter(|line| !line.starts_with("--")).collect();
+        assert_eq!(printed, statements, "{mode}");
+    }
 }
 
 #[test]

@@ -12,23 +12,24 @@ pub(super) struct Arguments {
     mode: Mode,
 }
 
-pub(super) fn sql(arguments: &Arguments) -> String {
-    let mut sql = OWN_SCHEMA.to_owned();
-    if arguments.mode == Mode::Standalone {
-        sql.push_str(ORIGIN_TABLES);
+pub(super) fn sql(arguments: &Arguments) -> &'static str {
+    match arguments.mode {
+        Mode::Attached => ATTACHED,
+        Mode::Standalone => STANDALONE,
     }
-    sql
 }
 
 /// The triggers on heartbeat_runs go with their function.
-const OWN_SCHEMA: &str = "\
+const ATTACHED: &str = "\
 -- Stop the operator first. This removes what it remembers of its objects, and the triggers that tell it of runs' ends;
--- environments and leases stay as they are, and only mode attached takes them up again.
+-- environments and leases stay as they are.
 DROP SCHEMA IF EXISTS environment_operator CASCADE;
 ";
 
-const ORIGIN_TABLES: &str = "
--- The operator made these tables (mode standalone). They hold all history: take away the hyphens to lose it.
+const STANDALONE: &str = "\
+-- Mode standalone: the operator made all tables of this database, and its own schema is its memory of them. Leave all as it
+-- is, and it goes on from there when it comes back. To lose all history, stop it and take away the hyphens:
+-- DROP SCHEMA IF EXISTS environment_operator CASCADE;
 -- DROP TABLE IF EXISTS public.activity_log, public.environment_leases, public.heartbeat_runs, public.agents,
 --   public.environments, public.companies CASCADE;
 ";

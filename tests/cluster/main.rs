@@ -42,3 +42,4 @@ mod scope;
 
 mod strangers;
 mod support;
+mod uninstalled;
