@@ -305,7 +305,12 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
         ending: Ending,
         record: bool,
     ) -> Result<Step, ReconcileError> {
-        if record {
+        // Where its own schema was dropped under its leases there is nothing to record in: the object alone remembers.
+        let forgotten = record && scene.view.object.is_none();
+        if forgotten && subject.deleted {
+            return self.forget(subject, scene).await;
+        }
+        if record && !forgotten {
             self.database
                 .record_foreign_end(ForeignEnd {
                     id: subject.id,
