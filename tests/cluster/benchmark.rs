@@ -10,8 +10,8 @@ use harness::wait::until;
 use jiff::Timestamp;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
-use kube::Resource;
 use kube::api::{Api, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::{Client, Resource};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, PgConnection};
 use uuid::Uuid;
@@ -181,6 +181,7 @@ async fn by_hand(world: &World<'_>, claims: &[Claim], [held, ended]: &[Written; 
         .await
         .unwrap();
 
+    let operator = world.operators_client().await;
     let started = Instant::now();
     let objects = claims
         .iter()
@@ -190,7 +191,7 @@ async fn by_hand(world: &World<'_>, claims: &[Claim], [held, ended]: &[Written; 
             let mut object = claim.object();
             object.metadata.name = Some(floor(number));
             world.leases().create(&PostParams::default(), &object).await.unwrap();
-            show(world, number, status, number < held.events).await;
+            show(&operator, world, number, status, number < held.events).await;
         });
     let rows = in_batches(claims.len(), async |batch| {
         let mut transaction = world.pool.begin().await.unwrap();
@@ -214,7 +215,7 @@ async fn by_hand(world: &World<'_>, claims: &[Claim], [held, ended]: &[Written; 
         .collect();
     let started = Instant::now();
     let objects = ended.statuses.iter().enumerate().map(async |(number, status)| {
-        show(world, number, status, number < ended.events - held.events).await;
+        show(&operator, world, number, status, number < ended.events - held.events).await;
     });
     let rows = in_batches(claims.len(), async |batch| {
         let mut transaction = world.pool.begin().await.unwrap();
@@ -244,15 +245,15 @@ fn floor(number: usize) -> String {
     format!("floor-{number}")
 }
 
-/// Writes a status and, where the operator made one, an Event.
-async fn show(world: &World<'_>, number: usize, status: &EnvironmentLeaseStatus, with_event: bool) {
+/// Writes a status and, where the operator made one, an Event: as the operator, for nobody else may.
+async fn show(operator: &Client, world: &World<'_>, number: usize, status: &EnvironmentLeaseStatus, with_event: bool) {
     let name = floor(number);
     let patch = Patch::Merge(json!({ "status": status }));
-    let leases = world.leases();
+    let leases: Api<EnvironmentLease> = Api::namespaced(operator.clone(), world.namespace.name());
     let shown = leases.patch_status(&name, &PatchParams::default(), &patch).await;
     let shown = shown.unwrap();
     if with_event {
-        let events: Api<Event> = Api::namespaced(world.client.clone(), world.namespace.name());
+        let events: Api<Event> = Api::namespaced(operator.clone(), world.namespace.name());
         let event = Event {
             metadata: ObjectMeta {
                 generate_name: Some(format!("{name}-")),

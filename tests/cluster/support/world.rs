@@ -207,7 +207,12 @@ impl<'p> World<'p> {
 
     /// The same; lists get pages of so many objects.
     pub async fn proxy_with_pages(&self, page_size: Option<u32>) -> Proxy {
-        Proxy::start(kubeconfig::client(&self.kubeconfig).await.unwrap(), page_size).await
+        Proxy::start(self.operators_client().await, page_size).await
+    }
+
+    /// A client that speaks as the operators of this world do.
+    pub async fn operators_client(&self) -> Client {
+        kubeconfig::client(&self.kubeconfig).await.unwrap()
     }
 
     /// The company of the world's namespace, where no label names another.
