@@ -15,8 +15,8 @@ setup: ## Install and build what is missing, once
 
 demo: setup ## Watch leases live and end, on a real control plane and a real Postgres (ARGS=--keep to play on)
 	@echo "Building the operator and the demo (minutes the first time, then seconds)."
-	@cargo build --quiet --bin environment-operator
-	@cargo run --quiet --package harness --bin demo -- --operator $(target)/debug/environment-operator $(ARGS)
+	@cargo build --quiet --workspace --bins
+	@$(target)/debug/demo --operator $(target)/debug/environment-operator $(ARGS)
 
 test: setup ## Run every test
 	@scripts/test.sh

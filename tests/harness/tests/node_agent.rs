@@ -22,11 +22,18 @@ pub struct World {
 
 impl World {
     pub async fn start(prefix: &str) -> Self {
+        Self::start_renewing(prefix, Duration::MAX).await
+    }
+
+    /// With tokens that are replaced after this time.
+    pub async fn start_renewing(prefix: &str, token_age: Duration) -> Self {
         let cluster = ControlPlane::shared().await;
         let client = cluster.client().await.unwrap();
         let namespace = Namespace::create(&client, prefix).await.unwrap();
         let images = Images::usual().await.unwrap();
-        let agent = NodeAgent::start(cluster, Some(namespace.name()), images).await.unwrap();
+        let agent = NodeAgent::start_renewing(cluster, Some(namespace.name()), images, token_age)
+            .await
+            .unwrap();
         Self {
             client,
             namespace,

@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
 
 use harness::node_agent::listening;
 use harness::wait::eventually;
@@ -217,4 +218,34 @@ spec:
         ))
         .await;
     world.job_succeeds("restricted", true).await;
+}
+
+#[tokio::test]
+async fn a_pod_s_token_is_replaced_while_it_runs() {
+    let world = World::start_renewing("token", Duration::from_secs(1)).await;
+    world
+        .apply(
+            r#"
+apiVersion: batch/v1
+kind: Job
+metadata: {name: renewed}
+spec:
+  backoffLimit: 0
+  template:
+    spec:
+      restartPolicy: Never
+      containers:
+        - name: main
+          image: busybox
+          command: [sh, -euc]
+          args:
+            - |
+              token=/var/run/secrets/kubernetes.io/serviceaccount/token
+              first=$(cat $token)
+              while [ "$(cat $token)" = "$first" ]; do sleep 0.1; done
+              test -n "$(cat $token)"
+"#,
+        )
+        .await;
+    world.job_succeeds("renewed", true).await;
 }

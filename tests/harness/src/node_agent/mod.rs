@@ -23,7 +23,7 @@ pub use address::listening;
 pub use images::{Image, Images};
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -60,6 +60,19 @@ impl NodeAgent {
     /// # Errors
     /// When the Node cannot be made.
     pub async fn start(cluster: &ControlPlane, namespace: Option<&str>, images: Images) -> Result<Self> {
+        Self::start_renewing(cluster, namespace, images, Duration::MAX).await
+    }
+
+    /// The same, with tokens that are replaced after `token_age`, where their own time would not have them replaced earlier.
+    ///
+    /// # Errors
+    /// As [`NodeAgent::start`].
+    pub async fn start_renewing(
+        cluster: &ControlPlane,
+        namespace: Option<&str>,
+        images: Images,
+        token_age: Duration,
+    ) -> Result<Self> {
         let directory = guard::fresh_directory("node")?;
         let client = kubeconfig::client(&cluster.kubeconfig(USER, &["system:masters"])?).await?;
         let name = format!("node-{}", &uuid::Uuid::new_v4().simple().to_string()[..8]);
@@ -74,6 +87,7 @@ impl NodeAgent {
             images,
             directory: directory.clone(),
             api_server_port: cluster.port(),
+            token_age,
             pods: HashMap::new(),
             lives: JoinSet::new(),
         };
@@ -81,6 +95,11 @@ impl NodeAgent {
             directory,
             task: tokio::spawn(work.run(pods)),
         })
+    }
+
+    /// The folder with a folder for each Pod, in which each container's output is a file.
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// What the containers of all Pods with this name have printed, each under its own heading.
@@ -125,6 +144,7 @@ struct Work {
     images: Images,
     directory: PathBuf,
     api_server_port: u16,
+    token_age: Duration,
     /// By uid: how to tell a Pod's task that it is to end.
     pods: HashMap<String, watch::Sender<Option<Duration>>>,
     lives: JoinSet<()>,
@@ -223,6 +243,7 @@ impl Work {
         let name = pod.metadata.name.clone().unwrap_or_default();
         let namespace = pod.metadata.namespace.clone().unwrap_or_default();
         let life = Life {
+            token_age: volumes::token_age(&pod).map(|age| age.min(self.token_age)),
             client: self.client.clone(),
             images: self.images.clone(),
             directory: self.directory.join(format!("{}{uid}", prefix(&namespace, &name))),

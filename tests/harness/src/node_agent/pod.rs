@@ -1,5 +1,6 @@
 //! The life of one Pod on the node: init containers in order, then all others, until they end or are told to.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
@@ -39,6 +40,8 @@ pub(super) struct Life {
     pub(super) directory: PathBuf,
     pub(super) api_server_port: u16,
     pub(super) address: PodAddress,
+    /// How long the Pod's tokens are used before they are replaced; absent where it has none.
+    pub(super) token_age: Option<Duration>,
     /// Set once the Pod is to end, to the time that its processes have for it.
     pub(super) grace: Grace,
 }
@@ -178,17 +181,25 @@ impl Life {
         }
     }
 
-    async fn try_start(&self, container: &Container, image: &Image) -> Result<Started> {
-        // Probes that are not known here are said before anything runs.
-        Checks::of(container, self.address.local())?;
-        let source = || Source {
+    /// Makes the Pod's volumes, or brings them up to date, their tokens among them.
+    pub(super) async fn volumes(&self) -> Result<BTreeMap<String, PathBuf>> {
+        volumes::make(&self.source(), &self.directory.join("volumes")).await
+    }
+
+    fn source(&self) -> Source<'_> {
+        Source {
             client: &self.client,
             pod: &self.pod,
             address: self.address.local(),
-        };
-        let folders = volumes::make(&source(), &self.directory.join("volumes")).await?;
+        }
+    }
+
+    async fn try_start(&self, container: &Container, image: &Image) -> Result<Started> {
+        // Probes that are not known here are said before anything runs.
+        Checks::of(container, self.address.local())?;
+        let folders = self.volumes().await?;
         let ground = Ground {
-            source: source(),
+            source: self.source(),
             directory: &self.directory,
             volumes: &folders,
             api_server_port: self.api_server_port,

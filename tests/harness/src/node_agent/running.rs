@@ -47,8 +47,16 @@ impl Life {
             });
         }
         self.report("Running", progress).await?;
+        let mut renewed = Instant::now();
         loop {
             let mut changed = false;
+            if self.token_age.is_some_and(|age| renewed.elapsed() >= age) {
+                // An API server that is away is asked again after as long, well before the old token's end.
+                if let Err(error) = self.volumes().await {
+                    eprintln!("node agent: the tokens of a Pod could not be renewed: {error:#}");
+                }
+                renewed = Instant::now();
+            }
             for (index, slot) in slots.iter_mut().enumerate() {
                 changed |= self.look(index, slot, progress).await?;
             }

@@ -90,8 +90,8 @@ impl Source<'_> {
         Ok(value.unwrap_or_default())
     }
 
-    /// A token of the Pod's ServiceAccount, bound to the Pod: it ends with it. It is not renewed, so a Pod may live for as
-    /// long as it lasts (an hour, unless the Pod asks for another time).
+    /// A token of the Pod's ServiceAccount, bound to the Pod: it ends with it. It lasts for an hour, unless the Pod asks for
+    /// another time; see `volumes::token_age`.
     pub(super) async fn token(&self, projection: &ServiceAccountTokenProjection) -> Result<Vec<u8>> {
         let account = self
             .pod

@@ -4,11 +4,28 @@ use std::collections::BTreeMap;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use k8s_openapi::api::core::v1::{Container, DownwardAPIVolumeFile, KeyToPath, Volume, VolumeProjection};
+use k8s_openapi::api::core::v1::{Container, DownwardAPIVolumeFile, KeyToPath, Pod, Volume, VolumeProjection};
 
 use super::source::Source;
+
+/// How long the tokens in the volumes of the Pod are used before they are replaced; `None` where it has none. A kubelet waits
+/// for four fifths of their time; half of it leaves time for another try.
+pub(super) fn token_age(pod: &Pod) -> Option<Duration> {
+    let spec = pod.spec.as_ref()?;
+    let projected = spec
+        .volumes
+        .iter()
+        .flatten()
+        .filter_map(|volume| volume.projected.as_ref());
+    let tokens = projected
+        .flat_map(|projected| projected.sources.iter().flatten())
+        .filter_map(|source| source.service_account_token.as_ref());
+    let seconds = tokens.map(|token| token.expiration_seconds.unwrap_or(3600)).min()?;
+    Some(Duration::from_secs(seconds.try_into().ok()?) / 2)
+}
 
 /// Makes every volume of the Pod in `directory`, or brings it up to date, and hands back their folders by name.
 pub(super) async fn make(source: &Source<'_>, directory: &Path) -> Result<BTreeMap<String, PathBuf>> {

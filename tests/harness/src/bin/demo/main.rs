@@ -1,4 +1,5 @@
-//! `make demo`: a story that shows environments and leases at work, on a real control plane and a real Postgres.
+//! `make demo`: a story that shows environments and leases at work, on a real control plane and a real Postgres. The operator is
+//! installed by its chart, and its Pods and those of the Jobs are processes of this machine.
 //!
 //! It ends by itself with 0 when everything happened as told, else with 1. With `--keep` it stays until Ctrl-C and says how
 //! to play on.
@@ -41,7 +42,7 @@ async fn main() -> Result<()> {
     let arguments = Arguments::read()?;
     let stage = Stage::set(&arguments.operator).await?;
     if let Err(error) = story::tell(&stage).await {
-        eprintln!("\nThe operator's log:\n{}", stage.operator.log());
+        eprintln!("\nThe operator's log:\n{}", stage.logs().await?);
         return Err(error);
     }
     if arguments.keep {

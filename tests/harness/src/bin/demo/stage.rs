@@ -8,7 +8,6 @@ use anyhow::{Context, Result, ensure};
 use harness::control_plane::ControlPlane;
 use harness::guard;
 use harness::node_agent::{Images, NodeAgent};
-use harness::operator::Operator;
 use harness::postgres::{Database, Postgres};
 use sqlx::PgPool;
 use tokio::io::AsyncWriteExt;
@@ -17,22 +16,26 @@ use tokio::process::Command;
 /// How long the story waits for anything.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The name of the release, and of its namespace.
+const RELEASE: &str = "environment-operator";
+
+/// The name of the Secret with the database's URL.
+const SECRET: &str = "environment-operator-database";
+
 /// The parts, running. They end with this value, or with the process.
 pub struct Stage {
     // Fields end in this order: the node first, for it asks the cluster for Pods.
-    _node: NodeAgent,
+    node: NodeAgent,
     cluster: ControlPlane,
     _postgres: Postgres,
     database: Database,
     /// Rows, as an auditor would read them.
     pub pool: PgPool,
-    /// The operator.
-    pub operator: Operator,
     root: PathBuf,
 }
 
 impl Stage {
-    /// Starts everything: control plane, Postgres, node, operator.
+    /// Starts control plane, Postgres and node, and installs the operator by its chart.
     pub async fn set(operator: &Path) -> Result<Self> {
         say("Setting the stage: a control plane (etcd, kube-apiserver, kube-controller-manager), a node, Postgres.");
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize()?;
@@ -40,27 +43,67 @@ impl Stage {
         let (cluster, postgres) = tokio::try_join!(ControlPlane::start(&cluster), Postgres::start(&postgres))?;
         let database = postgres.database().await?;
         let pool = PgPool::connect(database.url()).await?;
-        let node = NodeAgent::start(&cluster, None, Images::usual().await?).await?;
-        let operator = Operator::of(operator)
-            .kubeconfig(&cluster.admin_kubeconfig())
-            .database_url(database.url())
-            .start()?;
+        let images = Images::usual().await?.with_operator(operator);
+        let node = NodeAgent::start(&cluster, None, images).await?;
         let stage = Self {
             cluster,
             _postgres: postgres,
             database,
             pool,
-            operator,
-            _node: node,
+            node,
             root,
         };
-        say("\nThe two kinds are applied, and the operator comes up on them.");
-        stage.kubectl(&["apply", "--filename", "crds/"]).await?;
-        stage
-            .quietly(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"])
-            .await?;
-        stage.operator.wait_ready().await;
+        stage.install().await?;
         Ok(stage)
+    }
+
+    /// Installs the operator as docs/installation.md says.
+    async fn install(&self) -> Result<()> {
+        say("\nThe operator is installed by its chart; its database is named by a Secret.");
+        self.kubectl(&["create", "namespace", RELEASE]).await?;
+        // The URL is nobody's business on a screen.
+        let url = format!("--from-literal=url={}", self.database.url());
+        let secret = ["--namespace", RELEASE, "create", "secret", "generic", SECRET, &url];
+        println!("\n  $ kubectl {} --from-literal=url=...", secret[..6].join(" "));
+        println!("  {}", self.quietly(&secret).await?.trim_end());
+        let value = format!("database.secretName={SECRET}");
+        let chart = "charts/environment-operator";
+        let arguments = [
+            "install",
+            RELEASE,
+            chart,
+            "--namespace",
+            RELEASE,
+            "--set",
+            &value,
+            "--wait",
+        ];
+        println!("\n  $ helm {}", arguments.join(" "));
+        let mut helm = self.cluster.helm().await?;
+        helm.current_dir(&self.root).args(arguments);
+        let shown = text(helm, "").await?;
+        // The first lines; the notes are for whoever has no story to follow.
+        shown
+            .lines()
+            .take_while(|line| !line.starts_with("NOTES"))
+            .for_each(|line| println!("  {line}"));
+        self.kubectl(&["--namespace", RELEASE, "get", "pods"]).await
+    }
+
+    /// What the operator's Pods have logged.
+    pub async fn logs(&self) -> Result<String> {
+        let names = [
+            "--namespace",
+            RELEASE,
+            "get",
+            "pods",
+            "--output=jsonpath={.items[*].metadata.name}",
+        ];
+        let names = self.quietly(&names).await?;
+        Ok(names
+            .split_whitespace()
+            .map(|name| self.node.logs(RELEASE, name))
+            .collect())
     }
 
     /// Runs kubectl before the reader's eyes.
@@ -117,11 +160,19 @@ impl Stage {
 
     /// Says how to play on, and waits for Ctrl-C.
     pub async fn keep(&self) -> Result<()> {
-        let kubectl = self.cluster.kubectl().await?;
+        let (kubectl, helm) = (self.cluster.kubectl().await?, self.cluster.helm().await?);
         println!("\nEverything stays until Ctrl-C. In another terminal:");
         println!("  export KUBECONFIG={}", self.cluster.admin_kubeconfig().display());
         println!("  {} get penv,envlease", kubectl.as_std().get_program().display());
+        println!(
+            "  {} --namespace {RELEASE} get values {RELEASE}",
+            helm.as_std().get_program().display()
+        );
         println!("  psql '{}'", self.database.url());
+        println!(
+            "  tail {}/*/*.log # what the Pods print",
+            self.node.directory().display()
+        );
         tokio::signal::ctrl_c().await.context("waiting for Ctrl-C")
     }
 }
