@@ -9,6 +9,7 @@ mod capacity;
 mod choice;
 mod companies;
 mod crash;
+mod dashboard;
 mod deadlines;
 mod deletion;
 mod ending;

@@ -127,6 +127,11 @@ impl Operator {
         .await;
     }
 
+    /// The port that it listens on, for whoever else asks it.
+    pub fn port(&self) -> u16 {
+        self.port.number()
+    }
+
     /// Asks one of its HTTP paths: `/readyz`, `/healthz`, `/metrics`.
     ///
     /// # Errors
