@@ -160,6 +160,23 @@ fn check(metrics: &BTreeMap<String, BTreeSet<String>>, place: &str, query: &str,
 }
 
 #[test]
+fn each_word_that_a_runbook_looks_for_in_the_log_is_logged() {
+    let sources = files("src/controller", ".rs").into_iter();
+    let sources: String = sources.map(|path| std::fs::read_to_string(path).unwrap()).collect();
+    let mut looked_for = 0;
+    for (name, page) in pages() {
+        let commands = blocks(&page, "sh").into_iter().flat_map(str::lines);
+        for filter in commands.filter_map(|line| line.split_once(" | grep ")) {
+            for word in filter.1.split('\'').skip(1).step_by(2) {
+                assert!(sources.contains(word), "{name}: nobody logs {word:?}");
+                looked_for += 1;
+            }
+        }
+    }
+    assert!(looked_for > 3);
+}
+
+#[test]
 fn each_value_of_the_chart_that_a_runbook_names_is_there() {
     let schema: Value = serde_json::from_str(&read(SCHEMA)).unwrap();
     let top: BTreeSet<&String> = schema["properties"].as_object().unwrap().keys().collect();

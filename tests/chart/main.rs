@@ -11,6 +11,7 @@ mod pods;
 mod rendered;
 mod restricted;
 mod rights;
+mod runbooks;
 mod settings;
 mod support;
 mod users;
