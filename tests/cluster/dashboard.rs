@@ -5,7 +5,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use environment_operator::api::{LeasePhase, Reason};
+use harness::control_plane::ControlPlane;
+use harness::guard;
 use harness::operator::Operator;
+use harness::postgres::Postgres;
 use harness::prometheus::Prometheus;
 use harness::wait::eventually;
 use serde_json::{Value, json};
@@ -22,7 +25,7 @@ const RULES: &str = concat!(
 const JOB: &str = "environment-operator";
 
 /// How long leases come and go until each panel has had something to show.
-const STORY: Duration = Duration::from_secs(90);
+const STORY: Duration = Duration::from_secs(120);
 
 /// What each panel asks for: its title and a query.
 fn questions() -> BTreeSet<(String, String)> {
@@ -50,16 +53,27 @@ async fn shows(prometheus: &Prometheus, query: &str) -> bool {
     series.iter().any(|series| series["value"][1] != "NaN")
 }
 
-/// The alerts whose condition holds, firing or not long enough yet.
-async fn alerts(prometheus: &Prometheus) -> BTreeSet<String> {
-    let series = prometheus.query("ALERTS").await.unwrap();
-    let name = |series: &Value| series["metric"]["alertname"].as_str().unwrap().to_owned();
-    series.iter().map(name).collect()
+/// Waits until just these are the alerts whose condition holds, firing or not long enough yet.
+async fn alerts_are(prometheus: &Prometheus, expected: &[&str]) {
+    eventually(&format!("the alerts are {expected:?}"), LIMIT, async || {
+        let series = prometheus.query("ALERTS").await.unwrap();
+        let name = |series: &Value| {
+            let name = series["metric"]["alertname"].as_str().unwrap();
+            name.trim_start_matches("EnvironmentOperator").to_owned()
+        };
+        let names: BTreeSet<String> = series.iter().map(name).collect();
+        if names.iter().eq(expected) {
+            Ok(())
+        } else {
+            Err(format!("{names:?}"))
+        }
+    })
+    .await;
 }
 
 /// What happens in the world, as often as it takes.
 struct Story<'w> {
-    world: &'w World<'static>,
+    world: &'w World<'w>,
     chapter: u32,
 }
 
@@ -112,7 +126,10 @@ impl Story<'_> {
 
 #[tokio::test]
 async fn every_panel_shows_a_real_run_and_the_alerts_tell_what_is_wrong_in_it() {
-    let world = World::new("dashboard").await;
+    let postgres = Postgres::start(&guard::fresh_directory("postgres").unwrap())
+        .await
+        .unwrap();
+    let world = World::on(ControlPlane::shared().await, &postgres, "dashboard", []).await;
     let settings = ["--sweep-interval=1s", "--foreign-leases=report", "--retention=1d"];
     let leader = world.start_with(&settings).await;
     let follower = world.start_with(&settings).await;
@@ -137,25 +154,15 @@ async fn every_panel_shows_a_real_run_and_the_alerts_tell_what_is_wrong_in_it() 
         }
     }
 
-    let wrong = ["CapacityExhausted", "ForeignLeasesReported"].map(|alert| format!("EnvironmentOperator{alert}"));
-    eventually("the alerts are those of this story", LIMIT, async || {
-        let alerts = alerts(&prometheus).await;
-        if alerts.iter().eq(&wrong) {
-            Ok(())
-        } else {
-            Err(format!("{alerts:?}"))
-        }
-    })
-    .await;
+    alerts_are(&prometheus, &["CapacityExhausted", "ForeignLeasesReported"]).await;
     let rules = prometheus.ask("/api/v1/rules").await.unwrap();
     for rule in rules["data"]["groups"][0]["rules"].as_array().unwrap() {
         assert_eq!(rule["health"], "ok", "{rule}");
     }
+
+    // Nobody leads and nobody is ready then, either: what a person has to act upon is one thing.
+    postgres.stop().await.unwrap();
+    alerts_are(&prometheus, &["DatabaseUnreachable"]).await;
     drop((leader, follower));
-    eventually("the alert for the operators' end", LIMIT, async || {
-        let alerts = alerts(&prometheus).await;
-        let down = alerts.contains("EnvironmentOperatorDown");
-        if down { Ok(()) } else { Err(format!("{alerts:?}")) }
-    })
-    .await;
+    alerts_are(&prometheus, &["Down"]).await;
 }
