@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
+use harness::control_plane::ControlPlane;
 use harness::node_agent::listening;
 use harness::wait::eventually;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
@@ -144,7 +145,7 @@ async fn a_container_that_does_not_start_or_does_not_live_is_started_again() {
 }
 
 #[tokio::test]
-async fn why_a_container_failed_stands_in_its_status() {
+async fn why_a_container_failed_stands_in_its_status_and_in_its_log() {
     let world = World::start("message").await;
     world
         .apply(
@@ -152,6 +153,11 @@ async fn why_a_container_failed_stands_in_its_status() {
              command: [sh, -c, 'echo no database; exit 1'], terminationMessagePolicy: FallbackToLogsOnError}]}}",
         )
         .await;
+    let logs = async || {
+        let mut kubectl = ControlPlane::shared().await.kubectl().await.unwrap();
+        kubectl.args(["--namespace", world.namespace.name(), "logs", "fails", "--tail=1"]);
+        String::from_utf8(kubectl.output().await.unwrap().stdout).unwrap()
+    };
     becomes(&world, "fails", "waits with its last words", |status| {
         let last = status.last_state.as_ref().and_then(|state| state.terminated.as_ref());
         let waiting = status.state.as_ref().and_then(|state| state.waiting.as_ref());
@@ -159,6 +165,7 @@ async fn why_a_container_failed_stands_in_its_status() {
             && last.is_some_and(|last| last.exit_code == 1 && last.message.as_deref() == Some("no database\n"))
     })
     .await;
+    assert_eq!(logs().await, "no database\n");
 }
 
 #[tokio::test]

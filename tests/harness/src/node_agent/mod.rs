@@ -5,7 +5,7 @@
 //! has a mount namespace of its own with its volumes at their paths, the ServiceAccount's token among them, and its probes,
 //! user, groups, capabilities and read-only root are kept. It shares the network and the process ids of the machine: a Pod's
 //! address is a loopback address that nobody else has, and a program has to be told to listen there. Not known here:
-//! sidecars, seccomp, limits, Services' addresses, `kubectl logs` and `exec` (see [`NodeAgent::logs`]).
+//! sidecars, seccomp, limits, Services' addresses, `kubectl logs --follow` and `exec`.
 
 mod address;
 mod container;
@@ -14,6 +14,7 @@ mod images;
 mod pod;
 mod probe;
 mod running;
+mod server;
 mod source;
 mod status;
 mod user;
@@ -23,7 +24,7 @@ pub use address::listening;
 pub use images::{Image, Images};
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -38,6 +39,7 @@ use crate::control_plane::{ControlPlane, kubeconfig};
 use crate::guard;
 use address::PodAddress;
 use pod::Life;
+use server::Server;
 
 /// The user that the agent speaks as, so that the audit log tells it from others.
 pub const USER: &str = "harness:node-agent";
@@ -49,6 +51,7 @@ const RETRY: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub struct NodeAgent {
     directory: PathBuf,
+    _server: Server,
     task: JoinHandle<()>,
 }
 
@@ -76,7 +79,8 @@ impl NodeAgent {
         let directory = guard::fresh_directory("node")?;
         let client = kubeconfig::client(&cluster.kubeconfig(USER, &["system:masters"])?).await?;
         let name = format!("node-{}", &uuid::Uuid::new_v4().simple().to_string()[..8]);
-        register(&client, &name).await?;
+        let server = Server::start(&directory).await?;
+        register(&client, &name, server.port()).await?;
         let pods = match namespace {
             Some(namespace) => Api::namespaced(client.clone(), namespace),
             None => Api::all(client.clone()),
@@ -93,13 +97,9 @@ impl NodeAgent {
         };
         Ok(Self {
             directory,
+            _server: server,
             task: tokio::spawn(work.run(pods)),
         })
-    }
-
-    /// The folder with a folder for each Pod, in which each container's output is a file.
-    pub fn directory(&self) -> &Path {
-        &self.directory
     }
 
     /// What the containers of all Pods with this name have printed, each under its own heading.
@@ -286,7 +286,7 @@ impl Work {
     }
 }
 
-async fn register(client: &kube::Client, name: &str) -> Result<()> {
+async fn register(client: &kube::Client, name: &str, port: u16) -> Result<()> {
     let nodes: Api<Node> = Api::all(client.clone());
     let metadata = ObjectMeta {
         name: Some(name.to_owned()),
@@ -306,6 +306,7 @@ async fn register(client: &kube::Client, name: &str) -> Result<()> {
     let status = json!({ "status": {
         "capacity": amounts,
         "allocatable": amounts,
+        "daemonEndpoints": { "kubeletEndpoint": { "Port": port } },
         "addresses": [{ "type": "InternalIP", "address": source::NODE_ADDRESS }],
         "conditions": [{ "type": "Ready", "status": "True", "reason": "AgentReady", "message": "the agent is at work" }],
     } });

@@ -170,8 +170,8 @@ impl Stage {
         );
         println!("  psql '{}'", self.database.url());
         println!(
-            "  tail {}/*/*.log # what the Pods print",
-            self.node.directory().display()
+            "  {} --namespace {RELEASE} logs deployment/{RELEASE}",
+            kubectl.as_std().get_program().display()
         );
         tokio::signal::ctrl_c().await.context("waiting for Ctrl-C")
     }
