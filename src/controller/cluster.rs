@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::event::{Emitter, Notice};
 use super::index::{LOCAL_NAME, RunKey};
 use super::object::{DecodeError, EnvironmentObject, LeaseObject, Meta, NamespaceObject, RunObject, Watched};
+use super::rights::Rights;
 use crate::api::{Environment, EnvironmentLease, LOCAL_INTENT_ANNOTATION};
 use crate::runtime::NAME;
 use crate::store::local_intent::LocalIntent;
@@ -137,12 +138,13 @@ pub trait Cluster: Send + Sync + 'static {
 pub struct KubeCluster {
     client: Client,
     events: Emitter,
+    rights: Rights,
 }
 
 impl KubeCluster {
     /// A cluster that is reached through `client`.
-    pub fn new(client: Client, events: Emitter) -> Self {
-        Self { client, events }
+    pub fn new(client: Client, events: Emitter, rights: Rights) -> Self {
+        Self { client, events, rights }
     }
 
     async fn patch_status<T: Watched>(
@@ -158,8 +160,10 @@ impl KubeCluster {
             field_manager: Some(NAME.to_owned()),
             ..PatchParams::default()
         };
-        let patched = within(api.patch_status(&of.name, &parameters, &Patch::Merge(&patch))).await?;
-        decode(resource, patched)
+        let patched = within(api.patch_status(&of.name, &parameters, &Patch::Merge(&patch))).await;
+        self.rights
+            .note("patch", &format!("{}/status", resource.plural), &patched);
+        decode(resource, patched?)
     }
 
     async fn delete(&self, resource: &ApiResource, of: &Meta) -> Result<(), ClusterError> {
@@ -168,7 +172,9 @@ impl KubeCluster {
             uid: Some(of.uid.to_string()),
             resource_version: Some(of.resource_version.as_str().to_owned()),
         });
-        within(api.delete(&of.name, &parameters)).await.map(drop)
+        let deleted = within(api.delete(&of.name, &parameters)).await;
+        self.rights.note("delete", &resource.plural, &deleted);
+        deleted.map(drop)
     }
 
     async fn read<T: Watched>(
@@ -182,7 +188,9 @@ impl KubeCluster {
         } else {
             Api::namespaced_with(self.client.clone(), namespace, resource)
         };
-        match within(api.get(name)).await {
+        let read = within(api.get(name)).await;
+        self.rights.note("get", &resource.plural, &read);
+        match read {
             Ok(object) => decode(resource, object).map(Some),
             Err(ClusterError::NotFound) => Ok(None),
             Err(error) => Err(error),
@@ -219,7 +227,9 @@ impl Cluster for KubeCluster {
             field_manager: Some(NAME.to_owned()),
             ..PostParams::default()
         };
-        match within(api.create(&parameters, &local)).await {
+        let created = within(api.create(&parameters, &local)).await;
+        self.rights.note("create", &resource.plural, &created);
+        match created {
             Ok(created) => decode(&resource, created),
             Err(ClusterError::Api(kube::Error::Api(status))) if status.reason == "AlreadyExists" => self
                 .read(&resource, &intent.namespace, LOCAL_NAME)

@@ -14,7 +14,9 @@ use kube::Client;
 use kube::api::{Api, PostParams};
 use tokio::time::Instant;
 
+use super::cluster::ClusterError;
 use super::object::Meta;
+use super::rights::Rights;
 use crate::api::{GROUP, VERSION};
 use crate::runtime::NAME;
 use crate::runtime::metrics::Metrics;
@@ -53,6 +55,7 @@ pub struct Emitter {
     /// Who writes: the Pod's name, as far as it is known.
     instance: String,
     metrics: Arc<Metrics>,
+    rights: Rights,
     buckets: Arc<Mutex<HashMap<String, Bucket>>>,
 }
 
@@ -77,11 +80,12 @@ impl Bucket {
 
 impl Emitter {
     /// An emitter that writes through `client` in the name of `instance`.
-    pub fn new(client: Client, instance: String, metrics: Arc<Metrics>) -> Self {
+    pub fn new(client: Client, instance: String, metrics: Arc<Metrics>, rights: Rights) -> Self {
         Self {
             client,
             instance,
             metrics,
+            rights,
             buckets: Arc::default(),
         }
     }
@@ -115,14 +119,12 @@ impl Emitter {
     async fn write(&self, notice: &Notice) -> bool {
         let api: Api<Event> = Api::namespaced(self.client.clone(), &notice.regarding.namespace);
         let event = self.event(notice);
-        match tokio::time::timeout(TIMEOUT, api.create(&PostParams::default(), &event)).await {
-            Ok(Ok(_)) => true,
-            Ok(Err(error)) => {
-                tracing::debug!(%error, "event was not written");
-                false
-            }
-            Err(_) => false,
-        }
+        let written = tokio::time::timeout(TIMEOUT, api.create(&PostParams::default(), &event)).await;
+        let answer = written.map_or(Err(ClusterError::Timeout), |answer| answer.map_err(ClusterError::from));
+        self.rights.note("create", "events", &answer);
+        answer
+            .inspect_err(|error| tracing::debug!(%error, "event was not written"))
+            .is_ok()
     }
 
     fn event(&self, notice: &Notice) -> Event {

@@ -112,6 +112,9 @@ pub enum FeedError {
     /// Pages of one list speak of different moments.
     #[error("the pages of the list are of different resourceVersions")]
     BrokenPages,
+    /// The API server does not let the operator do this.
+    #[error("{0}")]
+    Forbidden(String),
     /// The version to watch from is too old: a new list is needed.
     #[error("the resourceVersion has expired")]
     Expired,
@@ -189,8 +192,8 @@ async fn list_and_watch<T: Watched>(
         .await
         {
             Ok(()) => backoff.reset(),
-            // With the kind its resource may change, so it is asked for anew.
-            Err(error @ (FeedError::Expired | FeedError::NotServed)) => return Err(error),
+            // With the kind its resource may change, so it is asked for anew; with a Namespace its rights may have gone.
+            Err(error @ (FeedError::Expired | FeedError::NotServed | FeedError::Forbidden(_))) => return Err(error),
             Err(error) => {
                 tracing::debug!(kind = %source.kind.kind, %error, "watch broke off");
                 sink(FeedEvent::Broken(error));
@@ -203,7 +206,7 @@ async fn list_and_watch<T: Watched>(
 /// The version at which the source's Namespace did not exist, and with it nothing that the source could hold. Asked where
 /// listing is forbidden: the right to it is a Role in that Namespace, and has gone with it.
 async fn gone_with_its_namespace(client: &Client, source: &Source, error: &FeedError) -> Option<ResourceVersion> {
-    let forbidden = matches!(error, FeedError::Api(kube::Error::Api(status)) if status.code == 403);
+    let forbidden = matches!(error, FeedError::Forbidden(_));
     let namespace = source.namespace.as_deref().filter(|_| forbidden)?;
     let itself = super::sources::namespaces(Some(namespace));
     let request = Request::new(url_path(client, &itself).await.ok()?);
@@ -323,6 +326,7 @@ fn refused(error: kube::Error) -> FeedError {
     match error {
         kube::Error::Api(status) if status.code == 410 => FeedError::Expired,
         kube::Error::Api(status) if status.code == 404 => FeedError::NotServed,
+        kube::Error::Api(status) if status.code == 403 => FeedError::Forbidden(status.message),
         kube::Error::Discovery(DiscoveryError::MissingKind(_)) => FeedError::NotServed,
         error => FeedError::Api(error),
     }

@@ -7,7 +7,8 @@
 //! - [`reconcile`], [`lease`], [`environment`], [`company`]: the reconcilers
 //! - [`sweep`], [`foreign`], [`tombstone`], [`run_end`]: what the feeds can't tell
 //! - [`retention`]: what is no longer kept
-//! - [`event`], [`unavailable`]: what is told to people, and what is told them without the database
+//! - [`event`], [`rights`], [`unavailable`]: what is told to people: of objects, of rights that are missing, and without the
+//!   database
 //! - [`shell`], [`sources`], [`workers`]: puts it all together and runs it
 
 pub mod backoff;
@@ -25,6 +26,7 @@ pub mod object;
 pub mod queue;
 pub mod reconcile;
 pub mod retention;
+pub mod rights;
 pub mod run_end;
 pub mod shell;
 pub mod sources;

@@ -107,6 +107,7 @@ impl ReconcileError {
         match self {
             Self::Store(error) => error.category().as_str(),
             Self::Cluster(ClusterError::Conflict) => "conflict",
+            Self::Cluster(ClusterError::Forbidden(_)) => "forbidden",
             Self::Cluster(_) => "cluster",
             Self::NotLeading => "deposed",
         }

@@ -15,6 +15,7 @@ use super::index::Index;
 use super::object::{EnvironmentObject, LeaseObject, NamespaceObject, RunObject};
 use super::queue::Queue;
 use super::reconcile::{ReconcileSettings, Reconciler};
+use super::rights::Rights;
 use super::sources::{self, Fed, Sink};
 use super::{retention, run_end, sweep, tombstone, workers};
 use crate::mirror::Mirror;
@@ -53,10 +54,11 @@ pub async fn run(context: Context, stop: CancellationToken) {
         settings,
         instance,
     } = context;
-    let emitter = Emitter::new(client.clone(), instance, metrics.clone());
+    let rights = Rights::new(health.clone());
+    let emitter = Emitter::new(client.clone(), instance, metrics.clone(), rights.clone());
     let reconciler = Arc::new(Reconciler {
         database: mirror,
-        cluster: KubeCluster::new(client.clone(), emitter),
+        cluster: KubeCluster::new(client.clone(), emitter, rights.clone()),
         index: Arc::default(),
         queue: Arc::new(Queue::default()),
         metrics: metrics.clone(),
@@ -75,6 +77,7 @@ pub async fn run(context: Context, stop: CancellationToken) {
         client,
         reconciler: reconciler.clone(),
         health,
+        rights,
         settings: FeedSettings {
             watch_timeout: settings.pace.watch_timeout,
             resync_interval: settings.pace.resync_interval,
@@ -136,6 +139,7 @@ struct Feeds {
     client: Client,
     reconciler: Arc<Reconciler<Mirror, KubeCluster>>,
     health: Health,
+    rights: Rights,
     settings: FeedSettings,
     listed: watch::Sender<usize>,
     tombstones: Arc<Notify>,
@@ -167,6 +171,7 @@ impl Feeds {
         let sink = Sink {
             reconciler: self.reconciler.clone(),
             health: self.health.clone(),
+            rights: self.rights.clone(),
             listed: self.listed.clone(),
             tombstones: self.tombstones.clone(),
             name,

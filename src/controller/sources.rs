@@ -10,6 +10,7 @@ use super::feed::{FeedError, FeedEvent, Source};
 use super::index::{Index, Key, RunKey, RunKindState};
 use super::object::{EnvironmentObject, LeaseObject, NamespaceObject, RunObject, Watched};
 use super::reconcile::Reconciler;
+use super::rights::Rights;
 use crate::api::{Environment, EnvironmentLease};
 use crate::lifecycle::ResourceVersion;
 use crate::runtime::configuration::{NoticeSource, RunKind};
@@ -62,6 +63,8 @@ pub struct Sink<D, C> {
     pub reconciler: Arc<Reconciler<D, C>>,
     /// What readiness hears of.
     pub health: Health,
+    /// What hears of rights that are refused.
+    pub rights: Rights,
     /// How many feeds have been listed that reconciling has to wait for.
     pub listed: watch::Sender<usize>,
     /// Complete lists are a reason to look for what was deleted unseen.
@@ -76,12 +79,16 @@ impl<D, C> Sink<D, C> {
     /// Takes an event of the kind `T` in. `counted`: the feed has been listed before.
     pub fn take<T: Fed>(&self, counted: &mut bool, kind: &GroupVersionKind, event: FeedEvent<T>) {
         let version = match &event {
-            FeedEvent::Listed { resource_version, .. } => Some(resource_version.clone()),
+            FeedEvent::Listed { resource_version, .. } => {
+                self.rights.granted("list", &self.name);
+                Some(resource_version.clone())
+            }
             FeedEvent::Broken(error) => {
                 self.tell_trouble::<T>(error);
                 None
             }
             FeedEvent::Applied(_) | FeedEvent::Deleted(_) | FeedEvent::Heard => {
+                self.rights.granted("watch", &self.name);
                 self.health.feed_heard(&self.name);
                 None
             }
@@ -104,6 +111,11 @@ impl<D, C> Sink<D, C> {
 
 impl<D, C> Sink<D, C> {
     fn tell_trouble<T: Fed>(&self, error: &FeedError) {
+        if let FeedError::Forbidden(message) = error {
+            let lists = !message.contains(" cannot watch ");
+            self.rights
+                .refused(if lists { "list" } else { "watch" }, &self.name, message);
+        }
         let not_served = matches!(error, FeedError::NotServed);
         if !(T::MAY_BE_MISSING && not_served) {
             self.health.feed_failed(&self.name, error.to_string());

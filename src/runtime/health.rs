@@ -1,7 +1,7 @@
 //! `/metrics`, `/healthz` and `/readyz`.
 //!
 //! Alive means that the server answers. Ready is the truth about what the process needs: feeds listed and fresh, the
-//! database reachable, leadership known; a follower is ready too, for it is warm.
+//! database reachable, leadership known, no right refused; a follower is ready too, for it is warm.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,6 +31,7 @@ impl Health {
         let readiness = Readiness {
             stale_after,
             feeds: BTreeMap::new(),
+            lacking: BTreeMap::new(),
             api_server: Err("not reached yet".into()),
             database: Err("not connected yet".into()),
             leadership: LeadershipState::Unknown,
@@ -83,6 +84,21 @@ impl Health {
         let feed = readiness.feeds.entry(kind.into()).or_default();
         feed.not_served = false;
         feed.trouble = Some(sentence.into());
+    }
+
+    /// The API server refuses a right, in these words. Whether that is news.
+    pub fn lacks_right(&self, right: &str, message: &str) -> bool {
+        let refusal = Refusal {
+            message: message.to_owned(),
+            at: Instant::now(),
+        };
+        let before = self.lock().lacking.insert(right.to_owned(), refusal);
+        !before.is_some_and(|before| before.counts(Instant::now()))
+    }
+
+    /// The API server grants a right. Whether it was refused before.
+    pub fn has_right(&self, right: &str) -> bool {
+        self.lock().lacking.remove(right).is_some()
     }
 
     /// Whether the API server answered at the start, or a sentence on why not; from then on the feeds tell.
@@ -143,6 +159,7 @@ impl Health {
 struct Readiness {
     stale_after: Duration,
     feeds: BTreeMap<String, Feed>,
+    lacking: BTreeMap<String, Refusal>,
     api_server: Result<(), String>,
     database: Result<(), String>,
     leadership: LeadershipState,
@@ -156,6 +173,23 @@ struct Feed {
     trouble: Option<String>,
 }
 
+/// How long a refusal counts: longer than the pauses between two tries.
+const REFUSAL_COUNTS: Duration = Duration::from_secs(60);
+
+/// A right that was refused.
+#[derive(Debug)]
+struct Refusal {
+    message: String,
+    at: Instant,
+}
+
+impl Refusal {
+    /// A right is tried again and again for as long as it is needed. What is not, may have gone with its Namespace.
+    fn counts(&self, now: Instant) -> bool {
+        now.duration_since(self.at) < REFUSAL_COUNTS
+    }
+}
+
 impl Readiness {
     fn missing(&self, now: Instant) -> Vec<String> {
         let mut missing = Vec::new();
@@ -167,6 +201,8 @@ impl Readiness {
                 missing.push(format!("feed {kind}: {problem}"));
             }
         }
+        let refused = self.lacking.values().filter(|refusal| refusal.counts(now));
+        missing.extend(refused.map(|refusal| format!("right: {}", refusal.message)));
         if let Err(sentence) = &self.api_server {
             missing.push(format!("API server: {sentence}"));
         }

@@ -47,6 +47,23 @@ async fn a_new_process_is_alive_but_not_ready_and_says_all_that_is_missing() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_right_that_is_refused_counts_until_it_is_granted_or_asked_for_no_more() {
+    let health = healthy();
+    let message = "jobs.batch is forbidden: User \"x\" cannot list resource \"jobs\"";
+    assert!(health.lacks_right("list Job", message));
+    assert!(!health.lacks_right("list Job", message), "no news");
+    assert_eq!(health.missing(), [format!("right: {message}")]);
+    assert!(health.has_right("list Job"));
+    assert!(!health.has_right("list Job"), "no news");
+    assert_eq!(health.missing(), [""; 0]);
+
+    health.lacks_right("list Job", message);
+    tokio::time::advance(REFUSAL_COUNTS).await;
+    assert_eq!(health.missing(), [""; 0]);
+    assert!(health.lacks_right("list Job", message), "news again");
+}
+
 #[tokio::test]
 async fn a_leader_and_a_follower_are_ready() {
     let health = healthy();

@@ -1,0 +1,68 @@
+//! Rights that the operator lacks: told by readiness and by a log line, until they are there again.
+//!
+//! Nothing is asked of the API server for this: every request that is made anyway tells of one right.
+
+use super::cluster::ClusterError;
+use crate::runtime::health::Health;
+
+/// Takes note of answers; cheap to clone.
+#[derive(Clone)]
+pub struct Rights {
+    health: Health,
+}
+
+impl Rights {
+    /// Tells `health`.
+    pub fn new(health: Health) -> Self {
+        Self { health }
+    }
+
+    /// Takes note of how a request was answered that needs the right to do `verb` on `resource`. An answer that tells nothing
+    /// of rights (a timeout, a conflict) changes nothing.
+    pub fn note<T>(&self, verb: &str, resource: &str, answer: &Result<T, ClusterError>) {
+        match answer {
+            Ok(_) => self.granted(verb, resource),
+            Err(ClusterError::Forbidden(message)) => self.refused(verb, resource, message),
+            Err(_) => {}
+        }
+    }
+
+    /// The API server has let the operator do `verb` on `resource`.
+    pub fn granted(&self, verb: &str, resource: &str) {
+        let right = format!("{verb} {resource}");
+        if self.health.has_right(&right) {
+            tracing::info!(right, "a right is there again");
+        }
+    }
+
+    /// The API server has refused to let the operator do `verb` on `resource`, in these words.
+    pub fn refused(&self, verb: &str, resource: &str, message: &str) {
+        let right = format!("{verb} {resource}");
+        if is_of_rights(message) && self.health.lacks_right(&right, message) {
+            tracing::error!(right, message, "a right is missing");
+        }
+    }
+}
+
+/// Whether a refusal is the authorizer's. Admission refuses with the same code: a quota, a policy, a Namespace that is going.
+fn is_of_rights(message: &str) -> bool {
+    message.contains(" is forbidden: User ") && message.contains(" cannot ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_by_admission_are_no_lack_of_rights() {
+        let lacking = "leases.example \"x\" is forbidden: User \"system:serviceaccount:a:b\" cannot patch resource \"leases/status\"";
+        assert!(is_of_rights(lacking));
+        for other in [
+            "environments \"local\" is forbidden: exceeded quota: few, requested: 1, used: 1, limited: 1",
+            "environments \"local\" is forbidden: unable to create new content in namespace x because it is being terminated",
+            "leases \"x\" is forbidden: ValidatingAdmissionPolicy 'status' with binding 'status' denied request: no",
+        ] {
+            assert!(!is_of_rights(other), "{other}");
+        }
+    }
+}
