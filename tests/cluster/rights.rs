@@ -1,6 +1,7 @@
 //! The operator's rights: the chart's, as every operator of this layer has them.
 
 use environment_operator::api::{LeasePhase, Reason};
+use harness::operator::Operator;
 use harness::wait::eventually;
 use serde_json::json;
 
@@ -77,4 +78,121 @@ async fn a_namespace_that_goes_with_its_role_holds_up_no_other_one() {
     other.granted(lease("held")).await;
     world.lease_row_is(lost, "released").await;
     assert_eq!(world.record(lost).await.unwrap()["reason"], "LeaseDeleted");
+}
+
+/// Short, so that rights are asked for again soon.
+const OFTEN: [&str; 2] = ["--resync-interval=1s", "--watch-timeout=2s"];
+
+/// Waits until readiness and the log say in the API server's words which right is missing.
+async fn says_what_it_lacks(operator: &Operator, what: &str) {
+    eventually(&format!("readiness says: {what}"), LIMIT, async || {
+        let answer = operator.get("/readyz").await.map_err(|error| error.to_string())?;
+        let mut lines = answer.body.lines();
+        let told = lines.any(|line| line.starts_with("right: ") && line.contains(what));
+        if answer.status == 503 && told {
+            Ok(())
+        } else {
+            Err(answer.body)
+        }
+    })
+    .await;
+    let log = operator.log();
+    let told = |line: &&str| line.contains("ERROR") && line.contains("a right is missing") && line.contains(what);
+    assert!(log.lines().any(|line| told(&line)), "{log}");
+}
+
+/// Stops the operator and starts it anew, without waiting until it is ready.
+async fn restart(operator: &mut Operator) {
+    operator.stop(GRACE).await.unwrap();
+    operator.start_again().unwrap();
+}
+
+#[tokio::test]
+async fn without_the_right_to_write_a_lease_s_status_it_says_so_grants_once_and_shows_it_later() {
+    let world = World::new("lacking-status").await;
+    let mut operator = world.start_with(&OFTEN).await;
+    world.ssh_environment("box").await;
+    let (right, sentence) = (
+        "environmentleases/status",
+        "cannot patch resource \"environmentleases/status\"",
+    );
+    world.lack(&[(right, &["patch"])]).await;
+    let claim = id_of(&world.claim(lease("claim").environment("box")).await);
+    says_what_it_lacks(&operator, sentence).await;
+    world.lease_row_is(claim, "active").await;
+    let (row, record) = (world.lease_row(claim).await, world.record(claim).await);
+    restart(&mut operator).await;
+    says_what_it_lacks(&operator, sentence).await;
+    let failed = operator.metric("environment_operator_reconciles_total", "result=\"forbidden\"");
+    assert!(failed.await.unwrap() > 0.0);
+    assert_eq!(world.lease_row(claim).await, row, "granted once");
+    assert_eq!(world.record(claim).await, record);
+    world.lack(&[]).await;
+    world.lease_in("claim", LeasePhase::Active).await;
+    operator.wait_ready().await;
+    world.settles().await;
+}
+
+#[tokio::test]
+async fn without_the_right_to_list_jobs_it_says_so_ends_nothing_and_goes_on_with_the_rest() {
+    let world = World::new("lacking-jobs").await;
+    let mut operator = world.start_with(&OFTEN).await;
+    world.job("build", json!({})).await;
+    let held = id_of(&world.granted(lease("held").job("build")).await);
+    let sentence = "cannot list resource \"jobs\" in API group \"batch\"";
+    world.lack(&[("jobs", &["get", "list", "watch"])]).await;
+    says_what_it_lacks(&operator, sentence).await;
+    restart(&mut operator).await;
+    says_what_it_lacks(&operator, sentence).await;
+    world.end_job("build", "Succeeded").await;
+    world.granted(lease("without-run")).await;
+    assert_eq!(world.lease_row(held).await.unwrap()["status"], "active");
+    world.lack(&[]).await;
+    world
+        .lease_because("held", LeasePhase::Released, Reason::RunFinished)
+        .await;
+    operator.wait_ready().await;
+}
+
+#[tokio::test]
+async fn without_the_right_to_make_a_local_it_says_so_to_claims_too_and_makes_it_later() {
+    let world = World::new("lacking-local").await;
+    let mut operator = world.start_with(&OFTEN).await;
+    let sentence = "cannot create resource \"environments\"";
+    world.lack(&[("environments", &["create"])]).await;
+    world.claim(lease("claim")).await;
+    says_what_it_lacks(&operator, sentence).await;
+    let waiting = world
+        .lease_because("claim", LeasePhase::Pending, Reason::EnvironmentNotActive)
+        .await;
+    let message = waiting.status.unwrap().message.unwrap();
+    assert!(message.contains(sentence), "{message}");
+    restart(&mut operator).await;
+    says_what_it_lacks(&operator, sentence).await;
+    world.lack(&[]).await;
+    world.lease_in("claim", LeasePhase::Active).await;
+    operator.wait_ready().await;
+    world.settles().await;
+}
+
+#[tokio::test]
+async fn without_the_right_to_write_events_it_says_so_and_leases_live_and_end() {
+    let world = World::new("lacking-events").await;
+    let mut operator = world.start_with(&OFTEN).await;
+    let sentence = "cannot create resource \"events\" in API group \"events.k8s.io\"";
+    world.lack(&[("events", &["create"])]).await;
+    world.granted(lease("first")).await;
+    says_what_it_lacks(&operator, sentence).await;
+    restart(&mut operator).await;
+    operator.wait_ready().await; // nothing waits for an Event
+    world.granted(lease("second")).await;
+    says_what_it_lacks(&operator, sentence).await;
+    let failed = operator.metric("environment_operator_events_failed_total", "").await;
+    assert!(failed.unwrap() > 0.0);
+    world.lack(&[]).await;
+    world.release("second").await;
+    world
+        .lease_because("second", LeasePhase::Released, Reason::ReleaseRequested)
+        .await;
+    operator.wait_ready().await;
 }
