@@ -40,7 +40,7 @@ mod run_objects;
 mod run_rows;
 mod runner;
 mod scope;
-
+mod secrets;
 mod strangers;
 mod support;
 mod uninstalled;

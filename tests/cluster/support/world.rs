@@ -200,6 +200,13 @@ impl<'p> World<'p> {
         ]
     }
 
+    /// What the operators' user is known by to the API server.
+    pub fn token(&self) -> String {
+        let text = std::fs::read_to_string(&self.kubeconfig).unwrap();
+        let document: Value = serde_json::from_str(&text).unwrap();
+        document["users"][0]["user"]["token"].as_str().unwrap().to_owned()
+    }
+
     /// A way to the API server that can be spoiled, as the operators' own user.
     pub async fn proxy(&self) -> Proxy {
         self.proxy_with_pages(None).await
