@@ -14,5 +14,6 @@ mod rights;
 mod runbooks;
 mod settings;
 mod support;
+mod used;
 mod users;
 mod values;

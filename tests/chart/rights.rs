@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::support::{objects_with, of_kind, only, read};
 
 /// What rules allow: (group, resource, names, verb), sorted.
-fn allowed(role: &DynamicObject) -> Vec<(String, String, Value, String)> {
+pub fn allowed(role: &DynamicObject) -> Vec<(String, String, Value, String)> {
     let mut found = Vec::new();
     for rule in role.data["rules"].as_array().unwrap() {
         let texts = |key: &str| {
@@ -38,6 +38,32 @@ async fn the_chart_s_rights_are_those_of_deploy() {
         allowed(only(&deployed, "ClusterRole"))
     );
     assert!(of_kind(&rendered, "Role").is_empty());
+}
+
+#[tokio::test]
+async fn the_documentation_lists_the_chart_s_rights() {
+    let document = read("docs/security.md");
+    let (_, rest) = document.split_once("\n## What the operator may do\n").unwrap();
+    let rows = rest
+        .lines()
+        .skip_while(|line| !line.starts_with('|'))
+        .take_while(|line| line.starts_with('|'));
+    let mut documented = Vec::new();
+    for row in rows.skip(2) {
+        let row = row.replace('`', "");
+        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let [resource, group, verbs, why] = cells[..] else {
+            panic!("{row}")
+        };
+        assert!(!why.is_empty(), "{row}");
+        documented.extend(verbs.split(", ").map(|verb| {
+            let (group, resource) = (group.to_owned(), resource.to_owned());
+            (group, resource, Value::Null, verb.to_owned())
+        }));
+    }
+    documented.sort_by_key(|entry| format!("{entry:?}"));
+    let rendered = objects_with(&["rbac.userRoles=false"]).await;
+    assert_eq!(documented, allowed(only(&rendered, "ClusterRole")));
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 
 use futures::future::join_all;
+use harness::control_plane::audit;
 use harness::namespace::Namespace;
 use harness::wait::eventually;
 use harness::{helm, objects};
@@ -27,9 +28,6 @@ pub const ACCOUNT: &str = "environment-operator";
 
 /// Stands for a world's namespace, and for the name of its release, in what is rendered once for all of them.
 const ANY: &str = "any-world";
-
-/// How the name of a world begins whose operators lack rights: the check of the audit logs passes over what is refused to them.
-pub const LACKING: &str = "lacking";
 
 /// A kind of run objects, as one of `settings.runKinds` names it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -102,7 +100,7 @@ impl World<'_> {
     pub async fn lack(&self, rights: &[(&str, &[&str])]) {
         let name = self.namespace.name();
         assert!(
-            name.starts_with(LACKING),
+            name.starts_with(audit::LACKING),
             "the check of the audit logs has to know of {name}"
         );
         let mut objects = rights_on(name, &[RunKind::jobs()]).await;

@@ -1,7 +1,8 @@
 //! The API server's audit log: who wrote what, so that a test can count writes.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
@@ -95,7 +96,58 @@ impl AuditEvent {
 /// stands in the log.
 #[derive(Clone, Debug)]
 pub struct AuditLog {
-    pub(super) path: PathBuf,
+    path: PathBuf,
+}
+
+/// Names a folder for the logs of all API servers: for a check of whole runs, after the control planes have gone.
+pub const FOLDER_VARIABLE: &str = "TEST_AUDIT_LOGS";
+
+/// Begins the names of the Pods whose operators lack rights on purpose: what is refused to them is no fault.
+pub const LACKING: &str = "lacking";
+
+impl AuditLog {
+    /// The log of the control plane in a folder. It lies there, or in the folder that the environment names for all logs.
+    pub(super) fn of(directory: &Path) -> Self {
+        let path = match std::env::var_os(FOLDER_VARIABLE) {
+            None => directory.join("audit.log"),
+            Some(folder) => {
+                // The last two folders are a run and a control plane of it.
+                let names = directory
+                    .components()
+                    .rev()
+                    .take(2)
+                    .map(|part| part.as_os_str().to_string_lossy());
+                let mut names: Vec<_> = names.collect();
+                names.reverse();
+                Path::new(&folder).join(format!("{}.log", names.join("-")))
+            }
+        };
+        Self { path }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// The events of all logs in a folder whose line `counts` says yes to; other lines are not read any further.
+///
+/// # Errors
+/// When the folder or a log cannot be read, or a line that counts is no event.
+pub fn in_folder(folder: &Path, counts: impl Fn(&str) -> bool) -> Result<Vec<AuditEvent>> {
+    let mut events = Vec::new();
+    for file in std::fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))? {
+        let path = file?.path();
+        let log = std::fs::File::open(&path).with_context(|| format!("open {}", path.display()))?;
+        for line in BufReader::new(log).split(b'\n') {
+            let line = String::from_utf8(line?)?;
+            // A killed API server may have left half a line at the end.
+            if line.ends_with('}') && counts(&line) {
+                events.push(serde_json::from_str(&line).with_context(|| format!("read the audit event {line}"))?);
+            }
+        }
+    }
+    Ok(events)
 }
 
 /// A place in the log: events before it do not count.

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use super::audit::AuditLog;
 use super::certificates::Certificates;
 use super::{Address, binaries};
 use crate::process::Process;
@@ -102,7 +103,7 @@ pub(super) async fn api_server(setting: &Setting<'_>) -> Result<Process> {
             certificates.key("front-proxy-client").display()
         ))
         .arg(format!("--audit-policy-file={}", policy.display()))
-        .arg(format!("--audit-log-path={}", directory.join("audit.log").display()))
+        .arg(format!("--audit-log-path={}", AuditLog::of(directory).path().display()))
         // One file, never rotated: a test reads from its mark to the end. Blocking: answered means written.
         .args([
             "--audit-log-mode=blocking",

@@ -246,9 +246,7 @@ impl ControlPlane {
 
     /// The audit log of the API server.
     pub fn audit(&self) -> AuditLog {
-        AuditLog {
-            path: self.directory.join("audit.log"),
-        }
+        AuditLog::of(&self.directory)
     }
 
     /// kubectl as the administrator; add arguments and run it.
