@@ -1,4 +1,5 @@
-//! The tests that `docs/architecture.md` names for noticing, crashes, invariants and reasons are there.
+//! The tests that `docs/architecture.md` names for noticing, crashes, invariants and reasons are there, and those of the threat
+//! model in `docs/security.md`.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -22,6 +23,27 @@ fn every_test_that_the_architecture_names_exists() {
                 assert!(tests.contains(name), "{}: no test is called {name}", row[0]);
             }
         }
+    }
+}
+
+#[test]
+fn every_test_that_the_threat_model_names_exists() {
+    let mut sources = files("src", ".rs");
+    sources.extend(files("tests", ".rs"));
+    let tests: HashSet<String> = sources.iter().flat_map(tests_of).collect();
+    let document = read("docs/security.md");
+    let (_, model) = document.split_once("## Threat model").unwrap();
+    for heading in ["### A tenant", "### A compromised runner"] {
+        for row in table(&document, heading) {
+            assert!(!row.last().unwrap().is_empty(), "{}: no test", row[0]);
+        }
+    }
+    // A name of many words in code quotes is a test's.
+    let quoted = model.split('`').skip(1).step_by(2);
+    let named: Vec<&str> = quoted.filter(|name| name.matches('_').count() > 3).collect();
+    assert!(named.len() > 12, "{named:?}");
+    for name in named {
+        assert!(tests.contains(name), "no test is called {name}");
     }
 }
 

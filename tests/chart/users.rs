@@ -1,8 +1,9 @@
 //! What each kind of user may do, by the table in `docs/security.md`.
 
-use environment_operator::api::Environment;
+use environment_operator::api::{COMPANY_LABEL, Environment};
 use harness::namespace::Namespace;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use k8s_openapi::api::core::v1::{Namespace as NamespaceObject, Secret};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 
 use crate::installed::{OPERATOR, User, installed, lease};
@@ -70,10 +71,21 @@ async fn may(user: &User, namespace: &str, action: &str) -> bool {
             .await
             .map(drop),
         "delete a lease" => leases.delete("held", &delete).await.map(drop),
-        "write the status of either" => match leases.patch_status("held", &write, &patch(status.clone())).await {
-            Ok(_) => environments.patch_status("box", &write, &patch(status)).await.map(drop),
-            Err(error) => Err(error),
-        },
+        "delete all leases at once" => leases
+            .delete_collection(&delete, &ListParams::default())
+            .await
+            .map(drop),
+        "write an environment's status" => environments.patch_status("box", &write, &patch(status)).await.map(drop),
+        "write a lease's status" => leases.patch_status("held", &write, &patch(status)).await.map(drop),
+        "change the company of the namespace" => {
+            let namespaces: Api<NamespaceObject> = Api::all(user.client.clone());
+            let label = json!({ "metadata": { "labels": { COMPANY_LABEL: uuid::Uuid::new_v4() } } });
+            namespaces.patch(namespace, &write, &patch(label)).await.map(drop)
+        }
+        "read the namespace's Secrets" => {
+            let secrets: Api<Secret> = Api::namespaced(user.client.clone(), namespace);
+            secrets.list(&ListParams::default()).await.map(drop)
+        }
         other => panic!("the table has a row that is not tried: {other}"),
     };
     match answer {
@@ -113,7 +125,7 @@ async fn each_user_may_do_exactly_what_the_documentation_says() {
         User::named(control_plane, OPERATOR).await,
     ];
     let documented = documented();
-    assert!(documented.len() >= 11, "{documented:?}");
+    assert!(documented.len() >= 15, "{documented:?}");
     for (action, answers) in documented {
         for ((user, kind), expected) in users.iter().zip(USERS).zip(answers) {
             assert_eq!(may(user, name, &action).await, expected, "{kind}: {action}");
