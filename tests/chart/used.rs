@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use harness::control_plane::audit::{self, AuditEvent};
+use harness::control_plane::audit::{self, AuditEvent, AuditLog};
 
 use crate::rights::allowed;
 use crate::support::{objects_with, only};
@@ -14,17 +14,13 @@ use crate::support::{objects_with, only};
 /// Verb, group, resource with its subresource.
 type Right = (String, String, String);
 
-/// The end of the groups of run kinds that tests make up; all of them stand for the one that is rendered here.
+/// The end of the groups of run kinds that tests make up. Pods and all of these stand for the one that is rendered here.
 const MADE_UP: &str = ".example.test";
 
-/// The chart's rules for Jobs, Pods and a kind of a workflow engine as run kinds.
+/// The chart's rules for Jobs and one more run kind.
 async fn rendered() -> BTreeSet<Right> {
     let mut values = vec!["rbac.userRoles=false".to_owned()];
-    let kinds = [
-        ("batch/v1", "Job", "jobs"),
-        ("v1", "Pod", "pods"),
-        ("any.example.test/v1", "Task", "tasks"),
-    ];
+    let kinds = [("batch/v1", "Job", "jobs"), ("any.example.test/v1", "Task", "tasks")];
     for (number, (version, kind, resource)) in kinds.into_iter().enumerate() {
         let key = format!("settings.runKinds[{number}]");
         values.push(format!(
@@ -42,7 +38,7 @@ async fn rendered() -> BTreeSet<Right> {
 /// The right that a request needs; none for what every user may read, such as which kinds there are.
 fn needed(event: &AuditEvent) -> Option<Right> {
     let object = event.object_ref.as_ref()?;
-    if object.api_group.ends_with(MADE_UP) {
+    if object.api_group.ends_with(MADE_UP) || object.resource == "pods" {
         return Some((event.verb.clone(), "any.example.test".into(), "tasks".into()));
     }
     let resource = match object.subresource.as_str() {
@@ -52,23 +48,56 @@ fn needed(event: &AuditEvent) -> Option<Right> {
     Some((event.verb.clone(), object.api_group.clone(), resource))
 }
 
-/// The requests of operators that speak by their own token: their ServiceAccounts are called `…environment-operator`.
-fn by_operators(folder: &std::path::Path) -> Vec<AuditEvent> {
-    let mut events = audit::in_folder(folder, |line| line.contains("environment-operator\"")).unwrap();
-    events.retain(|event| {
-        let user = event.user();
-        event.is_genuine() && user.starts_with("system:serviceaccount:") && user.ends_with("environment-operator")
-    });
-    events
+/// What one API server's log tells.
+struct Story {
+    /// The requests of operators that speak by their own token: their ServiceAccounts are called `…environment-operator`.
+    requests: Vec<AuditEvent>,
+    /// The Namespaces that a test has deleted, and with them the Roles in them.
+    deleted: BTreeSet<String>,
+    /// How releases were bound to their rights and parted from them, in this order.
+    bindings: Vec<AuditEvent>,
 }
 
-/// The Namespaces that a test has deleted, and with them the Roles in them.
-fn deleted_namespaces(folder: &std::path::Path) -> BTreeSet<String> {
-    let deletions = audit::in_folder(folder, |line| {
-        line.contains("\"verb\":\"delete\"") && line.contains("\"resource\":\"namespaces\"")
-    });
-    let objects = deletions.unwrap().into_iter().filter_map(|event| event.object_ref);
-    objects.map(|object| object.name).collect()
+impl Story {
+    fn of(log: &AuditLog) -> Self {
+        let mut requests = log.lines_that(|line| line.contains("environment-operator\"")).unwrap();
+        requests.retain(|event| {
+            let user = event.user();
+            event.is_genuine() && user.starts_with("system:serviceaccount:") && user.ends_with("environment-operator")
+        });
+        let deletions =
+            log.lines_that(|line| line.contains("\"verb\":\"delete\"") && line.contains("\"resource\":\"namespaces\""));
+        let deleted = deletions.unwrap().into_iter().filter_map(|event| event.object_ref);
+        let mut bindings = log
+            .lines_that(|line| line.contains("\"resource\":\"clusterrolebindings\""))
+            .unwrap();
+        bindings
+            .retain(|event| event.is_write() && event.response_status.as_ref().is_some_and(|status| status.code < 300));
+        bindings.sort_by(|one, other| one.received.cmp(&other.received));
+        Self {
+            requests,
+            deleted: deleted.map(|object| object.name).collect(),
+            bindings,
+        }
+    }
+
+    /// Whether a refusal is what the test is about: rights were taken away, went with their Namespace, or the release that
+    /// brings them was not there (yet, or any more).
+    fn is_expected(&self, refused: &AuditEvent) -> bool {
+        let lacks = refused.pod().is_some_and(|pod| pod.starts_with(audit::LACKING));
+        let namespace = refused.object_ref.clone().unwrap_or_default().namespace;
+        lacks || self.deleted.contains(&namespace) || !self.is_bound(refused)
+    }
+
+    /// Whether the account was bound by its release then; one that is bound in another way is.
+    fn is_bound(&self, request: &AuditEvent) -> bool {
+        let account = request.user().rsplit(':').next();
+        let named = |event: &&AuditEvent| event.object_ref.as_ref().map(|object| &object.name[..]) == account;
+        let mut of_release = self.bindings.iter().filter(named).peekable();
+        let by_release = of_release.peek().is_some();
+        let last = of_release.take_while(|event| event.received < request.received).last();
+        !by_release || last.is_some_and(|event| event.verb != "delete")
+    }
 }
 
 #[tokio::test]
@@ -81,27 +110,25 @@ async fn over_all_tests_the_operators_need_each_of_the_chart_s_rules_and_no_othe
             audit::FOLDER_VARIABLE
         )
     });
-    let events = by_operators(&folder);
+    let stories: Vec<Story> = audit::in_folder(&folder).unwrap().iter().map(Story::of).collect();
+    let (mut used, mut refused, mut requests) = (BTreeMap::<Right, u64>::new(), BTreeSet::new(), 0);
+    for story in &stories {
+        for event in &story.requests {
+            requests += 1;
+            let Some(right) = needed(event) else { continue };
+            if !event.is_forbidden() {
+                *used.entry(right).or_default() += 1;
+            } else if !story.is_expected(event) {
+                refused.insert((right, event.request_uri.clone(), event.pod().map(str::to_owned)));
+            }
+        }
+    }
     assert!(
-        !events.is_empty(),
+        requests > 0,
         "no operator has asked for anything in {}",
         folder.display()
     );
-    let gone = deleted_namespaces(&folder);
-    let (mut used, mut refused) = (BTreeMap::<Right, u64>::new(), BTreeSet::new());
-    for event in &events {
-        let Some(right) = needed(event) else { continue };
-        if !event.is_forbidden() {
-            *used.entry(right).or_default() += 1;
-            continue;
-        }
-        let lacks = event.pod().is_some_and(|pod| pod.starts_with(audit::LACKING));
-        let namespace = event.object_ref.clone().unwrap_or_default().namespace;
-        if !lacks && !gone.contains(&namespace) {
-            refused.insert((right, event.request_uri.clone(), event.pod().map(str::to_owned)));
-        }
-    }
-    println!("{} requests of operators used {} rights:", events.len(), used.len());
+    println!("{requests} requests of operators used {} rights:", used.len());
     for ((verb, group, resource), times) in &used {
         println!("{times:>8} {verb} {resource} {group}");
     }

@@ -23,6 +23,9 @@ pub struct AuditEvent {
     pub object_ref: Option<AuditObject>,
     /// How it was answered.
     pub response_status: Option<AuditStatus>,
+    /// When it came, in RFC 3339 with microseconds: texts compare like the moments.
+    #[serde(rename = "requestReceivedTimestamp", default)]
+    pub received: String,
     user: AuditUser,
     impersonated_user: Option<AuditUser>,
     /// What authorization and admission have noted.
@@ -130,24 +133,13 @@ impl AuditLog {
     }
 }
 
-/// The events of all logs in a folder whose line `counts` says yes to; other lines are not read any further.
+/// All logs in a folder.
 ///
 /// # Errors
-/// When the folder or a log cannot be read, or a line that counts is no event.
-pub fn in_folder(folder: &Path, counts: impl Fn(&str) -> bool) -> Result<Vec<AuditEvent>> {
-    let mut events = Vec::new();
-    for file in std::fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))? {
-        let path = file?.path();
-        let log = std::fs::File::open(&path).with_context(|| format!("open {}", path.display()))?;
-        for line in BufReader::new(log).split(b'\n') {
-            let line = String::from_utf8(line?)?;
-            // A killed API server may have left half a line at the end.
-            if line.ends_with('}') && counts(&line) {
-                events.push(serde_json::from_str(&line).with_context(|| format!("read the audit event {line}"))?);
-            }
-        }
-    }
-    Ok(events)
+/// When the folder cannot be read.
+pub fn in_folder(folder: &Path) -> Result<Vec<AuditLog>> {
+    let files = std::fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))?;
+    files.map(|file| Ok(AuditLog { path: file?.path() })).collect()
 }
 
 /// A place in the log: events before it do not count.
@@ -182,6 +174,23 @@ impl AuditLog {
             .lines()
             .map(|line| serde_json::from_str(line).with_context(|| format!("read the audit event {line}")))
             .collect()
+    }
+
+    /// The events whose line `counts` says yes to; other lines are not read any further.
+    ///
+    /// # Errors
+    /// When the log cannot be read or a line that counts is no event.
+    pub fn lines_that(&self, counts: impl Fn(&str) -> bool) -> Result<Vec<AuditEvent>> {
+        let log = std::fs::File::open(&self.path).with_context(|| format!("open {}", self.path.display()))?;
+        let mut events = Vec::new();
+        for line in BufReader::new(log).split(b'\n') {
+            let line = String::from_utf8(line?)?;
+            // A killed API server may have left half a line.
+            if line.ends_with('}') && counts(&line) {
+                events.push(serde_json::from_str(&line).with_context(|| format!("read the audit event {line}"))?);
+            }
+        }
+        Ok(events)
     }
 
     /// The writes after `mark` that `counts` says yes to.
