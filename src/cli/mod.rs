@@ -61,6 +61,8 @@ enum Error {
     Ended,
     #[error("standard output cannot be written: {0}")]
     Output(#[source] io::Error),
+    #[error("the collector of traces cannot be used: {0}")]
+    Traces(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error(transparent)]
     Cluster(#[from] ClientError),
     #[error(transparent)]
@@ -81,9 +83,10 @@ pub fn main() -> ExitCode {
 }
 
 fn execute(line: CommandLine) -> Result<(), Error> {
-    telemetry::install(&line.log).map_err(Error::Log)?;
+    let traced = matches!(&line.command, Command::Run(settings) if settings.otlp_endpoint.is_some());
+    let traces = telemetry::install(&line.log, traced).map_err(Error::Log)?;
     match line.command {
-        Command::Run(settings) => block_on(run::run(&settings)),
+        Command::Run(settings) => block_on(run::run(&settings, traces)),
         Command::Migrate(settings) => block_on(migrate::migrate(&settings)),
         Command::Sweep(arguments) => block_on(async move { print(&sweep::plan(&arguments).await?) }),
         Command::NewIncarnation(arguments) => block_on(new_incarnation::raise(&arguments)),

@@ -18,6 +18,7 @@ use crate::runtime::health::{self, Health};
 use crate::runtime::leadership::{Campaign, Request};
 use crate::runtime::metrics::Metrics;
 use crate::runtime::shutdown;
+use crate::runtime::telemetry::{Exporting, Origin, Traces};
 use crate::store::{Category, Leader, StartError, Store, StoreError, installation, lead};
 
 /// Connections of the pool: two that write, the rest for looks, leadership and the sweep.
@@ -29,7 +30,7 @@ const START_PAUSE: Duration = Duration::from_secs(2);
 /// How long the last answers over HTTP and the last words to the database may take.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-pub(super) async fn run(settings: &Settings) -> Result<(), Error> {
+pub(super) async fn run(settings: &Settings, traces: Option<Traces>) -> Result<(), Error> {
     let stop = CancellationToken::new();
     shutdown::stop_on_signal(stop.clone()).map_err(Error::Process)?;
     let metrics = Arc::new(Metrics::new());
@@ -50,7 +51,12 @@ pub(super) async fn run(settings: &Settings) -> Result<(), Error> {
         serving_stop.clone(),
     ));
 
-    let outcome = operate(settings, &health, &metrics, &stop).await;
+    let mut exporting = None;
+    let traces = traces.map(|traces| (traces, &mut exporting));
+    let outcome = operate(settings, &health, &metrics, traces, &stop).await;
+    if let Some(exporting) = exporting {
+        exporting.finish(FAREWELL).await;
+    }
 
     // The server is the last to go, so that a probe sees the truth until the end.
     serving_stop.cancel();
@@ -63,12 +69,16 @@ async fn operate(
     settings: &Settings,
     health: &Health,
     metrics: &Arc<Metrics>,
+    traces: Option<(Traces, &mut Option<Exporting>)>,
     stop: &CancellationToken,
 ) -> Result<(), Error> {
     let client = client::connect(settings.identity.kubeconfig.as_deref(), Arc::clone(metrics)).await?;
     let Some(cluster) = reach_cluster(settings, &client, health, stop).await else {
         return Ok(());
     };
+    if let Some((traces, exporting)) = traces {
+        *exporting = export(settings, traces, &cluster)?;
+    }
     let Some(store) = reach_store(settings, &cluster, health, stop).await? else {
         return Ok(());
     };
@@ -112,6 +122,20 @@ async fn operate(
     }
     let _open_connections = timeout(FAREWELL, store.pool().close()).await;
     if stop.is_cancelled() { Ok(()) } else { Err(Error::Ended) }
+}
+
+/// Sends the traces to the collector that the settings name.
+fn export(settings: &Settings, traces: Traces, cluster: &str) -> Result<Option<Exporting>, Error> {
+    let Some(endpoint) = &settings.otlp_endpoint else {
+        return Ok(None);
+    };
+    let origin = Origin {
+        cluster,
+        installation: &settings.identity.installation,
+        instance: &host(),
+    };
+    let exporting = traces.export(endpoint, origin);
+    exporting.map(Some).map_err(|error| Error::Traces(Box::new(error)))
 }
 
 /// The cluster's name: waits for an API server that does not answer yet. `None`: stopped meanwhile.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use super::index::Key;
 use super::reconcile::Reconciler;
@@ -23,7 +24,7 @@ pub async fn watch<C>(reconciler: Arc<Reconciler<Mirror, C>>, interval: Duration
             () = stop.cancelled() => return,
             () = tokio::time::sleep(interval) => {}
         }
-        let swept = run(&reconciler).await;
+        let swept = run(&reconciler).instrument(tracing::info_span!("sweep")).await;
         // Measured also where the sweep failed: that is when it matters.
         let measured = measure(&reconciler).await;
         if let Err(error) = swept.and(measured) {

@@ -7,6 +7,9 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use tracing::field::Empty;
+use tracing::{Instrument as _, Span};
+use uuid::Uuid;
 
 use super::cluster::Cluster;
 use super::database::Database;
@@ -66,10 +69,12 @@ pub async fn work<D: Database, C: Cluster>(
             key = next(&reconciler, &hands), if works => {
                 let (key, hand) = key;
                 let (reconciler, leadership) = (reconciler.clone(), leadership.clone());
-                running.spawn(async move {
+                let span = tracing::info_span!("reconcile", kind = kind(key), id = %id(key), result = Empty);
+                let work = async move {
                     let _hand = hand;
                     run(&reconciler, &leadership, key, now).await;
-                });
+                };
+                running.spawn(work.instrument(span));
             }
         }
     }
@@ -83,6 +88,20 @@ async fn next<D, C>(
 ) -> (Key, Option<tokio::sync::OwnedSemaphorePermit>) {
     let hand = hands.clone().acquire_owned().await.ok(); // never closed
     (reconciler.queue.next().await, hand)
+}
+
+/// The kind of what a key stands for, as metrics and traces name it.
+const fn kind(key: Key) -> &'static str {
+    match key {
+        Key::Environment(_) => "Environment",
+        Key::Lease(_) => "EnvironmentLease",
+    }
+}
+
+const fn id(key: Key) -> Uuid {
+    match key {
+        Key::Environment(id) | Key::Lease(id) => id,
+    }
 }
 
 async fn run<D: Database, C: Cluster>(
@@ -102,13 +121,15 @@ async fn run<D: Database, C: Cluster>(
             .work
             .looked_after_deadline(cause, begun.saturating_duration_since(since));
     }
-    let (kind, outcome) = match (state, key) {
-        (LeadershipState::Lapsed { .. }, _) => ("", Err(ReconcileError::NotLeading)),
-        (_, Key::Environment(id)) => ("Environment", reconciler.reconcile_environment(id).await),
-        (_, Key::Lease(id)) => ("EnvironmentLease", reconciler.reconcile_lease(id).await),
+    let outcome = match (state, key) {
+        (LeadershipState::Lapsed { .. }, _) => Err(ReconcileError::NotLeading),
+        (_, Key::Environment(id)) => reconciler.reconcile_environment(id).await,
+        (_, Key::Lease(id)) => reconciler.reconcile_lease(id).await,
     };
+    let result = outcome.as_ref().map_or_else(ReconcileError::category, |()| "ok");
+    Span::current().record("result", result);
     let Err(error) = outcome else {
-        reconciler.metrics.work.reconciled(kind, "ok", begun.elapsed());
+        reconciler.metrics.work.reconciled(kind(key), result, begun.elapsed());
         reconciler.queue.done(key);
         return;
     };
@@ -124,10 +145,7 @@ async fn run<D: Database, C: Cluster>(
         tracing::warn!(?key, %error, "reconcile failed, trying again");
     }
     if !lapsed {
-        reconciler
-            .metrics
-            .work
-            .reconciled(kind, error.category(), begun.elapsed());
+        reconciler.metrics.work.reconciled(kind(key), result, begun.elapsed());
     }
     reconciler.queue.failed(key);
 }

@@ -7,6 +7,8 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tracing::field::Empty;
+use tracing::{Instrument as _, Span};
 use uuid::Uuid;
 
 use crate::store::{Leader, StoreError};
@@ -68,6 +70,8 @@ impl<Q, A> Clone for Batcher<Q, A> {
 struct Waiting<Q, A> {
     request: Q,
     leader: Leader,
+    /// Of who asks: the batch's span is linked with those of all its askers.
+    span: Span,
     answer: oneshot::Sender<Result<A, StoreError>>,
 }
 
@@ -92,6 +96,7 @@ where
         let waiting = Waiting {
             request,
             leader,
+            span: Span::current(),
             answer,
         };
         let stopped = || StoreError::Bug("the mirror has stopped".to_owned());
@@ -119,14 +124,18 @@ where
         for waiting in former {
             give(waiting.answer, Err(StoreError::Deposed));
         }
+        let span = tracing::info_span!("batch", otel.name = work.name, rows = current.len(), error = Empty);
         let (requests, answers): (Vec<Q>, Vec<_>) = current
             .into_iter()
-            .map(|waiting| (waiting.request, waiting.answer))
+            .map(|waiting| {
+                span.follows_from(&waiting.span);
+                (waiting.request, waiting.answer)
+            })
             .unzip();
         if let Some(leader) = leading
             && !requests.is_empty()
         {
-            let outcomes = carry_out(&work, &leader, requests).await;
+            let outcomes = carry_out(&work, &leader, requests).instrument(span).await;
             for (answer, outcome) in answers.into_iter().zip(outcomes) {
                 give(answer, outcome);
             }
@@ -192,7 +201,10 @@ where
                 parts.push(second);
                 parts.push(part);
             }
-            Err(error) => outcomes.extend(part.iter().map(|_| Err(error.clone()))),
+            Err(error) => {
+                Span::current().record("error", error.category().as_str());
+                outcomes.extend(part.iter().map(|_| Err(error.clone())));
+            }
         }
     }
     outcomes

@@ -45,6 +45,9 @@ pub struct Settings {
         default_value = "0.0.0.0:8080"
     )]
     pub listen: SocketAddr,
+    /// Collector of traces, over OTLP with gRPC, as in http://collector:4317 [default: no traces]
+    #[arg(long, env = "ENVIRONMENT_OPERATOR_OTLP_ENDPOINT", value_name = "URL", value_parser = parse_endpoint)]
+    pub otlp_endpoint: Option<String>,
 }
 
 /// The database and whose tables it holds.
@@ -225,6 +228,18 @@ pub fn parse_mode() -> impl TypedValueParser<Value = Mode> {
             Mode::Standalone
         }
     })
+}
+
+/// Reads the address of a collector.
+fn parse_endpoint(text: &str) -> Result<String, String> {
+    let address = text.parse::<axum::http::Uri>().ok();
+    let is_whole = |address: axum::http::Uri| {
+        matches!(address.scheme_str(), Some("http" | "https")) && address.host().is_some_and(|host| !host.is_empty())
+    };
+    if !address.is_some_and(is_whole) {
+        return Err("write http:// or https://, a host and a port, as in http://collector:4317".into());
+    }
+    Ok(text.into())
 }
 
 /// Reads a name that becomes part of a primary key.

@@ -1,12 +1,18 @@
-//! Logs: one line per event on standard error, as text for people or JSON for machines.
+//! Logs: one line per event on standard error, as text for people or JSON for machines; and the way in for traces.
 
 use std::io;
 
 use clap::ValueEnum;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{FilterExt as _, LevelFilter, filter_fn};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _, fmt};
 
 use super::configuration::LogSettings;
+
+mod traces;
+
+pub use traces::{Exporting, Origin, Traces};
 
 /// Form of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -17,21 +23,27 @@ pub enum LogFormat {
     Json,
 }
 
-/// Installs the process's one subscriber.
+/// Installs the process's one subscriber; with `traced`, one that traces can be added to.
 ///
 /// # Errors
 ///
 /// A sentence where the filter cannot be read or a subscriber is installed already.
-pub fn install(settings: &LogSettings) -> Result<(), String> {
+pub fn install(settings: &LogSettings, traced: bool) -> Result<Option<Traces>, String> {
     let filter = EnvFilter::try_new(&settings.log).map_err(|error| error.to_string())?;
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr);
-    let installed = match settings.log_format {
-        LogFormat::Text => lines.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).try_init(),
-        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).try_init(),
+    // Spans are for traces: a line names its objects itself.
+    let filter = filter.and(filter_fn(|metadata| metadata.is_event()));
+    let lines = fmt::layer().with_writer(io::stderr);
+    let lines = match settings.log_format {
+        LogFormat::Text => lines.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).boxed(),
     };
-    installed.map_err(|error| format!("the log cannot be installed: {error}"))
+    let (layer, traces) = traced.then(traces::layer).unzip();
+    tracing_subscriber::registry()
+        .with(layer)
+        .with(lines.with_filter(filter))
+        .try_init()
+        .map_err(|error| format!("the log cannot be installed: {error}"))?;
+    Ok(traces)
 }
 
 /// Checks a filter at the command line, so that a bad one is refused with the others.

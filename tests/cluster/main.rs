@@ -43,4 +43,5 @@ mod scope;
 mod secrets;
 mod strangers;
 mod support;
+mod traces;
 mod uninstalled;
