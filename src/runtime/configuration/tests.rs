@@ -50,6 +50,21 @@ fn defaults_are_those_of_the_documentation() {
 }
 
 #[test]
+fn a_collector_is_named_with_its_scheme_and_host() {
+    assert_eq!(parse(&[]).unwrap().otlp_endpoint, None);
+    for good in ["http://collector:4317", "https://traces.example/otlp"] {
+        let settings = parse(&[&format!("--otlp-endpoint={good}")]).unwrap();
+        assert_eq!(settings.otlp_endpoint.as_deref(), Some(good));
+    }
+    for bad in ["collector:4317", "grpc://collector:4317", "http://", "", "http:///v1"] {
+        assert!(
+            refusal(&[&format!("--otlp-endpoint={bad}")]).contains("http://"),
+            "{bad}"
+        );
+    }
+}
+
+#[test]
 fn every_flag_has_its_twin_in_the_environment() {
     for argument in TestCommand::command().get_arguments() {
         let name = argument.get_id().as_str();

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use opentelemetry::KeyValue;
 use opentelemetry::trace::TracerProvider as _;
-use opentelemetry_otlp::{ExporterBuildError, WithExportConfig as _};
+use opentelemetry_otlp::tonic_types::transport::ClientTlsConfig;
+use opentelemetry_otlp::{ExporterBuildError, WithExportConfig as _, WithTonicConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider, SpanData, SpanExporter};
@@ -62,11 +63,15 @@ impl Traces {
     /// # Errors
     /// Where the address cannot be used.
     pub fn export(self, endpoint: &str, origin: Origin<'_>) -> Result<Exporting, ExporterBuildError> {
-        let exporter = opentelemetry_otlp::SpanExporter::builder()
+        let mut exporter = opentelemetry_otlp::SpanExporter::builder()
             .with_tonic()
             .with_endpoint(endpoint)
-            .with_timeout(EXPORT_TIMEOUT)
-            .build()?;
+            .with_timeout(EXPORT_TIMEOUT);
+        if endpoint.starts_with("https:") {
+            // Left to itself it would trust nobody.
+            exporter = exporter.with_tls_config(ClientTlsConfig::new().with_enabled_roots());
+        }
+        let exporter = exporter.build()?;
         let attributes = [
             ("service.version", env!("CARGO_PKG_VERSION")),
             ("service.instance.id", origin.instance),
