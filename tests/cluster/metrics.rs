@@ -234,7 +234,17 @@ fn is_closed(label: &str, value: &str) -> bool {
         "driver" => value == "none" || Driver::ALL.iter().any(|one| one.as_str() == value),
         "reason" => value == "none" || Reason::ALL.iter().any(|one| one.as_str() == value),
         "kind" => kinds.contains(&value),
-        "result" => ["ok", "conflict", "cluster", "deposed", "unavailable", "data", "bug"].contains(&value),
+        "result" => [
+            "ok",
+            "conflict",
+            "cluster",
+            "forbidden",
+            "deposed",
+            "unavailable",
+            "data",
+            "bug",
+        ]
+        .contains(&value),
         "statement" => statements.contains(&value),
         "cause" => ["ttl", "heartbeat", "acquire", "removal", "retry", "look"].contains(&value),
         "pool" => value == "main",
