@@ -62,21 +62,3 @@ fn uninstalling_keeps_the_history_unless_a_person_decides_otherwise() {
         assert_eq!(printed, statements, "{mode}");
     }
 }
-
-#[test]
-fn the_deployment_uses_only_settings_that_run_knows() {
-    let deployment: serde_json::Value =
-        serde_saphyr::from_str(include_str!("../../deploy/40-deployment.yaml")).unwrap();
-    let container = &deployment["spec"]["template"]["spec"]["containers"][0];
-    let command = CommandLine::command();
-    let run = command.find_subcommand(container["args"][0].as_str().unwrap()).unwrap();
-    let twins: Vec<&str> = command
-        .get_arguments()
-        .chain(run.get_arguments())
-        .filter_map(|argument| argument.get_env()?.to_str())
-        .collect();
-    for variable in container["env"].as_array().unwrap() {
-        let name = variable["name"].as_str().unwrap();
-        assert!(twins.contains(&name), "{name} is no setting");
-    }
-}

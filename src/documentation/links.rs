@@ -30,7 +30,6 @@ fn every_file_of_the_project_that_is_named_exists() {
         "src/",
         "tests/",
         "migrations/",
-        "deploy/",
         "charts/",
         "crds/",
         "examples/",

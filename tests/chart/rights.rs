@@ -1,6 +1,5 @@
-//! The operator's rights: the chart's are those of `deploy/`.
+//! The operator's rights: the chart's are those that the documentation lists.
 
-use harness::objects;
 use kube::api::DynamicObject;
 use serde_json::{Value, json};
 
@@ -30,17 +29,6 @@ pub fn allowed(role: &DynamicObject) -> Vec<(String, String, Value, String)> {
 }
 
 #[tokio::test]
-async fn the_chart_s_rights_are_those_of_deploy() {
-    let deployed = objects::parse(&read("deploy/30-rights.yaml")).unwrap();
-    let rendered = objects_with(&["rbac.userRoles=false"]).await;
-    assert_eq!(
-        allowed(only(&rendered, "ClusterRole")),
-        allowed(only(&deployed, "ClusterRole"))
-    );
-    assert!(of_kind(&rendered, "Role").is_empty());
-}
-
-#[tokio::test]
 async fn the_documentation_lists_the_chart_s_rights() {
     let document = read("docs/security.md");
     let (_, rest) = document.split_once("\n## What the operator may do\n").unwrap();
@@ -64,6 +52,7 @@ async fn the_documentation_lists_the_chart_s_rights() {
     documented.sort_by_key(|entry| format!("{entry:?}"));
     let rendered = objects_with(&["rbac.userRoles=false"]).await;
     assert_eq!(documented, allowed(only(&rendered, "ClusterRole")));
+    assert!(of_kind(&rendered, "Role").is_empty());
 }
 
 #[tokio::test]
