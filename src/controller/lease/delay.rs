@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use super::pause::until;
 use super::scene::Scene;
-use super::until;
 use crate::api::Reason;
 use crate::controller::index::Key;
 use crate::controller::object::LeaseObject;

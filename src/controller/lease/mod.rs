@@ -16,7 +16,6 @@ use crate::driver;
 use crate::lifecycle::lease::{Decision, Environment, Row, decide, refused_by_database};
 use crate::lifecycle::lease_status::{Verdict, shown_ending};
 use crate::lifecycle::{Ending, LeaseState};
-use crate::runtime::configuration::NoticeSource;
 use crate::runtime::metrics::Cause;
 use crate::store::ObjectVersion;
 use crate::store::environment_leases::{End, EndOutcome, ForeignEnd, Grant, GrantOutcome, LeaseSync, SyncOutcome};
@@ -29,6 +28,7 @@ mod heartbeat;
 mod local;
 #[cfg(test)]
 mod order;
+mod pause;
 pub mod preview;
 mod removal;
 mod report;
@@ -36,7 +36,8 @@ mod run;
 mod scene;
 
 use choice::{awaited_object, local_object};
-use facts::{Subject, acquire_deadline};
+use facts::Subject;
+use pause::patience;
 use scene::Scene;
 
 /// How many decisions one reconcile may carry out before others get their turn.
@@ -351,15 +352,6 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
         let pause = self.remove_in_time(subject, scene).await?;
         Ok(Step::Report(verdict, pause))
     }
-
-    /// The time until the row expires, if deadlines may end leases.
-    fn until_expiry(&self, scene: &Scene) -> Option<Later> {
-        let at = scene.view.row.as_ref()?.expires_at?;
-        self.settings
-            .notice_by
-            .contains(&NoticeSource::Deadlines)
-            .then(|| Later::new(Cause::Ttl, until(scene.view.now, at)))
-    }
 }
 
 fn version(lease: &LeaseObject) -> ObjectVersion {
@@ -371,24 +363,11 @@ fn version(lease: &LeaseObject) -> ObjectVersion {
     }
 }
 
-/// The time from one moment to another; nothing where it has passed.
-fn until(now: jiff::Timestamp, at: jiff::Timestamp) -> Duration {
-    Duration::try_from(at.duration_since(now)).unwrap_or_default()
-}
-
 /// Shows that a claim has failed, and looks again when it has been shown for its time.
 fn refuse(subject: &Subject, reason: Reason, message: String) -> Step {
     let ttl = subject.present().map(|lease| lease.spec.ttl_seconds_after_finished);
     let removal = |seconds: i32| Later::new(Cause::Removal, Duration::from_secs(seconds.unsigned_abs().into()));
     Step::Report(Verdict::Refused(reason, message), ttl.map(removal))
-}
-
-/// How long a claim waits before it looks again by itself: the longer it has waited, the longer, but never past its end.
-/// Whatever it waits for wakes it earlier, as far as that can be heard of.
-fn patience(lease: &LeaseObject, scene: &Scene) -> Duration {
-    let waited = until(lease.meta.created_at, scene.view.now);
-    let pause = (waited / 4).clamp(Duration::from_millis(500), Duration::from_secs(15));
-    pause.min(until(scene.view.now, acquire_deadline(lease)) + BUSY_PAUSE)
 }
 
 /// Whether the row says what the spec says, as far as it may change. Keys of others are no drift.

@@ -1,8 +1,8 @@
 //! Finished leases: their objects are removed `spec.ttlSecondsAfterFinished` after the end, their rows stay.
 
 use super::facts::Subject;
+use super::pause::until;
 use super::scene::Scene;
-use super::until;
 use crate::controller::cluster::{Cluster, ClusterError};
 use crate::controller::database::Database;
 use crate::controller::reconcile::{Later, ReconcileError, Reconciler};

@@ -1,0 +1,35 @@
+//! How long a lease is left alone before it is looked at again by itself.
+
+use std::time::Duration;
+
+use super::BUSY_PAUSE;
+use super::facts::acquire_deadline;
+use super::scene::Scene;
+use crate::controller::object::LeaseObject;
+use crate::controller::reconcile::{Later, Reconciler};
+use crate::runtime::configuration::NoticeSource;
+use crate::runtime::metrics::Cause;
+
+impl<D, C> Reconciler<D, C> {
+    /// The time until the row expires, if deadlines may end leases.
+    pub(super) fn until_expiry(&self, scene: &Scene) -> Option<Later> {
+        let at = scene.view.row.as_ref()?.expires_at?;
+        self.settings
+            .notice_by
+            .contains(&NoticeSource::Deadlines)
+            .then(|| Later::new(Cause::Ttl, until(scene.view.now, at)))
+    }
+}
+
+/// The time from one moment to another; nothing where it has passed.
+pub(super) fn until(now: jiff::Timestamp, at: jiff::Timestamp) -> Duration {
+    Duration::try_from(at.duration_since(now)).unwrap_or_default()
+}
+
+/// How long a claim waits before it looks again by itself: the longer it has waited, the longer, but never past its end.
+/// Whatever it waits for wakes it earlier, as far as that can be heard of.
+pub(super) fn patience(lease: &LeaseObject, scene: &Scene) -> Duration {
+    let waited = until(lease.meta.created_at, scene.view.now);
+    let pause = (waited / 4).clamp(Duration::from_millis(500), Duration::from_secs(15));
+    pause.min(until(scene.view.now, acquire_deadline(lease)) + BUSY_PAUSE)
+}
