@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use clap::{Arg, ArgAction, Args as _};
 use serde_json::{Value, json};
 
-use super::{agrees, read, root};
+use super::{agrees, read, settle};
 use crate::runtime::configuration::{LogSettings, Settings};
 
 const VALUES: &str = "charts/environment-operator/values.yaml";
@@ -206,12 +206,5 @@ fn the_chart_s_schema_knows_each_flag_of_run_and_its_type() {
     });
     whole["properties"]["settings"]["properties"] = Value::Object(properties.collect());
     let expected = serde_json::to_string_pretty(&whole).unwrap() + "\n";
-    if std::env::var_os("UPDATE").is_some() {
-        std::fs::write(root().join(SCHEMA), expected).unwrap();
-    } else {
-        assert!(
-            found == expected,
-            "{SCHEMA} does not agree with the code: run `UPDATE=1 cargo test --lib documentation` and commit it"
-        );
-    }
+    settle(SCHEMA, &found, expected);
 }

@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 mod alerts;
 mod chart;
+mod configuration;
 mod dependencies;
 mod invariants;
 mod lifecycle;
@@ -72,9 +73,17 @@ fn agrees(path: &str, name: &str, expected: &str) {
     let (before, rest) = document
         .split_once(&begin)
         .unwrap_or_else(|| panic!("{path} has no {begin}"));
-    let (found, after) = rest.split_once(&end).unwrap_or_else(|| panic!("{path} has no {end}"));
+    let (_, after) = rest.split_once(&end).unwrap_or_else(|| panic!("{path} has no {end}"));
+    settle(path, &document, [before, &begin, expected, &end, after].concat());
+}
+
+/// Compares a document with what it should be, or writes it where `UPDATE` is set: by another file in its place, for other tests
+/// read it meanwhile.
+fn settle(path: &str, found: &str, expected: String) {
     if std::env::var_os("UPDATE").is_some() {
-        std::fs::write(root().join(path), [before, &begin, expected, &end, after].concat()).unwrap();
+        let fresh = root().join(format!("{path}.new"));
+        std::fs::write(&fresh, expected).unwrap();
+        std::fs::rename(fresh, root().join(path)).unwrap();
     } else {
         assert!(
             found == expected,
