@@ -5,7 +5,7 @@ SHELL := /bin/bash
 target := $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test proof benchmark check format lint imports generated dependencies advisories
+.PHONY: help setup demo test proof benchmark size image sbom licenses check format lint imports generated dependencies advisories
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1 - \2/p' Makefile
@@ -27,6 +27,20 @@ proof: setup ## Minutes of leases of all kinds under an operator that is killed 
 benchmark: setup ## What leases cost beside bare calls and statements, as a ratio (BENCHMARK_LEASES=1000; builds for release, minutes)
 	@cargo test --release --workspace --test cluster -- --ignored --nocapture benchmark::
 
+size: setup ## Memory and processor time of leader and follower, up to 10,000 leases (builds for release, many minutes)
+	@cargo test --release --workspace --test cluster -- --ignored --nocapture size::
+
+image: setup ## Lay out what the image holds in target/image and try it in an empty root (as root; builds for release, minutes)
+	@scripts/image.sh $(target)/image
+	@TEST_IMAGE=$(abspath $(target)/image) cargo test --workspace --test cluster -- --ignored --nocapture image::
+	@du --bytes --summarize $(target)/image/*
+
+sbom: ## The bill of materials of the binary (CycloneDX), into target/SBOM.cdx.json
+	@scripts/sbom.sh $(target)/SBOM.cdx.json
+
+licenses: ## The licences of all crates, those of the tests among them
+	@scripts/cargo-tool.sh deny list --layout crate
+
 check: format lint imports generated dependencies ## Hold the code to the rules of the house
 
 format: ## Formatting
@@ -42,7 +56,7 @@ generated: ## Generated files are what the code generates
 	@cargo test --quiet --workspace --test api generated
 
 dependencies: ## Licences, sources and bans of the dependencies
-	@scripts/cargo-deny.sh check licenses sources bans
+	@scripts/cargo-tool.sh deny check licenses sources bans
 
 advisories: ## Known vulnerabilities of the dependencies (fetches their database)
-	@scripts/cargo-deny.sh check advisories
+	@scripts/cargo-tool.sh deny check advisories

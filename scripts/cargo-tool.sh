@@ -1,16 +1,15 @@
 #!/usr/bin/env bash
 # Calls a subcommand of cargo that does not come with it, and installs it first where it is missing.
-#   cargo-tool.sh deny|about|cyclonedx ARGUMENT...
+#   cargo-tool.sh deny|cyclonedx ARGUMENT...
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 tool=$1
 shift
-# The versions are named, so that two builds of the image hold the same lists.
+# The versions are named, so that two builds of the image hold the same list.
 case $tool in
-deny) version=0.20.2 features=() ;;
-about) version=0.9.3 features=(--features cli) ;;
-cyclonedx) version=0.5.9 features=() ;;
+deny) version=0.20.2 ;;
+cyclonedx) version=0.5.9 ;;
 *)
   echo "cargo-tool: unknown tool: $tool" >&2
   exit 2
@@ -21,6 +20,6 @@ if ! cargo "$tool" --version >/dev/null 2>&1; then
   echo "cargo-$tool is missing; installing it once with cargo (some minutes)" >&2
   # What the caller has set for the operator's own build is not for this one.
   env -u CARGO_ENCODED_RUSTFLAGS -u RUSTFLAGS -u CARGO_TARGET_DIR \
-    cargo install --locked "cargo-$tool@$version" "${features[@]}" >&2
+    cargo install --locked "cargo-$tool@$version" >&2
 fi
 exec cargo "$tool" "$@"

@@ -58,7 +58,7 @@ async fn leases_beside_bare_calls_and_statements() {
         let mut operator = world.start_with(&["--log=warn"]).await;
         // The company, its Local and the first of everything.
         world.granted(lease("first")).await;
-        let claims = claims(&world, number).await;
+        let claims = claims(&world, "lease", number).await;
         let (taken, written) = by_operator(&world, &claims).await;
         operator.stop(GRACE).await.unwrap();
         let floor = by_hand(&world, &claims, &written).await;
@@ -85,8 +85,8 @@ async fn leases_beside_bare_calls_and_statements() {
     );
 }
 
-/// Claims of as many run rows, which are made.
-async fn claims(world: &World<'_>, number: usize) -> Vec<Claim> {
+/// Claims of as many run rows, which are made; `prefix` begins their names.
+pub async fn claims(world: &World<'_>, prefix: &str, number: usize) -> Vec<Claim> {
     let agent = world.insert_agent(world.company()).await;
     let statement = "INSERT INTO heartbeat_runs (company_id, agent_id, status)
                      SELECT $1, $2, 'running' FROM generate_series(1, $3) RETURNING id";
@@ -99,7 +99,7 @@ async fn claims(world: &World<'_>, number: usize) -> Vec<Claim> {
         .unwrap();
     let claims = runs.into_iter().enumerate();
     claims
-        .map(|(number, run)| lease(&format!("lease-{number}")).heartbeat_run(run))
+        .map(|(number, run)| lease(&format!("{prefix}-{number}")).heartbeat_run(run))
         .collect()
 }
 
@@ -121,7 +121,7 @@ async fn by_operator(world: &World<'_>, claims: &[Claim]) -> (Measured, [Written
 }
 
 /// Waits until so many leases are in a phase; the rows are asked first, for that disturbs less.
-async fn all_show(world: &World<'_>, status: &str, phase: LeasePhase, number: usize) {
+pub async fn all_show(world: &World<'_>, status: &str, phase: LeasePhase, number: usize) {
     let rows = "SELECT count(*) FROM environment_leases WHERE status = $1";
     until(PATIENCE, async || {
         let count: i64 = sqlx::query_scalar(rows)
@@ -274,7 +274,7 @@ async fn show(operator: &Client, world: &World<'_>, number: usize, status: &Envi
 }
 
 /// Does what a client does that has some requests under way at once.
-async fn at_once<T>(requests: impl Iterator<Item = impl Future<Output = T>>) {
+pub async fn at_once<T>(requests: impl Iterator<Item = impl Future<Output = T>>) {
     stream::iter(requests)
         .buffer_unordered(AT_ONCE)
         .for_each(async |_| ())

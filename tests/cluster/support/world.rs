@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::panic::Location;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::sync::Arc;
 
@@ -149,7 +149,12 @@ impl<'p> World<'p> {
     /// An operator to start, with this world's identity. The sweep rests for an hour and objects are not looked at again
     /// without cause, so that a test sees what it is about; arguments go over these settings.
     pub fn operator(&self) -> Options {
-        let options = Operator::of(PROGRAM.as_ref())
+        self.operator_of(PROGRAM.as_ref())
+    }
+
+    /// The same with another program in the place of the binary.
+    pub fn operator_of(&self, program: &Path) -> Options {
+        let options = Operator::of(program)
             .kubeconfig(&self.kubeconfig)
             .database_url(self.database.url());
         let identity = self.identity().into_iter();
@@ -205,6 +210,11 @@ impl<'p> World<'p> {
         let text = std::fs::read_to_string(&self.kubeconfig).unwrap();
         let document: Value = serde_json::from_str(&text).unwrap();
         document["users"][0]["user"]["token"].as_str().unwrap().to_owned()
+    }
+
+    /// What its operators reach the API server with.
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
     }
 
     /// A way to the API server that can be spoiled, as the operators' own user.

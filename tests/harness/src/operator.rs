@@ -151,6 +151,11 @@ impl Operator {
         sum(&answer.body, name, labels)
     }
 
+    /// The id of its process.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// All that it has logged since its first start.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(self.process.log()).unwrap_or_default()).into_owned()
