@@ -7,19 +7,29 @@
 
 use super::{Store, StoreError};
 
+/// Key of the advisory lock.
+const RAISING: i64 = i64::from_be_bytes(*b"fencing_");
+
 /// Raises the sequence to the present, in microseconds since 1970 by the database's clock; one that is beyond it stays. Below
 /// 2^53, so exact as a JSON number, until the year 2255.
 ///
 /// # Errors
 /// When the database cannot be asked, or the role may not (`UPDATE` on the sequence).
 pub(crate) async fn raise(store: &Store) -> Result<(), StoreError> {
-    // Between the look and the act another installation may take numbers: fewer than microseconds pass.
+    let mut transaction = store.pool.begin().await?;
+    // One at a time: else one that stands between its look and its act could set it back behind another one's numbers.
+    sqlx::query("SELECT pg_advisory_xact_lock($1)")
+        .bind(RAISING)
+        .execute(&mut *transaction)
+        .await?;
+    // Between the look and the act others may still take numbers: fewer than microseconds pass.
     sqlx::query(
         "SELECT setval('environment_operator.fencing_token', moment.microseconds)
          FROM (SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::int8 AS microseconds) AS moment
          WHERE coalesce(pg_sequence_last_value('environment_operator.fencing_token'::regclass), 0) < moment.microseconds",
     )
-    .execute(&store.pool)
+    .execute(&mut *transaction)
     .await?;
+    transaction.commit().await?;
     Ok(())
 }
