@@ -48,12 +48,20 @@ fn needed(event: &AuditEvent) -> Option<Right> {
     Some((event.verb.clone(), object.api_group.clone(), resource))
 }
 
+/// The right that a request needs, the Namespace that it is about, and the Pod that asks.
+fn by_whom_and_where(event: &AuditEvent) -> Option<(Right, String, Option<String>)> {
+    let namespace = event.object_ref.as_ref()?.namespace.clone();
+    Some((needed(event)?, namespace, event.pod().map(str::to_owned)))
+}
+
 /// What one API server's log tells.
 struct Story {
     /// The requests of operators that speak by their own token: their ServiceAccounts are called `…environment-operator`.
     requests: Vec<AuditEvent>,
     /// The Namespaces that a test has deleted, and with them the Roles in them.
     deleted: BTreeSet<String>,
+    /// What each Pod was let do, and in which Namespace.
+    allowed: BTreeSet<(Right, String, Option<String>)>,
     /// How releases were bound to their rights and parted from them, in this order.
     bindings: Vec<AuditEvent>,
 }
@@ -74,7 +82,9 @@ impl Story {
         bindings
             .retain(|event| event.is_write() && event.response_status.as_ref().is_some_and(|status| status.code < 300));
         bindings.sort_by(|one, other| one.received.cmp(&other.received));
+        let allowed = requests.iter().filter(|event| !event.is_forbidden());
         Self {
+            allowed: allowed.filter_map(by_whom_and_where).collect(),
             requests,
             deleted: deleted.map(|object| object.name).collect(),
             bindings,
@@ -82,11 +92,13 @@ impl Story {
     }
 
     /// Whether a refusal is what the test is about: rights were taken away, went with their Namespace, or the release that
-    /// brings them was not there (yet, or any more).
+    /// brings them was not there (yet, or any more); or it is of a moment, for the Pod was let do the same at another time: an API
+    /// server that has just started refuses all whose roles it has not read yet.
     fn is_expected(&self, refused: &AuditEvent) -> bool {
         let lacks = refused.pod().is_some_and(|pod| pod.starts_with(audit::LACKING));
         let namespace = refused.object_ref.clone().unwrap_or_default().namespace;
-        lacks || self.deleted.contains(&namespace) || !self.is_bound(refused)
+        let of_a_moment = by_whom_and_where(refused).is_some_and(|right| self.allowed.contains(&right));
+        lacks || of_a_moment || self.deleted.contains(&namespace) || !self.is_bound(refused)
     }
 
     /// Whether the account was bound by its release then; one that is bound in another way is.
