@@ -1,8 +1,6 @@
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use environment_operator::store::{StoreError, cluster, lead};
-use futures::future::join_all;
 use sqlx::Connection;
 
 use crate::support::*;
@@ -115,25 +113,6 @@ async fn each_term_begins_with_fencing_tokens_above_all_that_were_given() {
         .unwrap();
     world.depose().await;
     assert_eq!(token(&world).await, ahead + 1);
-}
-
-#[tokio::test]
-async fn tokens_rise_while_many_terms_begin_at_once() {
-    let world = World::new().await;
-    let highest = AtomicI64::new(0);
-    let installations = (0..8).map(async |installation| {
-        for cluster in 0..50 {
-            let cluster = format!("cluster-{installation}-{cluster}");
-            lead::acquire(&world.store, &cluster, "default", "holder")
-                .await
-                .unwrap();
-            let before = highest.load(Ordering::SeqCst);
-            let token = token(&world).await;
-            assert!(token > before, "{token} was given after {before}");
-            highest.fetch_max(token, Ordering::SeqCst);
-        }
-    });
-    join_all(installations).await;
 }
 
 /// The next token.

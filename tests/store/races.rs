@@ -105,6 +105,32 @@ async fn a_takeover_waits_for_a_grant_that_is_half_way() {
 }
 
 #[tokio::test]
+async fn terms_that_begin_at_once_raise_the_tokens_one_after_the_other_each_to_its_own_moment() {
+    let world = World::new().await;
+    let mut other = world.connect().await;
+    let mut raising = other.begin().await.unwrap();
+    sqlx::query("SELECT pg_advisory_xact_lock($1)")
+        .bind(i64::from_be_bytes(*b"fencing_"))
+        .execute(&mut *raising)
+        .await
+        .unwrap();
+    let store = world.store.clone();
+    let term = tokio::spawn(async move { lead::acquire(&store, "another-cluster", "default", "second").await });
+    until_waiting(&world, 1).await;
+    // The other one raises the tokens, and some are given: the one that waited must not set them back.
+    let given = "SELECT setval('environment_operator.fencing_token',
+                   (extract(epoch FROM clock_timestamp()) * 1000000)::int8 + 10)";
+    let given: i64 = sqlx::query_scalar(given).fetch_one(&mut *raising).await.unwrap();
+    raising.commit().await.unwrap();
+    term.await.unwrap().unwrap().unwrap();
+    let next: i64 = sqlx::query_scalar("SELECT nextval('environment_operator.fencing_token')")
+        .fetch_one(world.pool())
+        .await
+        .unwrap();
+    assert!(next > given, "{next} was given after {given}");
+}
+
+#[tokio::test]
 async fn an_ending_by_another_writer_that_commits_first_wins() {
     let world = World::new().await;
     let lease = world.held().await;
