@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 
 use crate::runtime::client::{self, ClientError};
 use crate::runtime::configuration::{DatabaseSettings, IdentitySettings, LogSettings, Settings};
+use crate::runtime::supervision::TaskEnded;
 use crate::runtime::{NAME, telemetry};
 use crate::store::{StartError, StoreError};
 
@@ -59,6 +60,8 @@ enum Error {
     },
     #[error("the controller ended without having been told to")]
     Ended,
+    #[error(transparent)]
+    Task(#[from] TaskEnded),
     #[error("standard output cannot be written: {0}")]
     Output(#[source] io::Error),
     #[error("the collector of traces cannot be used: {0}")]

@@ -18,6 +18,7 @@ use crate::runtime::health::{self, Health};
 use crate::runtime::leadership::{Campaign, Request};
 use crate::runtime::metrics::Metrics;
 use crate::runtime::shutdown;
+use crate::runtime::supervision::Supervisor;
 use crate::runtime::telemetry::{Exporting, Origin, Traces};
 use crate::store::{Category, Leader, StartError, Store, StoreError, installation, lead};
 
@@ -44,23 +45,23 @@ pub(super) async fn run(settings: &Settings, traces: Option<Traces>) -> Result<(
     };
     let listener = TcpListener::bind(settings.listen).await.map_err(listen)?;
     let serving_stop = CancellationToken::new();
-    let serving = tokio::spawn(health::serve(
-        listener,
-        health.clone(),
-        Arc::clone(&metrics),
-        serving_stop.clone(),
-    ));
+    let server = Supervisor::new(serving_stop.clone());
+    server.spawn(
+        "HTTP server",
+        health::serve(listener, health.clone(), Arc::clone(&metrics), serving_stop.clone()),
+    );
 
     let mut exporting = None;
     let traces = traces.map(|traces| (traces, &mut exporting));
-    let outcome = operate(settings, &health, &metrics, traces, &stop).await;
+    let operated = server.guard(operate(settings, &health, &metrics, traces, &stop)).await;
+    let outcome = operated.unwrap_or_else(|ended| Err(ended.into()));
     if let Some(exporting) = exporting {
         exporting.finish(FAREWELL).await;
     }
 
     // The server is the last to go, so that a probe sees the truth until the end.
     serving_stop.cancel();
-    let _slow_reader = timeout(FAREWELL, serving).await;
+    let _slow_reader = timeout(FAREWELL, server.join()).await;
     outcome
 }
 
@@ -93,7 +94,11 @@ async fn operate(
         holder: holder(),
     };
     let campaign_stop = CancellationToken::new();
-    let campaigning = tokio::spawn(campaign.run(move |request| row.clone().ask(request), campaign_stop.clone()));
+    let office = Supervisor::new(campaign_stop.clone());
+    office.spawn(
+        "leadership",
+        campaign.run(move |request| row.clone().ask(request), campaign_stop.clone()),
+    );
 
     let observer = Arc::clone(metrics);
     let mirror = Mirror::start(
@@ -110,18 +115,21 @@ async fn operate(
         settings: settings.clone(),
         instance: host(),
     };
-    let work = shell::run(context, stop.clone());
-    if shutdown::drain(work, stop, settings.pace.drain_timeout).await.is_none() {
+    let work = office.guard(shell::run(context, stop.clone()));
+    let worked = shutdown::drain(work, stop, settings.pace.drain_timeout).await;
+    if worked.is_none() {
         tracing::warn!("what was begun did not end in time: the next leader decides it again");
     }
 
     // Leadership outlives the work, for what the work flushes must still be proven.
     campaign_stop.cancel();
-    if let Err(error) = campaigning.await {
-        tracing::error!(%error, "leadership ended badly");
-    }
+    office.join().await;
     let _open_connections = timeout(FAREWELL, store.pool().close()).await;
-    if stop.is_cancelled() { Ok(()) } else { Err(Error::Ended) }
+    match worked {
+        Some(Err(ended) | Ok(Err(ended))) => Err(ended.into()),
+        Some(Ok(Ok(()))) | None if stop.is_cancelled() => Ok(()),
+        Some(Ok(Ok(()))) | None => Err(Error::Ended),
+    }
 }
 
 /// Sends the traces to the collector that the settings name.

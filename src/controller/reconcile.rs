@@ -99,6 +99,9 @@ pub enum ReconcileError {
     /// Another replica leads, or nobody knows who does.
     #[error("this replica is not the leader")]
     NotLeading,
+    /// A fault of the operator's own.
+    #[error("it panicked: {0}")]
+    Panicked(String),
 }
 
 impl ReconcileError {
@@ -110,6 +113,7 @@ impl ReconcileError {
             Self::Cluster(ClusterError::Forbidden(_)) => "forbidden",
             Self::Cluster(_) => "cluster",
             Self::NotLeading => "deposed",
+            Self::Panicked(_) => "panic",
         }
     }
 

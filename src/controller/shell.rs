@@ -4,7 +4,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use kube::Client;
 use tokio::sync::{Notify, watch};
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +22,7 @@ use crate::runtime::configuration::Settings;
 use crate::runtime::health::Health;
 use crate::runtime::leadership::Leadership;
 use crate::runtime::metrics::Metrics;
+use crate::runtime::supervision::{Supervisor, TaskEnded};
 use crate::store::Store;
 
 /// What the controller is given by the process.
@@ -44,7 +44,10 @@ pub struct Context {
 }
 
 /// Runs the controller until `stop`, then finishes what it has begun.
-pub async fn run(context: Context, stop: CancellationToken) {
+///
+/// # Errors
+/// The first of its tasks that ended although it was not told to: without it the others must not go on.
+pub async fn run(context: Context, stop: CancellationToken) -> Result<(), TaskEnded> {
     let Context {
         client,
         mirror,
@@ -72,8 +75,8 @@ pub async fn run(context: Context, stop: CancellationToken) {
         rewritten: Mutex::default(),
         lapsed_at: Mutex::default(),
     });
-    let mut feeds = Feeds {
-        tasks: JoinSet::new(),
+    let feeds = Feeds {
+        tasks: Supervisor::new(stop.clone()),
         client,
         reconciler: reconciler.clone(),
         health,
@@ -86,38 +89,60 @@ pub async fn run(context: Context, stop: CancellationToken) {
         tombstones: Arc::default(),
     };
     let expected = feeds.start(&settings);
-    let listed = feeds.listed.subscribe();
-    let (tombstones, leader) = (feeds.tombstones.clone(), leadership.leader());
-    let mut tasks = std::mem::take(&mut feeds.tasks);
+    let tasks = feeds.tasks.clone();
+    let mirror_broken = reconciler.database.broken();
     metrics.measure_when_read(measure(
         reconciler.queue.clone(),
         reconciler.index.clone(),
         reconciler.database.store().clone(),
     ));
     if settings.database.has_run_trigger() {
-        tasks.spawn(run_end::listen(reconciler.clone(), stop.clone()));
+        tasks.spawn(
+            "listener for run ends",
+            run_end::listen(reconciler.clone(), stop.clone()),
+        );
     } else {
-        tasks.spawn(run_end::poll(reconciler.clone(), stop.clone()));
+        tasks.spawn("poll for run ends", run_end::poll(reconciler.clone(), stop.clone()));
     }
-    if workers::listed(listed, expected, &stop).await {
-        let (looked, buried) = watch::channel(None);
-        let looking = tombstone::watch(reconciler.clone(), leader, tombstones, looked, stop.clone());
-        tasks.spawn(looking);
-        if let Some(kept) = settings.pace.retention {
-            let leader = leadership.leader();
-            tasks.spawn(retention::watch(reconciler.clone(), kept, leader, stop.clone()));
-        }
-        tasks.spawn(sweep::watch(
-            reconciler.clone(),
-            settings.pace.sweep_interval,
-            stop.clone(),
-        ));
-        let scopes = settings.identity.namespaces.len().max(1); // without names all are one
-        let kinds = reconciler.settings.run_kinds.len() * scopes;
-        workers::run_kinds_heard_of(&reconciler, kinds, &stop).await;
-        workers::work(reconciler, leadership, buried, stop).await;
-    }
+    let worked = tokio::select! {
+        worked = tasks.guard(work(&feeds, expected, leadership, &settings, stop)) => worked,
+        name = mirror_broken => Err(TaskEnded::Panicked {
+            name: format!("batcher {name}"),
+            message: "its words are in the log".to_owned(),
+        }),
+    };
     tasks.shutdown().await;
+    worked
+}
+
+/// What waits for all feeds to be listed once.
+async fn work(feeds: &Feeds, expected: usize, leadership: Leadership, settings: &Settings, stop: CancellationToken) {
+    let (tasks, reconciler) = (&feeds.tasks, &feeds.reconciler);
+    if !workers::listed(feeds.listed.subscribe(), expected, &stop).await {
+        return;
+    }
+    let (looked, buried) = watch::channel(None);
+    let leader = leadership.leader();
+    let looking = tombstone::watch(
+        reconciler.clone(),
+        leader.clone(),
+        feeds.tombstones.clone(),
+        looked,
+        stop.clone(),
+    );
+    tasks.spawn("search for what was deleted unseen", looking);
+    if let Some(kept) = settings.pace.retention {
+        tasks.spawn(
+            "retention",
+            retention::watch(reconciler.clone(), kept, leader, stop.clone()),
+        );
+    }
+    let interval = settings.pace.sweep_interval;
+    tasks.spawn("sweep", sweep::watch(reconciler.clone(), interval, stop.clone()));
+    let scopes = settings.identity.namespaces.len().max(1); // without names all are one
+    let kinds = reconciler.settings.run_kinds.len() * scopes;
+    workers::run_kinds_heard_of(reconciler, kinds, &stop).await;
+    workers::work(reconciler.clone(), leadership, buried, stop).await;
 }
 
 /// What is measured when the metrics are read. It holds on to what it measures alone: the reconciler holds the metrics.
@@ -135,7 +160,7 @@ fn measure(queue: Arc<Queue>, index: Arc<Mutex<Index>>, store: Store) -> impl Fn
 
 /// The feeds that are to be followed.
 struct Feeds {
-    tasks: JoinSet<()>,
+    tasks: Supervisor,
     client: Client,
     reconciler: Arc<Reconciler<Mirror, KubeCluster>>,
     health: Health,
@@ -149,7 +174,7 @@ impl Feeds {
     /// Starts all feeds; how many of them must be listed before anything is decided.
     ///
     /// The run kinds are not among these, and are waited for a while only: without them leases still end by every other cause.
-    fn start(&mut self, settings: &Settings) -> usize {
+    fn start(&self, settings: &Settings) -> usize {
         let namespaces: Vec<Option<&str>> = match settings.identity.namespaces.as_slice() {
             [] => vec![None],
             named => named.iter().map(|namespace| Some(namespace.as_str())).collect(),
@@ -165,7 +190,7 @@ impl Feeds {
         namespaces.len() * 3
     }
 
-    fn follow<T: Fed>(&mut self, source: Source, scope: Option<&str>, needed: bool) {
+    fn follow<T: Fed>(&self, source: Source, scope: Option<&str>, needed: bool) {
         let name = source.display();
         self.health.expect_feed(&name);
         let sink = Sink {
@@ -179,7 +204,8 @@ impl Feeds {
         };
         let (client, settings) = (self.client.clone(), self.settings);
         let mut counted = !needed;
-        self.tasks.spawn(async move {
+        let task = format!("feed {}", source.display());
+        self.tasks.spawn(task, async move {
             let kind = source.kind.clone();
             feed::follow(&client, &source, settings, |event: feed::FeedEvent<T>| {
                 sink.take(&mut counted, &kind, event)

@@ -1,8 +1,10 @@
 //! The workers: take keys from the queue while this replica leads, and reconcile them side by side, one run per key at a time.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
@@ -17,6 +19,7 @@ use super::index::Key;
 use super::queue::Ready;
 use super::reconcile::{ReconcileError, Reconciler};
 use crate::runtime::leadership::{Leadership, LeadershipState};
+use crate::runtime::supervision::message_of;
 
 /// How long the first decisions wait for the run kinds at most: a lease whose run can't be looked at ends by other causes.
 const RUN_KINDS_LIMIT: Duration = Duration::from_secs(5);
@@ -123,8 +126,7 @@ async fn run<D: Database, C: Cluster>(
     }
     let outcome = match (state, key) {
         (LeadershipState::Lapsed { .. }, _) => Err(ReconcileError::NotLeading),
-        (_, Key::Environment(id)) => reconciler.reconcile_environment(id).await,
-        (_, Key::Lease(id)) => reconciler.reconcile_lease(id).await,
+        _ => reconcile(reconciler, key).await,
     };
     let result = outcome.as_ref().map_or_else(ReconcileError::category, |()| "ok");
     Span::current().record("result", result);
@@ -148,6 +150,26 @@ async fn run<D: Database, C: Cluster>(
         reconciler.metrics.work.reconciled(kind(key), result, begun.elapsed());
     }
     reconciler.queue.failed(key);
+}
+
+/// Reconciles a key. One that panics fails like any other, so that it is released and tried again later and later.
+async fn reconcile<D: Database, C: Cluster>(reconciler: &Reconciler<D, C>, key: Key) -> Result<(), ReconcileError> {
+    let reconcile = async {
+        match key {
+            Key::Environment(id) => reconciler.reconcile_environment(id).await,
+            Key::Lease(id) => reconciler.reconcile_lease(id).await,
+        }
+    };
+    // What it shares with others is behind locks whose holders leave it whole.
+    AssertUnwindSafe(reconcile)
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|panic| {
+            if let Key::Lease(id) = key {
+                reconciler.stand_aside(id); // it holds up nobody while it waits
+            }
+            Err(ReconcileError::Panicked(message_of(panic.as_ref())))
+        })
 }
 
 /// Waits until `expected` feeds have been listed; false when the process stops before.

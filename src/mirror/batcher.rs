@@ -1,9 +1,11 @@
 //! Group commit: requests are gathered for a moment, carried out together, and answered one by one.
 
 use std::collections::{HashSet, VecDeque};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -45,6 +47,8 @@ pub(super) struct Work<Q, A> {
     pub(super) turn: Arc<Semaphore>,
     /// Hears of each transaction.
     pub(super) observe: Observe,
+    /// Hears the name of a task that has panicked: every later request of its kind would be answered with an error.
+    pub(super) broken: watch::Sender<Option<&'static str>>,
     /// Carries out a batch.
     pub(super) flush: Flush<Q, A>,
 }
@@ -83,7 +87,17 @@ where
     /// Starts the task. It ends once every handle is dropped and all that was taken in is answered.
     pub(super) fn start(work: Work<Q, A>, leader: watch::Receiver<Option<Leader>>) -> Self {
         let (requests, queue) = mpsc::channel(QUEUE);
-        tokio::spawn(run(work, queue, leader.clone()));
+        let (name, broken, leading) = (work.name, work.broken.clone(), leader.clone());
+        // Its end without a panic is that of the last handle.
+        tokio::spawn(async move {
+            if AssertUnwindSafe(run(work, queue, leading))
+                .catch_unwind()
+                .await
+                .is_err()
+            {
+                broken.send_replace(Some(name));
+            }
+        });
         Self { requests, leader }
     }
 

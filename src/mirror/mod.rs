@@ -37,6 +37,7 @@ pub struct Mirror {
     store: Store,
     /// The turn of all transactions that write.
     write: Arc<Semaphore>,
+    broken: watch::Receiver<Option<&'static str>>,
     lease_looks: Batcher<LeaseLook, LeaseView>,
     environment_looks: Batcher<EnvironmentLook, EnvironmentView>,
     grants: Batcher<Grant, GrantOutcome>,
@@ -58,6 +59,7 @@ impl Mirror {
     /// Starts the mirror's tasks; they end when the last handle is dropped and all that was taken in is written.
     /// `observe` hears of each transaction.
     pub fn start(store: Store, leader: watch::Receiver<Option<Leader>>, observe: Observe) -> Self {
+        let (broken, breaks) = watch::channel(None);
         let (read, write) = (Arc::new(Semaphore::new(2)), Arc::new(Semaphore::new(1)));
         /// One batcher: its name, whose turn it shares, the key of a request, the store's function.
         macro_rules! batcher {
@@ -68,6 +70,7 @@ impl Mirror {
                     key: $key,
                     turn: Arc::clone(&$turn),
                     observe: Arc::clone(&observe),
+                    broken: broken.clone(),
                     flush: Box::new(move |leader, requests: Vec<_>| {
                         let store = store.clone();
                         async move {
@@ -149,6 +152,20 @@ impl Mirror {
             leader,
             store,
             write,
+            broken: breaks,
+        }
+    }
+
+    /// Waits until one of the mirror's tasks has panicked, and tells which; for ever where none does. From then on every
+    /// request of its kind fails, so the process must not go on.
+    pub fn broken(&self) -> impl Future<Output = &'static str> + Send + 'static {
+        let mut broken = self.broken.clone();
+        async move {
+            let name = broken.wait_for(Option::is_some).await.ok().and_then(|name| *name);
+            match name {
+                Some(name) => name,
+                None => std::future::pending().await, // all tasks have ended in order
+            }
         }
     }
 

@@ -1,4 +1,4 @@
-//! The process around the controller: settings, logs, metrics, health, leadership, shutdown.
+//! The process around the controller: settings, logs, metrics, health, leadership, supervision, shutdown.
 
 pub mod client;
 pub mod configuration;
@@ -6,6 +6,7 @@ pub mod health;
 pub mod leadership;
 pub mod metrics;
 pub mod shutdown;
+pub mod supervision;
 pub mod telemetry;
 
 /// The name under which the process shows itself: field manager, user agent, application name in Postgres.

@@ -1,4 +1,4 @@
-//! The rules of the house that the compiler does not know: imports run one way.
+//! The rules of the house that the compiler does not know: imports run one way, and every task is supervised.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -47,6 +47,42 @@ fn imports_run_one_way() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(looked_at > 10, "only {looked_at} files were found");
+}
+
+/// Files that may start a task without the supervisor, and why.
+const UNSUPERVISED: &[(&str, &str)] = &[
+    ("src/runtime/shutdown.rs", "waits for one signal, and does nothing else"),
+    (
+        "src/mirror/batcher.rs",
+        "tells by Mirror::broken, for which the controller listens",
+    ),
+    (
+        "src/controller/workers.rs",
+        "each reconcile is its key's, which fails where it panics",
+    ),
+];
+
+#[test]
+fn every_task_is_supervised() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut seen = Vec::new();
+    for file in sources(&root.join("src")) {
+        let name = file.strip_prefix(root).unwrap().to_string_lossy().into_owned();
+        let text = std::fs::read_to_string(&file).unwrap();
+        let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        let tests = name.ends_with("tests.rs") || name.contains("/tests/") || name == "src/runtime/supervision.rs";
+        let starts = ["tokio::spawn(", "task::spawn(", "thread::spawn(", "JoinSet::new("];
+        if !tests && starts.iter().any(|start| code.contains(start)) {
+            seen.push(name);
+        }
+    }
+    seen.sort();
+    let mut allowed: Vec<&str> = UNSUPERVISED.iter().map(|(name, _)| *name).collect();
+    allowed.sort_unstable();
+    assert_eq!(
+        seen, allowed,
+        "use runtime::supervision::Supervisor, or say here why not"
+    );
 }
 
 #[test]

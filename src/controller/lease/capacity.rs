@@ -47,7 +47,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
     }
 
     /// Something else holds a claim back.
-    pub(super) fn stand_aside(&self, id: Uuid) {
+    pub(in crate::controller) fn stand_aside(&self, id: Uuid) {
         let woken = self.index().line.stand_aside(id);
         self.wake(woken);
     }

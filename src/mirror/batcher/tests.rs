@@ -11,6 +11,9 @@ type Request = (u128, &'static str);
 /// Answers with the row and the epoch.
 type FakeBatcher = Batcher<Request, (u128, i64)>;
 
+/// Hears of a batcher that has panicked.
+type Broken = watch::Receiver<Option<&'static str>>;
+
 type Batches = Arc<Mutex<Vec<Vec<Request>>>>;
 
 fn leader(epoch: i64) -> Leader {
@@ -24,6 +27,12 @@ fn leader(epoch: i64) -> Leader {
 
 /// A batcher over a fake store that records its batches, answers with the row and the epoch, and fails as it is told.
 fn batcher() -> (FakeBatcher, Batches, watch::Sender<Option<Leader>>) {
+    let (batcher, batches, lead, _) = supervised();
+    (batcher, batches, lead)
+}
+
+fn supervised() -> (FakeBatcher, Batches, watch::Sender<Option<Leader>>, Broken) {
+    let (broken, breaks) = watch::channel(None);
     let batches = Batches::default();
     let (lead, leading) = watch::channel(Some(leader(1)));
     let recorded = Arc::clone(&batches);
@@ -32,6 +41,7 @@ fn batcher() -> (FakeBatcher, Batches, watch::Sender<Option<Leader>>) {
         key: |request: &Request| Uuid::from_u128(request.0),
         turn: Arc::new(Semaphore::new(1)),
         observe: Arc::new(|_, _, _| {}),
+        broken,
         flush: Box::new(move |leader, requests: Vec<Request>| {
             let attempt = {
                 let mut batches = recorded.lock().unwrap();
@@ -53,6 +63,7 @@ fn batcher() -> (FakeBatcher, Batches, watch::Sender<Option<Leader>>) {
                 if has("deadlock") && attempt < 3 {
                     return Err(StoreError::Conflict(Arc::new(sqlx::Error::WorkerCrashed)));
                 }
+                assert!(!has("panics"), "as the request says");
                 if has("slow") {
                     sleep(Duration::from_millis(50)).await;
                 }
@@ -64,7 +75,7 @@ fn batcher() -> (FakeBatcher, Batches, watch::Sender<Option<Leader>>) {
             .boxed()
         }),
     };
-    (Batcher::start(work, leading), batches, lead)
+    (Batcher::start(work, leading), batches, lead, breaks)
 }
 
 fn sizes(batches: &Batches) -> Vec<usize> {
@@ -176,4 +187,16 @@ async fn what_was_taken_in_is_answered_after_the_last_handle_is_dropped() {
     drop(batcher);
     assert_eq!(ask.await.unwrap().unwrap(), (1, 1));
     assert_eq!(sizes(&batches), [1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batcher_that_panics_says_which_it_is_and_one_that_ends_in_order_says_nothing() {
+    let (batcher, _batches, _lead, mut broken) = supervised();
+    assert!(matches!(batcher.ask((1, "panics")).await, Err(StoreError::Bug(_))));
+    assert_eq!(*broken.wait_for(Option::is_some).await.unwrap(), Some("fake"));
+
+    let (batcher, _batches, _lead, mut broken) = supervised();
+    batcher.ask((1, "")).await.unwrap();
+    drop(batcher);
+    assert!(broken.wait_for(Option::is_some).await.is_err(), "the task has ended");
 }
