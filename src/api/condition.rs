@@ -20,6 +20,8 @@ named_set! {
         Canonical = "Canonical",
         /// Environment: the last probe reached it.
         Reachable = "Reachable",
+        /// Lease: the claim was granted or refused. Once `True` it stays so.
+        Decided = "Decided",
         /// Lease: it is held. Once it is `False` the runner must stop.
         Active = "Active",
         /// Lease: it has ended, or was refused.
@@ -44,7 +46,7 @@ named_set! {
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
     /// What the condition speaks of. For an Environment: Ready, Accepting, Mirrored, Canonical (driver Local) or Reachable
-    /// (when probed); for a lease: Active, Finished or Mirrored.
+    /// (when probed); for a lease: Decided, Active, Finished or Mirrored.
     #[serde(rename = "type")]
     pub type_: ConditionType,
     /// True, False, or Unknown.

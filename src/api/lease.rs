@@ -22,8 +22,8 @@ use super::{Condition, Driver, FreeObject, Timestamp};
     category = "paperclip",
     selectable = ".spec.environmentRef.name",
     selectable = ".status.phase",
-    doc = "An EnvironmentLease is a run's hold on an Environment. Create it, wait with kubectl wait --for=condition=Active, \
-           and work. It ends by itself when its run is over; once the condition Active is False, the runner must stop.",
+    doc = "An EnvironmentLease is a run's hold on an Environment. Create it, wait with kubectl wait --for=condition=Decided, \
+           and work while its condition Active is True. It ends by itself when its run is over.",
     validation = Rule::new("!has(oldSelf.status) || has(self.status)")
         .message("the status of a lease never vanishes: write its fields instead of removing it")
         .field_path(".status"),
@@ -270,8 +270,8 @@ pub struct EnvironmentLeaseStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = super::LARGEST_INTEGER))]
     pub observed_generation: Option<i64>,
-    /// What is known in detail: Active (the lease is held; once it is False the runner must stop), Finished (it has ended,
-    /// or was refused) and Mirrored (the row in the database agrees).
+    /// What is known in detail: Decided (the claim was granted or refused), Active (the lease is held; a runner works only
+    /// while it is True), Finished (it has ended, or was refused) and Mirrored (the row in the database agrees).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]

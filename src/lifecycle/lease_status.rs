@@ -111,6 +111,7 @@ pub fn lease_status(
         observed_generation: Some(generation),
     };
     let conditions = [
+        condition(ConditionType::Decided, phase != LeasePhase::Pending),
         condition(ConditionType::Active, active),
         condition(ConditionType::Finished, finished),
         condition(ConditionType::Mirrored, mirrored),
@@ -175,5 +176,24 @@ fn phase(state: LeaseState) -> LeasePhase {
         LeaseState::Failed => LeasePhase::Failed,
         LeaseState::Retained => LeasePhase::Retained,
         LeaseState::PendingCleanup => LeasePhase::PendingCleanup,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_is_decided_once_it_is_granted_or_refused() {
+        let decided = |verdict: &Verdict| {
+            let now = Timestamp::cut(jiff::Timestamp::from_second(1).unwrap());
+            let status = lease_status(None, 1, verdict, now);
+            let found = status.conditions.iter().find(|one| one.type_ == ConditionType::Decided);
+            found.map(|condition| condition.status)
+        };
+        let waits = Verdict::Pending(Reason::CapacityFull, String::new());
+        assert_eq!(decided(&waits), Some(ConditionStatus::False));
+        let refused = Verdict::Refused(Reason::AcquireTimedOut, String::new());
+        assert_eq!(decided(&refused), Some(ConditionStatus::True));
     }
 }

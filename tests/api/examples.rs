@@ -46,8 +46,21 @@ async fn there_is_an_environment_of_each_driver_and_a_lease() {
         assert_eq!(environment.spec.driver, driver, "{name}");
         assert_eq!(api::validate(&environment.spec), Ok(()), "{name}");
     }
-    let lease: EnvironmentLease = serde_json::from_value(apply(&namespace, "lease.yaml").await[0].clone()).unwrap();
-    assert_eq!(api::validate_lease(&lease.spec), Ok(()));
+    for name in ["lease.yaml", "pod-with-heartbeats.yaml"] {
+        let applied = apply(&namespace, name).await;
+        let lease = applied.iter().find(|one| one["kind"] == "EnvironmentLease").unwrap();
+        let lease: EnvironmentLease = serde_json::from_value(lease.clone()).unwrap();
+        assert_eq!(api::validate_lease(&lease.spec), Ok(()), "{name}");
+    }
+}
+
+/// What an init container of a Job runs kubectl with.
+fn wait_of(job: &Value, step: usize) -> Vec<String> {
+    serde_json::from_value(job["spec"]["template"]["spec"]["initContainers"][step]["args"].clone()).unwrap()
+}
+
+fn words(words: &[String]) -> Vec<&str> {
+    words.iter().map(String::as_str).collect()
 }
 
 #[tokio::test]
@@ -67,22 +80,31 @@ async fn a_job_waits_for_its_lease_with_the_least_rights() {
         ["Job", find("Job")["metadata"]["name"].as_str().unwrap()]
     );
 
-    // What the init container does, as the account that it does it with.
-    let container = &find("Job")["spec"]["template"]["spec"]["initContainers"][0];
-    let wait: Vec<_> = container["args"]
-        .as_array()
-        .unwrap()
+    // Whatever becomes of the lease's time, the Job has stopped before: thirty seconds are a Pod's to end.
+    let deadline = find("Job")["spec"]["activeDeadlineSeconds"].as_i64().unwrap();
+    assert!(deadline + 30 < i64::from(lease.spec.ttl_seconds), "{deadline}");
+    let decided = wait_of(find("Job"), 0);
+    let limit: i32 = decided
         .iter()
-        .map(|word| word.as_str().unwrap())
-        .collect();
+        .find_map(|word| word.strip_prefix("--timeout=")?.strip_suffix('s')?.parse().ok())
+        .unwrap();
+    assert!(
+        limit > lease.spec.acquire_timeout_seconds,
+        "the claim is decided before"
+    );
+
+    // What the init containers do, as the account that they do it with.
     let account = format!("--as=system:serviceaccount:{}:build", namespace.name);
-    let active = json!({ "status": { "phase": "Active", "conditions": [{
-        "type": "Active",
-        "status": "True",
-        "reason": "Granted",
-        "message": "The lease is held.",
-        "lastTransitionTime": "2026-01-31T12:00:00.000Z",
-    }] } });
+    let conditions = ["Decided", "Active"].map(|type_| {
+        json!({
+            "type": type_,
+            "status": "True",
+            "reason": "Granted",
+            "message": "The lease is held.",
+            "lastTransitionTime": "2026-01-31T12:00:00.000Z",
+        })
+    });
+    let active = json!({ "status": { "phase": "Active", "conditions": conditions } });
     let waited = async {
         // Rights are granted a moment after their objects are stored.
         eventually("the account has its rights", Duration::from_secs(30), async || {
@@ -91,7 +113,14 @@ async fn a_job_waits_for_its_lease_with_the_least_rights() {
                 .await
         })
         .await;
-        namespace.kubectl(&[&wait[..], &[&account]].concat(), "").await
+        namespace
+            .kubectl(&[&words(&decided)[..], &[&account]].concat(), "")
+            .await
+            .unwrap();
+        let granted = wait_of(find("Job"), 1);
+        namespace
+            .kubectl(&[&words(&granted)[..], &[&account]].concat(), "")
+            .await
     };
     let granted = async {
         let leases = dynamic(&namespace.client, api::GROUP, &namespace.name, Kind::Lease);

@@ -76,11 +76,21 @@ async fn a_lease_in_an_empty_namespace_is_granted_on_a_local_that_is_made_for_it
         (None, None, Some(Reason::Granted))
     );
     assert_eq!(status.observed_generation, held.metadata.generation);
-    let conditions = [ConditionType::Active, ConditionType::Finished, ConditionType::Mirrored];
+    let conditions = [
+        ConditionType::Decided,
+        ConditionType::Active,
+        ConditionType::Finished,
+        ConditionType::Mirrored,
+    ];
     let said = conditions.map(|type_| status.conditions.iter().find(|one| one.type_ == type_).unwrap().status);
     assert_eq!(
         said,
-        [ConditionStatus::True, ConditionStatus::False, ConditionStatus::True]
+        [
+            ConditionStatus::True,
+            ConditionStatus::True,
+            ConditionStatus::False,
+            ConditionStatus::True
+        ]
     );
 
     let rows = world.lease_rows(world.company()).await;

@@ -21,7 +21,7 @@ async fn retained(world: &World<'_>, claim: Claim, name: &str) -> EnvironmentLea
     let status = retained.status.clone().unwrap();
     assert_eq!(status.released_at, None);
     for condition in &status.conditions {
-        let expected = condition.type_ == ConditionType::Mirrored;
+        let expected = matches!(condition.type_, ConditionType::Decided | ConditionType::Mirrored);
         assert_eq!(condition.status == ConditionStatus::True, expected, "{condition:?}");
     }
     retained

@@ -48,16 +48,76 @@ async fn the_example_s_job_waits_for_its_lease_works_and_ends_it() {
 }
 
 #[tokio::test]
+async fn the_example_s_job_fails_at_once_when_its_claim_is_refused() {
+    let world = World::new("runner-refused").await;
+    let (plane, namespace) = (world.control_plane(), world.namespace.name());
+    let _node = NodeAgent::start(plane, Some(namespace), Images::usual().await.unwrap())
+        .await
+        .unwrap();
+    let _operator = world.start().await;
+    let example = include_str!("../../examples/job-with-lease.yaml")
+        .replace("namespace: default", &format!("namespace: {namespace}"))
+        .replace(
+            "  acquireTimeoutSeconds: 300\n",
+            "  acquireTimeoutSeconds: 1\n  environmentRef: { name: nowhere }\n",
+        );
+    world.apply(&example).await;
+    // The steps of the Pod would wait for minutes.
+    kubectl(
+        &world,
+        &["wait", "--for=condition=Failed", "--timeout=30s", "job/build"],
+    )
+    .await;
+    world
+        .lease_because("build", LeasePhase::Failed, Reason::AcquireTimedOut)
+        .await;
+}
+
+#[tokio::test]
+async fn the_example_s_pod_renews_its_lease_and_is_deleted_when_the_lease_has_ended() {
+    let world = World::new("runner-heartbeats").await;
+    let (plane, namespace) = (world.control_plane(), world.namespace.name());
+    let _node = NodeAgent::start(plane, Some(namespace), Images::usual().await.unwrap())
+        .await
+        .unwrap();
+    let _operator = world.start().await;
+    let example = include_str!("../../examples/pod-with-heartbeats.yaml")
+        .replace("namespace: default", &format!("namespace: {namespace}"))
+        .replace("sleep 10 &", "sleep 1 &");
+    world.apply(&example).await;
+    let ready = ["wait", "--for=condition=Ready", "--timeout=60s", "pod/service"];
+    kubectl(&world, &ready).await;
+    let renewed = [
+        "wait",
+        "--for=jsonpath={.metadata.annotations.paperclip\\.ing/renew-time}",
+        "--timeout=30s",
+        "envlease/service",
+    ];
+    kubectl(&world, &renewed).await;
+    let release = r#"{"spec":{"release":true}}"#;
+    kubectl(
+        &world,
+        &["patch", "envlease/service", "--type=merge", "--patch", release],
+    )
+    .await;
+    world
+        .lease_because("service", LeasePhase::Released, Reason::ReleaseRequested)
+        .await;
+    kubectl(&world, &["wait", "--for=delete", "--timeout=60s", "pod/service"]).await;
+}
+
+#[tokio::test]
 async fn kubectl_waits_for_a_lease_and_shows_what_became_of_it() {
     let world = World::new("runner-kubectl").await;
     let _operator = world.start().await;
     world.job("build", serde_json::json!({})).await;
     world.claim(crate::support::lease("mine").job("build")).await;
-    kubectl(
-        &world,
-        &["wait", "--for=condition=Active", "--timeout=30s", "envlease/mine"],
-    )
-    .await;
+    for waits in [
+        ["wait", "--for=condition=Decided", "--timeout=30s", "envlease/mine"],
+        ["wait", "--for=condition=Active", "--timeout=0s", "envlease/mine"],
+    ] {
+        kubectl(&world, &waits).await;
+    }
     world.end_job("build", "Failed").await;
     kubectl(
         &world,

@@ -129,7 +129,7 @@ pub fn cases() -> Vec<Case> {
         report(
             Kind::Environment,
             condition(json!({ "type": "Fine" })),
-            r#"[status.conditions[0].type: Unsupported value: "Fine": supported values: "Ready", "Accepting", "Mirrored", "Canonical", "Reachable", "Active", "Finished", {unchecked}]"#,
+            r#"[status.conditions[0].type: Unsupported value: "Fine": supported values: "Ready", "Accepting", "Mirrored", "Canonical", "Reachable", "Decided", "Active", "Finished", {unchecked}]"#,
         ),
         report(
             Kind::Environment,

@@ -55,6 +55,7 @@ impl Expected<'_> {
         );
         assert_eq!(status.observed_generation, lease.metadata.generation);
         let expected = [
+            (ConditionType::Decided, ConditionStatus::True),
             (ConditionType::Active, ConditionStatus::False),
             (ConditionType::Finished, ConditionStatus::True),
             (ConditionType::Mirrored, ConditionStatus::True),

@@ -185,6 +185,34 @@ async fn a_job_whose_process_fails_fails() {
 }
 
 #[tokio::test]
+async fn a_sidecar_runs_beside_the_work_and_is_stopped_when_that_has_ended() {
+    let world = World::start("sidecar").await;
+    world
+        .apply(
+            "{apiVersion: batch/v1, kind: Job, metadata: {name: beside}, spec: {backoffLimit: 0, template: {spec: \
+             {restartPolicy: Never, volumes: [{name: shared, emptyDir: {}}], initContainers: [{name: helper, image: \
+             busybox, restartPolicy: Always, command: [sh, -c, 'touch /shared/mark; sleep 600'], volumeMounts: [{name: \
+             shared, mountPath: /shared}]}], containers: [{name: main, image: busybox, command: [sh, -c, 'until test \
+             -e /shared/mark; do sleep 0.1; done'], volumeMounts: [{name: shared, mountPath: /shared}]}]}}}}",
+        )
+        .await;
+    world.job_succeeds("beside", true).await;
+    let pods: Api<Pod> = Api::namespaced(world.client.clone(), world.namespace.name());
+    let status = pods
+        .list(&ListParams::default())
+        .await
+        .unwrap()
+        .items
+        .remove(0)
+        .status
+        .unwrap();
+    let helper = status.init_container_statuses.unwrap().remove(0);
+    assert_eq!(helper.name, "helper");
+    assert!(helper.state.unwrap().terminated.is_some(), "the sidecar was stopped");
+    assert_eq!(status.container_statuses.unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn a_failed_container_is_started_again_on_failure() {
     let world = World::start("restart").await;
     world

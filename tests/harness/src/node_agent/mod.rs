@@ -5,7 +5,7 @@
 //! has a mount namespace of its own with its volumes at their paths, the ServiceAccount's token among them, and its probes,
 //! user, groups, capabilities and read-only root are kept. It shares the network and the process ids of the machine: a Pod's
 //! address is a loopback address that nobody else has, and a program has to be told to listen there. Not known here:
-//! sidecars, seccomp, limits, Services' addresses, `kubectl logs --follow` and `exec`.
+//! seccomp, limits, Services' addresses, `kubectl logs --follow` and `exec`.
 
 mod address;
 mod container;

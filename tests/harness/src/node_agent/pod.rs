@@ -1,11 +1,13 @@
-//! The life of one Pod on the node: init containers in order, then all others, until they end or are told to.
+//! The life of one Pod on the node: init containers in order, then sidecars and all others, until the others end or are told to.
+//!
+//! A sidecar (an init container that is always restarted) has to come after all other init containers.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::{Container, Pod};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
@@ -58,7 +60,17 @@ pub(super) enum Outcome {
 pub(super) struct Progress {
     started: Timestamp,
     init: Vec<Known>,
+    /// The Pod's containers, then its sidecars.
     pub(super) main: Vec<Known>,
+    /// How many of them are sidecars: they are restarted whatever their end, and the Pod does not wait for it.
+    pub(super) sidecars: usize,
+}
+
+impl Progress {
+    /// The containers for whose end the Pod waits.
+    pub(super) fn awaited(&self) -> &[Known] {
+        &self.main[..self.main.len() - self.sidecars]
+    }
 }
 
 impl Life {
@@ -66,18 +78,26 @@ impl Life {
     pub(super) async fn run(mut self) -> Result<()> {
         std::fs::create_dir_all(&self.directory)?;
         let spec = self.pod.spec.clone().unwrap_or_default();
-        let init = spec.init_containers.unwrap_or_default();
+        let mut init = spec.init_containers.unwrap_or_default();
+        let is_sidecar = |one: &Container| one.restart_policy.as_deref() == Some("Always");
+        let sidecars = init.split_off(init.iter().position(is_sidecar).unwrap_or(init.len()));
+        ensure!(
+            sidecars.iter().all(is_sidecar),
+            "an init container comes after a sidecar, which is not known here"
+        );
+        let main = [spec.containers, sidecars.clone()].concat();
         let known = |containers: &[Container]| containers.iter().map(|one| Known::of(one, "PodInitializing")).collect();
         let mut progress = Progress {
             started: Timestamp::now(),
             init: known(&init),
-            main: known(&spec.containers),
+            main: known(&main),
+            sidecars: sidecars.len(),
         };
-        let outcome = self.containers(&init, &spec.containers, &mut progress).await?;
+        let outcome = self.containers(&init, &main, &mut progress).await?;
         let failed = |known: &Known| known.state.exit_code() != Some(0);
         let phase = match outcome {
             Outcome::Succeeded => "Succeeded",
-            Outcome::Deleted if !progress.main.iter().any(failed) => "Succeeded",
+            Outcome::Deleted if !progress.awaited().iter().any(failed) => "Succeeded",
             Outcome::Failed | Outcome::Deleted => "Failed",
         };
         self.report(phase, &progress).await?;
@@ -226,6 +246,7 @@ impl Life {
             progress.started,
             &progress.init,
             &progress.main,
+            progress.sidecars,
         );
         let (pods, name) = pods_of(&self.client, &self.pod);
         let patch = Patch::Merge(json!({ "metadata": { "uid": self.pod.metadata.uid }, "status": status }));

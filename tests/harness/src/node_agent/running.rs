@@ -33,7 +33,8 @@ impl Life {
         progress: &mut Progress,
     ) -> Result<Outcome> {
         let mut slots = Vec::new();
-        for (index, (container, image)) in containers.iter().zip(images).enumerate() {
+        // From the end: sidecars are started before the containers that they serve.
+        for (index, (container, image)) in containers.iter().zip(images).enumerate().rev() {
             let Some((started, probing)) = self.start_probed(index, container, image, progress).await? else {
                 return Ok(Outcome::Deleted);
             };
@@ -46,6 +47,7 @@ impl Life {
                 next: None,
             });
         }
+        slots.reverse();
         self.report("Running", progress).await?;
         let mut renewed = Instant::now();
         loop {
@@ -61,11 +63,12 @@ impl Life {
                 changed |= self.look(index, slot, progress).await?;
             }
             if self.is_deleted() {
-                self.stop_all(&mut slots, progress).await?;
+                self.stop_all(&mut slots, 0, progress).await?;
                 return Ok(Outcome::Deleted);
             }
-            let ends: Vec<Option<i32>> = progress.main.iter().map(|known| known.state.exit_code()).collect();
-            if slots.iter().all(|slot| slot.next.is_none()) && ends.iter().all(Option::is_some) {
+            let ends: Vec<Option<i32>> = progress.awaited().iter().map(|known| known.state.exit_code()).collect();
+            if slots[..ends.len()].iter().all(|slot| slot.next.is_none()) && ends.iter().all(Option::is_some) {
+                self.stop_all(&mut slots[ends.len()..], ends.len(), progress).await?;
                 let succeeded = ends.iter().all(|code| *code == Some(0));
                 return Ok(if succeeded { Outcome::Succeeded } else { Outcome::Failed });
             }
@@ -112,6 +115,7 @@ impl Life {
         let code = ended.exit_code();
         progress.main[index].become_state(ended);
         let again = match self.restart_policy() {
+            _ if index >= progress.awaited().len() => true,
             "Never" => false,
             "OnFailure" => code != Some(0),
             _ => true,
@@ -145,14 +149,14 @@ impl Life {
         Ok(Some((started, probing)))
     }
 
-    /// SIGTERM to all, then SIGKILL to what is left after the grace period.
-    async fn stop_all(&self, slots: &mut [Slot<'_>], progress: &mut Progress) -> Result<()> {
+    /// SIGTERM to all, then SIGKILL to what is left after the grace period. `first` is the place of the first slot among all.
+    async fn stop_all(&self, slots: &mut [Slot<'_>], first: usize, progress: &mut Progress) -> Result<()> {
         for slot in slots.iter_mut() {
             // What has ended needs no signal.
             let _ = slot.started.process.signal(Signal::SIGTERM);
         }
         let deadline = Instant::now() + self.grace_period();
-        for (index, slot) in slots.iter_mut().enumerate() {
+        for (index, slot) in (first..).zip(slots.iter_mut()) {
             let left = deadline.saturating_duration_since(Instant::now());
             let status = match slot.started.process.wait(left).await {
                 Some(status) => status,

@@ -131,16 +131,19 @@ impl Known {
     }
 }
 
-/// All of it: `phase` is the caller's decision, the rest follows from the containers.
+/// All of it: `phase` is the caller's decision, the rest follows from the containers. The last `sidecars` of `main` are reported
+/// among the init containers.
 pub(super) fn pod_status(
     phase: &str,
     address: Ipv4Addr,
     started: Timestamp,
     init: &[Known],
     main: &[Known],
+    sidecars: usize,
 ) -> PodStatus {
     let initialized = init.iter().all(Known::has_succeeded);
     let ready = initialized && main.iter().all(Known::is_ready);
+    let (containers, sidecars) = main.split_at(main.len() - sidecars);
     let condition = |name: &str, holds: bool| PodCondition {
         type_: name.to_owned(),
         status: if holds { "True" } else { "False" }.to_owned(),
@@ -160,8 +163,12 @@ pub(super) fn pod_status(
             ip: address.to_string(),
         }]),
         start_time: Some(Time(started)),
-        init_container_statuses: Some(init.iter().map(|one| one.status(one.has_succeeded())).collect()),
-        container_statuses: Some(main.iter().map(|one| one.status(one.is_ready())).collect()),
+        init_container_statuses: Some(
+            (init.iter().map(|one| one.status(one.has_succeeded())))
+                .chain(sidecars.iter().map(|one| one.status(one.is_ready())))
+                .collect(),
+        ),
+        container_statuses: Some(containers.iter().map(|one| one.status(one.is_ready())).collect()),
         ..PodStatus::default()
     }
 }
