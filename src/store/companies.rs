@@ -16,6 +16,16 @@ pub(crate) async fn existing(connection: &mut PgConnection, ids: &[Uuid]) -> Res
     Ok(ids.into_iter().collect())
 }
 
+/// Which of these companies' rows no other transaction holds: they are locked for the foreign keys that refer to them, whose
+/// checks would wait for whoever does.
+pub(crate) async fn lock(connection: &mut PgConnection, ids: &[Uuid]) -> Result<HashSet<Uuid>, StoreError> {
+    let ids: Vec<Uuid> = sqlx::query_scalar("SELECT environment_operator.lock_referenced('companies', $1, $1)")
+        .bind(ids)
+        .fetch_all(connection)
+        .await?;
+    Ok(ids.into_iter().collect())
+}
+
 /// Makes the company's row, unless it is there.
 ///
 /// Its issue prefix has to differ from that of every other company: it is the beginning of the id in letters, one letter

@@ -2,6 +2,7 @@
 
 use environment_operator::api::Reason;
 use environment_operator::lifecycle::LeaseState;
+use environment_operator::store::environment_leases::{Grant, GrantOutcome};
 use environment_operator::store::environments::{EnvironmentOutcome, EnvironmentSync};
 use environment_operator::store::{Mode, StartError, Store, lead, migrate, run_trigger};
 use sqlx::{AssertSqlSafe, Executor};
@@ -12,9 +13,6 @@ use crate::support::*;
 #[path = "../fixtures/rights.rs"]
 mod rights;
 use rights::rights;
-
-/// The tables as an origin's server makes them.
-const ORIGIN: &str = include_str!("../fixtures/origin.sql");
 
 /// A dump without the rights on what it shows, and how many there were.
 fn split_grants(dump: &str) -> (String, usize) {
@@ -86,10 +84,17 @@ async fn an_attached_operator_works_with_the_documented_rights_and_alters_no_tab
     );
     world.sync_environment(&world.local()).await;
     let environment = world.environment().await;
-    let claim = environment_operator::store::environment_leases::Grant {
+    let claim = Grant {
         run_id: Some(run),
         ..world.claim(environment)
     };
+    // Without a right to lock them it skips the rows that foreign keys refer to all the same.
+    owner
+        .execute("BEGIN; SELECT FROM companies FOR UPDATE; SELECT FROM agents FOR UPDATE")
+        .await
+        .unwrap();
+    assert_eq!(world.grant(&claim).await, GrantOutcome::Busy);
+    owner.execute("ROLLBACK").await.unwrap();
     granted(world.grant(&claim).await);
     ended(world.end(claim.id, LeaseState::Released, Reason::RunFinished).await);
     environment_operator::store::environments::archive_deleted(&world.store, &world.leader, &[environment])

@@ -15,6 +15,7 @@ mod migrations;
 mod mirror;
 mod numbers;
 mod origin;
+mod parents;
 mod pooler;
 mod races;
 mod retention;

@@ -11,6 +11,9 @@ use uuid::Uuid;
 
 use crate::support::*;
 
+/// Stops a grant that settles a Namespace after it has locked its run: the table is the operator's own, so nobody is skipped.
+const HOLD_NAMESPACES: &str = "SELECT FROM environment_operator.namespace FOR UPDATE";
+
 /// Waits until `count` sessions of the database wait for a lock.
 async fn until_waiting(world: &World, count: i64) {
     let waiting = async {
@@ -29,12 +32,13 @@ async fn until_waiting(world: &World, count: i64) {
 async fn a_run_that_ends_while_its_lease_is_being_granted_ends_after_the_grant() {
     let world = World::new().await;
     let (environment, run) = (world.environment().await, world.run("running").await);
-    // The grant is stopped half-way, its run's row locked already: its activity waits for the agent's row.
+    // The grant is stopped half-way, its run's row locked already: it waits for what is remembered of its Namespace.
     let mut other = world.connect().await;
     let mut obstacle = other.begin().await.unwrap();
-    obstacle.execute("SELECT FROM agents FOR UPDATE").await.unwrap();
+    obstacle.execute(HOLD_NAMESPACES).await.unwrap();
     let claim = Grant {
         run_id: Some(run),
+        settle: Some(world.settle()),
         ..world.claim(environment)
     };
     let (store, leader) = (world.store.clone(), world.leader.clone());
@@ -85,9 +89,10 @@ async fn a_takeover_waits_for_a_grant_that_is_half_way() {
     let (environment, run) = (world.environment().await, world.run("running").await);
     let mut other = world.connect().await;
     let mut obstacle = other.begin().await.unwrap();
-    obstacle.execute("SELECT FROM agents FOR UPDATE").await.unwrap();
+    obstacle.execute(HOLD_NAMESPACES).await.unwrap();
     let claim = Grant {
         run_id: Some(run),
+        settle: Some(world.settle()),
         ..world.claim(environment)
     };
     let (store, leader) = (world.store.clone(), world.leader.clone());

@@ -11,6 +11,9 @@ use serde_json::{Value, json};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
+/// The tables as an origin's server makes them.
+pub const ORIGIN: &str = include_str!("../fixtures/origin.sql");
+
 /// A database of the test's own.
 pub async fn fresh_database() -> Database {
     Postgres::shared().await.database().await.unwrap()
@@ -35,8 +38,12 @@ impl World {
 
     /// On a database of the caller's choice.
     pub async fn on(database: Database) -> Self {
-        migrate::migrate(database.url(), Mode::Standalone).await.unwrap();
-        let store = Store::open(database.url(), Mode::Standalone, 8).await.unwrap();
+        Self::of(database, Mode::Standalone).await
+    }
+
+    async fn of(database: Database, mode: Mode) -> Self {
+        migrate::migrate(database.url(), mode).await.unwrap();
+        let store = Store::open(database.url(), mode, 8).await.unwrap();
         let leader = lead::acquire(&store, "cluster", "default", HOLDER)
             .await
             .unwrap()
@@ -52,6 +59,14 @@ impl World {
         };
         world.make_company(company, agent).await;
         world
+    }
+
+    /// On a database with an origin's tables and foreign keys.
+    pub async fn attached() -> Self {
+        let database = fresh_database().await;
+        let mut owner = database.connect().await.unwrap();
+        sqlx::raw_sql(ORIGIN).execute(&mut owner).await.unwrap();
+        Self::of(database, Mode::Attached).await
     }
 
     /// The company's and the agent's rows, as the origin's server makes them.

@@ -156,7 +156,8 @@ struct Ended {
 
 /// The guard is the status that is left: an ending by any other writer wins. The deadline is judged under the row's lock by
 /// the database's clock. The first ending is remembered and stays, but for `retained`, which another one follows. The
-/// activity names the run only where its row could be locked, for a run that is being deleted would hold up the batch.
+/// activity refers to the run and to the agent only where their rows could be locked, for one that somebody holds, or deletes,
+/// would hold up the batch. Who acted is told all the same. Its company it has to refer to: where that is taken, it is `Busy`.
 const END: &str = r#"
 WITH leader AS MATERIALIZED (
   SELECT epoch FROM environment_operator.lead
@@ -164,7 +165,7 @@ WITH leader AS MATERIALIZED (
   FOR KEY SHARE
 ),
 asked AS MATERIALIZED (
-  SELECT t.*, leader.epoch FROM leader
+  SELECT t.*, leader.epoch, l.company_id, l.heartbeat_run_id FROM leader
   CROSS JOIN unnest($4::uuid[], $5::text[], $6::text[], $7::text[], $8::bool[], $9::float8[], $10::bool[])
     AS t(id, status, reason, message, only_if_expired, only_if_unused_for, cleanup_failed)
   JOIN public.environment_leases AS l ON l.id = t.id
@@ -174,19 +175,36 @@ asked AS MATERIALIZED (
 ),
 run AS MATERIALIZED (
   SELECT id, agent_id FROM public.heartbeat_runs
-  WHERE id = ANY (ARRAY (
-    SELECT heartbeat_run_id FROM public.environment_leases WHERE id = ANY (ARRAY (SELECT id FROM asked))
-  ))
+  WHERE id = ANY (ARRAY (SELECT heartbeat_run_id FROM asked))
   ORDER BY id FOR KEY SHARE SKIP LOCKED
 ),
+locked_company AS MATERIALIZED (
+  SELECT locked.id FROM (SELECT array_agg(DISTINCT company_id) AS ids FROM asked) AS named
+  CROSS JOIN LATERAL environment_operator.lock_referenced('companies', named.ids, named.ids) AS locked(id)
+),
+acting AS MATERIALIZED (
+  SELECT asked.id, agent.id AS agent_id, agent.company_id FROM asked
+  LEFT JOIN run ON run.id = asked.heartbeat_run_id
+  LEFT JOIN environment_operator.lease_object AS o ON o.id = asked.id
+  JOIN public.agents AS agent ON agent.id = coalesce(run.agent_id, o.agent_id) AND agent.company_id = asked.company_id
+),
+locked_agent AS MATERIALIZED (
+  SELECT locked.id FROM (
+    SELECT array_agg(agent_id) AS ids, array_agg(company_id) AS company_ids FROM acting
+  ) AS named
+  CROSS JOIN LATERAL environment_operator.lock_referenced('agents', named.ids, named.company_ids) AS locked(id)
+),
 own AS MATERIALIZED (
-  SELECT o.id, o.agent_id FROM (SELECT count(*) FROM run) AS after_run, environment_operator.lease_object AS o
+  SELECT o.id
+  FROM (SELECT count(*) FROM run) AS after_run, (SELECT count(*) FROM locked_company) AS after_company,
+    (SELECT count(*) FROM locked_agent) AS after_agent, environment_operator.lease_object AS o
   WHERE o.id = ANY (ARRAY (SELECT id FROM asked))
   ORDER BY o.id FOR NO KEY UPDATE OF o
 ),
 held AS MATERIALIZED (
   SELECT l.id FROM (SELECT count(*) FROM own) AS after_own, public.environment_leases AS l
-  WHERE l.id = ANY (ARRAY (SELECT id FROM asked)) AND l.status IN ('active', 'retained')
+  WHERE l.id = ANY (ARRAY (SELECT id FROM asked WHERE company_id = ANY (ARRAY (SELECT id FROM locked_company))))
+    AND l.status IN ('active', 'retained')
   ORDER BY l.id FOR NO KEY UPDATE OF l SKIP LOCKED
 ),
 moment AS MATERIALIZED (
@@ -218,9 +236,10 @@ told AS (
   INSERT INTO public.activity_log (
     company_id, actor_type, actor_id, action, entity_type, entity_id, agent_id, run_id, details, created_at
   )
-  SELECT ended.company_id, CASE WHEN agent.id IS NULL THEN 'system' ELSE 'agent' END,
-    coalesce(agent.id::text, 'environment-operator'), 'environment.lease_released', 'environment_lease',
-    ended.id::text, agent.id, run.id,
+  SELECT ended.company_id, CASE WHEN acting.agent_id IS NULL THEN 'system' ELSE 'agent' END,
+    coalesce(acting.agent_id::text, 'environment-operator'), 'environment.lease_released', 'environment_lease',
+    ended.id::text,
+    CASE WHEN acting.agent_id = ANY (ARRAY (SELECT id FROM locked_agent)) THEN acting.agent_id END, run.id,
     jsonb_build_object(
       'environmentId', ended.environment_id, 'driver', environment.driver, 'leasePolicy', ended.lease_policy,
       'provider', ended.provider, 'executionWorkspaceId', ended.execution_workspace_id, 'issueId', ended.issue_id,
@@ -229,9 +248,7 @@ told AS (
     ), moment.now
   FROM ended JOIN asked USING (id) CROSS JOIN moment
   LEFT JOIN run ON run.id = ended.heartbeat_run_id
-  LEFT JOIN own ON own.id = ended.id
-  LEFT JOIN public.agents AS agent
-    ON agent.id = coalesce(run.agent_id, own.agent_id) AND agent.company_id = ended.company_id
+  LEFT JOIN acting ON acting.id = ended.id
   LEFT JOIN public.environments AS environment ON environment.id = ended.environment_id
 )
 SELECT NULL::uuid AS id, NULL::jsonb AS lease FROM leader

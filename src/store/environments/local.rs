@@ -1,8 +1,8 @@
 //! The default Local: one row per company, made when first needed, untouched ever after by the making.
 
 use jiff_sqlx::ToSqlx;
-use sqlx::PgConnection;
 use sqlx::types::Json;
+use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 use super::{EnvironmentOutcome, EnvironmentRow, EnvironmentSync};
@@ -12,6 +12,9 @@ use crate::store::{Leader, StoreError, local, local_intent, spelling};
 
 /// Rounds of insert and read, enough for any number of concurrent makers and deleters that was seen (6).
 const ROUNDS: u32 = 50;
+
+/// How long to wait for another transaction that makes the same Local.
+const MAKERS_TIME: &str = "SET LOCAL lock_timeout = '200ms'";
 
 /// The company's Local, made as row `id` if there is none; the flag says whether it was made.
 ///
@@ -60,9 +63,31 @@ pub async fn ensure_local(
     )))
 }
 
+/// As [`sync_local`], but who makes the same company's Local meanwhile, and has not committed, is waited for a moment only: the
+/// rest of the transaction must not stand still for it.
+pub(super) async fn sync_local_or_busy(
+    connection: &mut PgConnection,
+    leader: &Leader,
+    sync: &EnvironmentSync,
+) -> Result<EnvironmentOutcome, StoreError> {
+    let mut savepoint = connection.begin().await?;
+    sqlx::query(MAKERS_TIME).execute(&mut *savepoint).await?;
+    match sync_local(&mut savepoint, leader, sync).await {
+        Err(StoreError::Conflict(_)) => {
+            savepoint.rollback().await?;
+            Ok(EnvironmentOutcome::Busy)
+        }
+        Ok(outcome) => {
+            savepoint.commit().await?;
+            Ok(outcome)
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// Remembers a Local object, chooses the company's canonical one, and writes what it sets if it is that and its generation is
 /// new. Absence writes nothing, and `config` is never written.
-pub(super) async fn sync_local(
+async fn sync_local(
     connection: &mut PgConnection,
     leader: &Leader,
     sync: &EnvironmentSync,

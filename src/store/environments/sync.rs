@@ -9,7 +9,7 @@ use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
 use super::EnvironmentRow;
-use super::local::sync_local;
+use super::local::sync_local_or_busy;
 use crate::api::{Driver, FreeObject, Reason};
 use crate::lifecycle::{EnvironmentState, ResourceVersion};
 use crate::store::environment_object::{self, EnvironmentLook};
@@ -115,7 +115,7 @@ pub async fn sync(
     // In one order, so that two installations of a cluster never wait for each other's companies.
     locals.sort_by_key(|sync| sync.company_id);
     for sync in locals {
-        outcomes.insert(sync.id, sync_local(&mut transaction, leader, sync).await?);
+        outcomes.insert(sync.id, sync_local_or_busy(&mut transaction, leader, sync).await?);
     }
     transaction.commit().await?;
     // An id that does not come back has its row locked by another transaction.
@@ -181,9 +181,8 @@ async fn settle(
         }
     }
     let companies = companies::existing(connection, &column(syncs, |sync| sync.company_id)).await?;
-    let sound: Vec<(&Settle, Uuid)> = settles()
-        .filter(|(_, company_id)| companies.contains(company_id))
-        .collect();
+    let free = companies::lock(connection, &Vec::from_iter(companies.iter().copied())).await?;
+    let sound: Vec<(&Settle, Uuid)> = settles().filter(|(_, company_id)| free.contains(company_id)).collect();
     let recorded = namespace::settle(connection, leader, &sound).await?;
     let mut outcomes = Outcomes::new();
     for sync in syncs {
@@ -200,6 +199,8 @@ async fn settle(
                     message: format!("company {company_id} does not exist"),
                 }),
             );
+        } else if !free.contains(&company_id) {
+            outcomes.insert(sync.id, EnvironmentOutcome::Busy);
         } else if elsewhere.is_some_and(|recorded| *recorded != company_id) {
             outcomes.insert(sync.id, EnvironmentOutcome::Busy); // recorded meanwhile: look again
         }

@@ -129,6 +129,8 @@ type TaggedQuery<'q> = sqlx::query::QueryAs<'q, Postgres, Tagged, PgArguments>;
 ///
 /// - `run` locks the run's row and `checked` reads the status under that lock: a run that ends meanwhile waits, and its
 ///   notification comes after the grant.
+/// - What foreign keys refer to is locked as well, for their checks would wait for whoever holds it: a claim whose company,
+///   agent, issue or execution workspace is taken is `Busy`, and its neighbours are granted.
 /// - What is another company's is not even locked: its own transactions must neither wait for ours nor be told of.
 /// - `settled` returns the Namespaces whose recorded company is the claim's, whoever recorded it first.
 /// - `= ANY (ARRAY (SELECT …))`: a generic plan guesses ten rows an array and would join the sets row by row.
@@ -168,6 +170,36 @@ run AS MATERIALIZED (
     AND (id, company_id) IN (SELECT run_id, company_id FROM asked)
   ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
 ),
+locked_company AS MATERIALIZED (
+  SELECT locked.id FROM (SELECT array_agg(DISTINCT company_id) AS ids FROM asked WHERE NOT known) AS named
+  CROSS JOIN LATERAL environment_operator.lock_referenced('companies', named.ids, named.ids) AS locked(id)
+),
+locked_agent AS MATERIALIZED (
+  SELECT locked.id FROM (
+    SELECT array_agg(each.id) AS ids, array_agg(each.company_id) AS company_ids FROM (
+      SELECT agent_id AS id, company_id FROM run
+      UNION
+      SELECT agent_id, company_id FROM asked WHERE NOT known AND agent_id IS NOT NULL
+    ) AS each
+  ) AS named
+  CROSS JOIN LATERAL environment_operator.lock_referenced('agents', named.ids, named.company_ids) AS locked(id)
+),
+locked_issue AS MATERIALIZED (
+  SELECT locked.id FROM (
+    SELECT array_agg(issue_id) AS ids, array_agg(company_id) AS company_ids FROM asked
+    WHERE NOT known AND issue_id IS NOT NULL
+  ) AS named
+  CROSS JOIN LATERAL environment_operator.lock_referenced('issues', named.ids, named.company_ids) AS locked(id)
+),
+locked_workspace AS MATERIALIZED (
+  SELECT locked.id FROM (
+    SELECT array_agg(execution_workspace_id) AS ids, array_agg(company_id) AS company_ids FROM asked
+    WHERE NOT known AND execution_workspace_id IS NOT NULL
+  ) AS named
+  CROSS JOIN LATERAL environment_operator.lock_referenced(
+    'execution_workspaces', named.ids, named.company_ids
+  ) AS locked(id)
+),
 capacity AS MATERIALIZED (
   SELECT admitted.environment_id, environment.id = ANY ($28) AS counted, admitted.max_active_leases - (
     SELECT count(*) FROM public.environment_leases AS l
@@ -177,7 +209,7 @@ capacity AS MATERIALIZED (
 ),
 sound AS MATERIALIZED (
   SELECT asked.*, environment.name AS environment_name, environment.driver, run.status AS run_status,
-    coalesce(run.agent_id, asked.agent_id) AS acting_agent_id,
+    coalesce(run.agent_id, asked.agent_id) AS acting_agent_id, acting.id AS told_agent_id,
     jsonb_build_object(
       'id', asked.environment_id, 'name', environment.name, 'driver', environment.driver, 'leaseId', asked.id
     ) || asked.context AS full_context,
@@ -192,13 +224,20 @@ sound AS MATERIALIZED (
       ) THEN 'Busy' ELSE 'RunNotFound' END
       WHEN run.agent_id <> asked.agent_id THEN 'AgentMismatch'
       WHEN run.status NOT IN ('queued', 'scheduled_retry', 'running') THEN 'RunAlreadyFinished'
-      WHEN NOT capacity.counted THEN 'Busy'
+      WHEN NOT capacity.counted
+        OR NOT asked.company_id = ANY (ARRAY (SELECT id FROM locked_company))
+        OR (acting.id IS NOT NULL AND NOT acting.id = ANY (ARRAY (SELECT id FROM locked_agent)))
+        OR (asked.issue_id IS NOT NULL AND NOT asked.issue_id = ANY (ARRAY (SELECT id FROM locked_issue)))
+        OR (asked.execution_workspace_id IS NOT NULL
+          AND NOT asked.execution_workspace_id = ANY (ARRAY (SELECT id FROM locked_workspace))) THEN 'Busy'
     END AS fault
   FROM asked
   LEFT JOIN capacity USING (environment_id)
   LEFT JOIN environment ON environment.id = asked.environment_id AND environment.company_id = asked.company_id
   LEFT JOIN run ON run.id = asked.run_id AND run.company_id = asked.company_id
   LEFT JOIN public.agents AS agent ON agent.id = asked.agent_id AND agent.company_id = asked.company_id
+  LEFT JOIN public.agents AS acting
+    ON acting.id = coalesce(run.agent_id, asked.agent_id) AND acting.company_id = asked.company_id
   WHERE NOT asked.known
 ),
 checked AS MATERIALIZED (
@@ -257,7 +296,7 @@ told AS (
   )
   SELECT company_id, CASE WHEN acting_agent_id IS NULL THEN 'system' ELSE 'agent' END,
     coalesce(acting_agent_id::text, 'environment-operator'), 'environment.lease_acquired', 'environment_lease',
-    id::text, acting_agent_id, run_id,
+    id::text, told_agent_id, run_id,
     jsonb_build_object(
       'environmentId', environment_id, 'driver', driver, 'leasePolicy', policy, 'provider', provider,
       'executionWorkspaceId', execution_workspace_id, 'issueId', issue_id
