@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::named::named_set;
 use super::rules::{immutable, member_of_driver, object_name, plugin_word, provider_word, secret_key};
-use super::{Condition, FreeObject, Timestamp};
+use super::{CompactObject, Condition, Timestamp};
 
 /// Where and how runs may execute, as the user wants it.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -92,12 +92,8 @@ pub struct EnvironmentSpec {
     #[schemars(range(min = 1, max = i32::MAX))]
     pub max_active_leases: Option<i32>,
     /// Data of your own, kept beside the environment in the database: any JSON object of at most 64 members and 32 KiB.
-    #[serde(
-        default,
-        deserialize_with = "super::json::free_object",
-        skip_serializing_if = "Option::is_none"
-    )]
-    pub metadata: Option<FreeObject>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<CompactObject>,
 }
 
 named_set! {
@@ -184,12 +180,8 @@ pub struct SandboxSpec {
     pub provider: String,
     /// What the provider wants to know, in its own keys: any JSON object of at most 64 members and 32 KiB. The key provider
     /// is not among them.
-    #[serde(
-        default,
-        deserialize_with = "super::json::free_object",
-        skip_serializing_if = "Option::is_none"
-    )]
-    pub config: Option<FreeObject>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config: Option<CompactObject>,
 }
 
 /// What a plugin offers.
@@ -205,12 +197,8 @@ pub struct PluginSpec {
     #[x_kube(validation = plugin_word("driverKey"))]
     pub driver_key: String,
     /// What the plugin's driver wants to know: any JSON object of at most 64 members and 32 KiB.
-    #[serde(
-        default,
-        deserialize_with = "super::json::free_object",
-        skip_serializing_if = "Option::is_none"
-    )]
-    pub driver_config: Option<FreeObject>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub driver_config: Option<CompactObject>,
 }
 
 /// An environment as the operator has found it.

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::named::named_set;
 use super::rules::{api_version, immutable, immutable_optional, kind_name, object_name};
-use super::{Condition, Driver, FreeObject, Timestamp};
+use super::{CompactObject, Condition, Driver, Timestamp};
 
 /// Which environment a run wants to hold, and for how long.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -115,12 +115,8 @@ pub struct EnvironmentLeaseSpec {
     #[schemars(range(min = 0, max = 2_592_000))]
     pub ttl_seconds_after_finished: i32,
     /// Data of your own, kept beside the lease in the database: any JSON object of at most 64 members and 32 KiB.
-    #[serde(
-        default,
-        deserialize_with = "super::json::free_object",
-        skip_serializing_if = "Option::is_none"
-    )]
-    pub metadata: Option<FreeObject>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<CompactObject>,
 }
 
 fn default_ttl_seconds() -> i32 {
@@ -262,10 +258,10 @@ pub struct EnvironmentLeaseStatus {
     /// username.
     #[serde(
         default,
-        deserialize_with = "super::json::free_object",
+        deserialize_with = "super::compact::fit",
         skip_serializing_if = "Option::is_none"
     )]
-    pub context: Option<FreeObject>,
+    pub context: Option<CompactObject>,
     /// The generation of the spec that this status speaks of.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = super::LARGEST_INTEGER))]

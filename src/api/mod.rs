@@ -1,29 +1,31 @@
 //! The two kinds: their types, schema, validation rules, conditions and reasons. No I/O.
 
+mod compact;
 mod condition;
 mod environment;
-mod json;
 mod lease;
 mod named;
 mod reason;
 mod rules;
+mod salvage;
 mod schema;
 #[cfg(test)]
 mod tests;
 mod timestamp;
 mod validation;
 
+pub use compact::{CompactObject, Unfit};
 pub use condition::{Condition, ConditionStatus, ConditionType};
 pub use environment::{
     CanonicalRef, Driver, Environment, EnvironmentPhase, EnvironmentSpec, EnvironmentStatus, PluginSpec, Probe,
     SandboxSpec, SecretKeyRef, SshSpec,
 };
-pub use json::Document;
 pub use lease::{
     EnvironmentLease, EnvironmentLeaseSpec, EnvironmentLeaseStatus, EnvironmentRef, LeasePhase, LeasePolicy,
     LeasedEnvironment, LeasedRun, ObjectRef, RunRef,
 };
 pub use reason::Reason;
+pub use salvage::{Part, Salvaged, cut, salvage};
 pub use schema::{crd_yaml, crds, crds_yaml};
 pub use timestamp::Timestamp;
 pub use validation::{FREE_OBJECT_BYTES, FREE_OBJECT_DEPTH, INDEXED_TEXT_BYTES, validate, validate_lease};

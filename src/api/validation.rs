@@ -4,9 +4,7 @@
 //! schema and its rules hold already is not asked again. Numbers beyond 64-bit floats need no check: the API server refuses
 //! them, and the types cannot hold them.
 
-use serde_json::Value;
-
-use super::{EnvironmentLeaseSpec, EnvironmentSpec, FreeObject, SshSpec};
+use super::{CompactObject, EnvironmentLeaseSpec, EnvironmentSpec, SshSpec, Unfit};
 
 /// The most bytes of a free object, as compact JSON.
 pub const FREE_OBJECT_BYTES: usize = 32 * 1024;
@@ -34,11 +32,7 @@ pub fn validate(spec: &EnvironmentSpec) -> Result<(), String> {
     if let Some(sandbox) = &spec.sandbox {
         free_object("spec.sandbox.config", sandbox.config.as_ref())?;
         // The database keeps both in one flat object.
-        if sandbox
-            .config
-            .as_ref()
-            .is_some_and(|config| config.contains_key("provider"))
-        {
+        if sandbox.config.as_ref().is_some_and(|config| config.has("provider")) {
             return Err(
                 "spec.sandbox.config has the key provider: remove it, spec.sandbox.provider says it".to_owned(),
             );
@@ -73,47 +67,16 @@ fn validate_ssh(ssh: &SshSpec) -> Result<(), String> {
     )
 }
 
-fn free_object(path: &str, object: Option<&FreeObject>) -> Result<(), String> {
-    let Some(object) = object else { return Ok(()) };
-    // First, because what follows descends into it.
-    if object
-        .values()
-        .any(|value| is_deeper_than(value, FREE_OBJECT_DEPTH - 1))
-    {
-        return Err(format!(
+fn free_object(path: &str, object: Option<&CompactObject>) -> Result<(), String> {
+    match object.and_then(CompactObject::unfit) {
+        None => Ok(()),
+        Some(Unfit::Deep) => Err(format!(
             "{path} is nested deeper than {FREE_OBJECT_DEPTH} levels: make it flatter"
-        ));
-    }
-    if object.iter().any(|(key, value)| key.contains('\0') || holds_nul(value)) {
-        return Err(nul(path));
-    }
-    let bytes = serde_json::to_vec(object).map_or(usize::MAX, |json| json.len()); // a map with text keys always encodes
-    if bytes > FREE_OBJECT_BYTES {
-        return Err(format!(
+        )),
+        Some(Unfit::Nul) => Err(nul(path)),
+        Some(Unfit::Large(bytes)) => Err(format!(
             "{path} has {bytes} bytes as JSON, and {FREE_OBJECT_BYTES} (32 KiB) are the most: keep less in it, or a reference"
-        ));
-    }
-    Ok(())
-}
-
-/// Whether a value is nested in more levels than those that are left for it.
-fn is_deeper_than(value: &Value, levels: usize) -> bool {
-    let below = |value: &Value| levels == 0 || is_deeper_than(value, levels - 1);
-    match value {
-        Value::Array(values) => levels == 0 || values.iter().any(below),
-        Value::Object(members) => levels == 0 || members.values().any(below),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
-    }
-}
-
-fn holds_nul(value: &Value) -> bool {
-    match value {
-        Value::String(text) => text.contains('\0'),
-        Value::Array(values) => values.iter().any(holds_nul),
-        Value::Object(members) => members
-            .iter()
-            .any(|(key, value)| key.contains('\0') || holds_nul(value)),
-        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+        )),
     }
 }
 
@@ -140,7 +103,7 @@ fn nul(path: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 

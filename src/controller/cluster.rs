@@ -5,9 +5,12 @@
 
 use std::time::Duration;
 
-use kube::Client;
-use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use axum::http;
+use axum::http::header::{CONTENT_TYPE, HeaderValue};
+use kube::api::{Api, DeleteParams, GetParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::request::Request;
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
+use kube::{Client, Resource as _};
 use serde_json::{Value, json};
 
 use super::event::{Emitter, Notice};
@@ -79,18 +82,18 @@ impl ClusterError {
 
 /// What reconcilers ask of the cluster. Nothing else of it is known to them.
 pub trait Cluster: Send + Sync + 'static {
-    /// Merges `status` into a lease's status if the object still has the version that was decided upon.
+    /// Writes a lease's status if the object still has the version that was decided upon.
     fn patch_lease_status(
         &self,
         of: &Meta,
-        status: Value,
+        status: StatusPatch,
     ) -> impl Future<Output = Result<LeaseObject, ClusterError>> + Send;
 
-    /// Merges `status` into an environment's status if the object still has the version that was decided upon.
+    /// Writes an environment's status if the object still has the version that was decided upon.
     fn patch_environment_status(
         &self,
         of: &Meta,
-        status: Value,
+        status: StatusPatch,
     ) -> impl Future<Output = Result<EnvironmentObject, ClusterError>> + Send;
 
     /// Deletes a lease if the object still is the one, in the version, that was decided upon.
@@ -151,19 +154,45 @@ impl KubeCluster {
         &self,
         resource: &ApiResource,
         of: &Meta,
-        status: Value,
+        status: StatusPatch,
     ) -> Result<T, ClusterError> {
-        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &of.namespace, resource);
+        let request = Request::new(DynamicObject::url_path(resource, Some(&of.namespace)));
         // The version is the only guard there is: a uid in the patch of a status is ignored by the API server.
-        let patch = json!({ "metadata": { "resourceVersion": of.resource_version.as_str() }, "status": status });
+        let version = of.resource_version.as_str();
         let parameters = PatchParams {
             field_manager: Some(NAME.to_owned()),
             ..PatchParams::default()
         };
-        let patched = within(api.patch_status(&of.name, &parameters, &Patch::Merge(&patch))).await;
+        let request = match status {
+            StatusPatch::Merge(status) => {
+                let patch = json!({ "metadata": { "resourceVersion": version }, "status": status });
+                request.patch_subresource("status", &of.name, &parameters, &Patch::Merge(&patch))
+            }
+            StatusPatch::Replace(status) => {
+                let operation = |path: &str, value: Value| json!({ "op": "add", "path": path, "value": value });
+                let version = operation("/metadata/resourceVersion", version.into());
+                let patch = json!([version, operation("/status", status)]);
+                let request = request.patch_subresource("status", &of.name, &parameters, &Patch::Merge(&patch));
+                request.map(|mut request| {
+                    let of_operations = HeaderValue::from_static("application/json-patch+json");
+                    request.headers_mut().insert(CONTENT_TYPE, of_operations);
+                    request
+                })
+            }
+        };
+        let patched = self.ask(request).await;
         self.rights
             .note("patch", &format!("{}/status", resource.plural), &patched);
-        decode(resource, patched?)
+        read(resource, &patched?)
+    }
+
+    /// Sends a request; the answer as text, for a tree of its values may take a hundred times the room.
+    async fn ask(
+        &self,
+        request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
+    ) -> Result<String, ClusterError> {
+        let request = request.map_err(kube::Error::BuildRequest)?;
+        within(self.client.request_text(request)).await
     }
 
     async fn delete(&self, resource: &ApiResource, of: &Meta) -> Result<(), ClusterError> {
@@ -183,15 +212,12 @@ impl KubeCluster {
         namespace: &str,
         name: &str,
     ) -> Result<Option<T>, ClusterError> {
-        let api: Api<DynamicObject> = if namespace.is_empty() {
-            Api::all_with(self.client.clone(), resource)
-        } else {
-            Api::namespaced_with(self.client.clone(), namespace, resource)
-        };
-        let read = within(api.get(name)).await;
-        self.rights.note("get", &resource.plural, &read);
-        match read {
-            Ok(object) => decode(resource, object).map(Some),
+        let namespace = Some(namespace).filter(|namespace| !namespace.is_empty());
+        let request = Request::new(DynamicObject::url_path(resource, namespace));
+        let answer = self.ask(request.get(name, &GetParams::default())).await;
+        self.rights.note("get", &resource.plural, &answer);
+        match answer {
+            Ok(object) => read(resource, &object).map(Some),
             Err(ClusterError::NotFound) => Ok(None),
             Err(error) => Err(error),
         }
@@ -199,12 +225,16 @@ impl KubeCluster {
 }
 
 impl Cluster for KubeCluster {
-    async fn patch_lease_status(&self, of: &Meta, status: Value) -> Result<LeaseObject, ClusterError> {
+    async fn patch_lease_status(&self, of: &Meta, status: StatusPatch) -> Result<LeaseObject, ClusterError> {
         self.patch_status(&ApiResource::erase::<EnvironmentLease>(&()), of, status)
             .await
     }
 
-    async fn patch_environment_status(&self, of: &Meta, status: Value) -> Result<EnvironmentObject, ClusterError> {
+    async fn patch_environment_status(
+        &self,
+        of: &Meta,
+        status: StatusPatch,
+    ) -> Result<EnvironmentObject, ClusterError> {
         self.patch_status(&ApiResource::erase::<Environment>(&()), of, status)
             .await
     }
@@ -219,7 +249,7 @@ impl Cluster for KubeCluster {
 
     async fn create_local(&self, intent: &LocalIntent) -> Result<EnvironmentObject, ClusterError> {
         let resource = ApiResource::erase::<Environment>(&());
-        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &intent.namespace, &resource);
+        let request = Request::new(DynamicObject::url_path(&resource, Some(&intent.namespace)));
         let mut local = DynamicObject::new(LOCAL_NAME, &resource).data(json!({ "spec": { "driver": "Local" } }));
         let annotation = (LOCAL_INTENT_ANNOTATION.to_owned(), intent.nonce.to_string());
         local.metadata.annotations = Some([annotation].into());
@@ -227,10 +257,11 @@ impl Cluster for KubeCluster {
             field_manager: Some(NAME.to_owned()),
             ..PostParams::default()
         };
-        let created = within(api.create(&parameters, &local)).await;
+        let local = serde_json::to_vec(&local).map_err(DecodeError::Field)?;
+        let created = self.ask(request.create(&parameters, local)).await;
         self.rights.note("create", &resource.plural, &created);
         match created {
-            Ok(created) => decode(&resource, created),
+            Ok(created) => read(&resource, &created),
             Err(ClusterError::Api(kube::Error::Api(status))) if status.reason == "AlreadyExists" => self
                 .read(&resource, &intent.namespace, LOCAL_NAME)
                 .await?
@@ -269,9 +300,8 @@ impl Cluster for KubeCluster {
     }
 }
 
-fn decode<T: Watched>(resource: &ApiResource, object: DynamicObject) -> Result<T, ClusterError> {
-    let value = serde_json::to_value(object).map_err(DecodeError::Field)?;
-    Ok(T::decode(&resource.group, &resource.kind, value)?)
+fn read<T: Watched>(resource: &ApiResource, object: &str) -> Result<T, ClusterError> {
+    Ok(T::read(&resource.group, &resource.kind, object)?)
 }
 
 async fn within<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, ClusterError> {
@@ -281,8 +311,28 @@ async fn within<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Res
     }
 }
 
+/// How a status is written.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StatusPatch {
+    /// As the difference from what is shown.
+    Merge(Value),
+    /// As a whole, whatever is shown: not all of that could be read.
+    Replace(Value),
+}
+
+impl StatusPatch {
+    /// What turns the status that is shown into another; `unreadable`: not all that is shown could be read.
+    pub fn between(shown: &Value, unreadable: bool, wanted: Value) -> Self {
+        if unreadable {
+            Self::Replace(wanted)
+        } else {
+            Self::Merge(complete_patch(shown, &wanted))
+        }
+    }
+}
+
 /// The merge patch that turns one status into the other: what is not there any more becomes null.
-pub fn complete_patch(before: &Value, after: &Value) -> Value {
+fn complete_patch(before: &Value, after: &Value) -> Value {
     match (before, after) {
         (Value::Object(before), Value::Object(after)) => {
             let kept = after.iter().map(|(key, value)| {

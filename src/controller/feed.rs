@@ -5,24 +5,30 @@
 //! incomplete, nor a quiet watch from a dead one.
 //!
 //! A feed lists in pages at one consistent resourceVersion, then watches from there with bookmarks, and lists again every
-//! resync interval. Each object is decoded at once into a small struct; no whole object is kept.
+//! resync interval. Each object is decoded by itself, as it arrives, into a small struct; no whole object is kept.
 
 use std::time::Duration;
 
-use futures::StreamExt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
-use kube::api::{ListParams, WatchEvent, WatchParams};
+use kube::api::{ListParams, WatchParams};
 use kube::core::request::Request;
-use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
+use kube::core::{ApiResource, DynamicObject, GroupVersionKind, Status};
 use kube::discovery::Scope;
 use kube::error::DiscoveryError;
 use kube::{Client, Resource};
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use tokio::time::Instant;
 
-use super::backoff::Backoff;
 use super::object::{DecodeError, NamespaceObject, Watched};
-use crate::api::Document; // JSON of any depth: one absurd object must not blind the feed to all others
 use crate::lifecycle::ResourceVersion;
+
+mod pieces;
+mod rhythm;
+#[cfg(test)]
+mod tests;
+
+use rhythm::Rhythm;
 
 /// How many objects one page of a list holds.
 const PAGE: u32 = 500;
@@ -32,9 +38,6 @@ const SILENCE: Duration = Duration::from_secs(10);
 
 /// How long the API server may take to say where the objects of a kind are found.
 const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Pause before a kind that is not served is asked for again.
-const NOT_SERVED_PAUSE: Duration = Duration::from_secs(3);
 
 /// How long one page of a list may take.
 const LIST_TIMEOUT: Duration = Duration::from_secs(60);
@@ -106,7 +109,19 @@ pub enum FeedError {
     /// The API server answered too late.
     #[error("no answer within {0:?}")]
     Timeout(Duration),
-    /// An object can't be read, so the list would not be complete.
+    /// The answer broke off.
+    #[error("the answer broke off: {0}")]
+    Read(#[source] std::io::Error),
+    /// The answer is not what a list or a watch gives.
+    #[error("the answer is no list and no event: {0}")]
+    Shape(#[from] serde_json::Error),
+    /// The answer is no text.
+    #[error("the answer is no text")]
+    Garbled,
+    /// An object is larger than any that an API server stores.
+    #[error("an object is larger than any that an API server stores")]
+    TooLarge,
+    /// What the API server itself writes of an object can't be read, so the list would not be complete.
     #[error("an object can't be read: {0}")]
     Decode(#[from] DecodeError),
     /// Pages of one list speak of different moments.
@@ -134,28 +149,23 @@ pub async fn follow<T: Watched>(
     settings: FeedSettings,
     mut sink: impl FnMut(FeedEvent<T>),
 ) {
-    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
+    let mut rhythm = Rhythm::default();
     loop {
-        if let Err(error) = list_and_watch(client, source, settings, &mut backoff, &mut sink).await {
+        if let Err(error) = list_and_watch(client, source, settings, &mut rhythm, &mut sink).await {
+            let pause = rhythm.after_failure(&error);
             if let Some(resource_version) = gone_with_its_namespace(client, source, &error).await {
                 let objects = Vec::new();
                 sink(FeedEvent::Listed {
                     objects,
                     resource_version,
                 });
-                tokio::time::sleep(backoff.pause()).await;
-                continue;
+            } else {
+                // A kind that is not served may be none of the operator's business: who takes the event knows.
+                if !matches!(error, FeedError::NotServed) {
+                    tracing::warn!(kind = %source.kind.kind, namespace = source.namespace, %error, "feed broke off, listing again");
+                }
+                sink(FeedEvent::Broken(error));
             }
-            let pause = match error {
-                FeedError::Expired => Duration::ZERO,
-                FeedError::NotServed => NOT_SERVED_PAUSE,
-                _ => backoff.pause(),
-            };
-            // A kind that is not served may be none of the operator's business: who takes the event knows.
-            if !matches!(error, FeedError::NotServed) {
-                tracing::warn!(kind = %source.kind.kind, namespace = source.namespace, %error, "feed broke off, listing again");
-            }
-            sink(FeedEvent::Broken(error));
             tokio::time::sleep(pause).await;
         }
     }
@@ -166,7 +176,7 @@ async fn list_and_watch<T: Watched>(
     client: &Client,
     source: &Source,
     settings: FeedSettings,
-    backoff: &mut Backoff,
+    rhythm: &mut Rhythm,
     sink: &mut impl FnMut(FeedEvent<T>),
 ) -> Result<(), FeedError> {
     let request = Request::new(url_path(client, source).await?);
@@ -177,29 +187,31 @@ async fn list_and_watch<T: Watched>(
     });
     let next_list = Instant::now() + settings.resync_interval;
     loop {
-        let left = next_list.saturating_duration_since(Instant::now());
+        let opened = Instant::now();
+        let left = next_list.saturating_duration_since(opened);
         if left.is_zero() {
             return Ok(());
         }
-        match watch(
-            client,
-            source,
-            &request,
-            settings.watch_timeout.min(left),
-            &mut version,
-            sink,
-        )
-        .await
-        {
-            Ok(()) => backoff.reset(),
-            // With the kind its resource may change, so it is asked for anew; with a Namespace its rights may have gone.
-            Err(error @ (FeedError::Expired | FeedError::NotServed | FeedError::Forbidden(_))) => return Err(error),
+        let timeout = settings.watch_timeout.min(left);
+        let watched = watch(client, source, &request, timeout, &mut version, sink).await;
+        let pause = match watched {
+            Ok(()) => rhythm.after_watch(opened.elapsed()),
             Err(error) => {
+                rhythm.note_watch(opened.elapsed());
+                // With the kind its resource may change, so it is asked for anew; with a Namespace its rights may have gone.
+                if matches!(
+                    error,
+                    FeedError::Expired | FeedError::NotServed | FeedError::Forbidden(_)
+                ) {
+                    return Err(error);
+                }
                 tracing::debug!(kind = %source.kind.kind, %error, "watch broke off");
+                let pause = rhythm.after_failure(&error);
                 sink(FeedEvent::Broken(error));
-                tokio::time::sleep(backoff.pause()).await;
+                pause
             }
-        }
+        };
+        tokio::time::sleep(pause).await;
     }
 }
 
@@ -239,10 +251,9 @@ async fn list<T: Watched>(
     source: &Source,
     request: &Request,
 ) -> Result<(Vec<T>, ResourceVersion), FeedError> {
-    #[derive(serde::Deserialize)]
+    #[derive(Deserialize)]
     struct Page {
         metadata: ListMeta,
-        items: Vec<Document>,
     }
 
     let mut objects = Vec::new();
@@ -254,10 +265,15 @@ async fn list<T: Watched>(
     let mut version: Option<ResourceVersion> = None;
     loop {
         let request = request.list(&parameters).map_err(kube::Error::BuildRequest)?;
-        let page: Page = within(LIST_TIMEOUT, client.request(request)).await?.map_err(refused)?;
-        for item in page.items {
-            objects.push(T::decode(&source.kind.group, &source.kind.kind, item.0)?);
-        }
+        let read = async {
+            let answer = client.request_stream(request).await.map_err(refused)?;
+            let around = pieces::items(answer, |item| {
+                objects.push(T::read(&source.kind.group, &source.kind.kind, item)?);
+                Ok::<_, DecodeError>(())
+            });
+            Ok::<_, FeedError>(serde_json::from_str::<Page>(&around.await?)?)
+        };
+        let page = within(LIST_TIMEOUT, read).await??;
         let page_version = page.metadata.resource_version.unwrap_or_default();
         let page_version = ResourceVersion::parse(&page_version).ok_or(DecodeError::ResourceVersion(page_version))?;
         if version.get_or_insert_with(|| page_version.clone()) != &page_version {
@@ -289,32 +305,77 @@ async fn watch<T: Watched>(
         .watch(&parameters, version.as_str())
         .map_err(kube::Error::BuildRequest)?;
     let silence = timeout + SILENCE;
-    let opened = within(silence, client.request_events::<Document>(request)).await?;
-    let mut events = std::pin::pin!(opened.map_err(refused)?);
+    let answer = within(silence, client.request_stream(request))
+        .await?
+        .map_err(refused)?;
+    let mut answer = std::pin::pin!(answer);
     sink(FeedEvent::Heard);
-    while let Some(event) = within(silence, events.next()).await? {
-        let decode = |object: Document| T::decode(&source.kind.group, &source.kind.kind, object.0);
-        match event.map_err(refused)? {
-            WatchEvent::Added(object) | WatchEvent::Modified(object) => {
-                let object = decode(object)?;
-                *version = object.meta().resource_version.clone();
-                sink(FeedEvent::Applied(object));
-            }
-            WatchEvent::Deleted(object) => {
-                let object = decode(object)?;
-                *version = object.meta().resource_version.clone();
-                sink(FeedEvent::Deleted(object));
-            }
-            WatchEvent::Bookmark(bookmark) => {
-                if let Some(heard) = ResourceVersion::parse(&bookmark.metadata.resource_version) {
-                    *version = heard;
-                }
-                sink(FeedEvent::Heard);
-            }
-            WatchEvent::Error(status) => return Err(refused(kube::Error::Api(status))),
+    let mut line = Vec::new();
+    while within(silence, pieces::line(&mut answer, &mut line)).await?? {
+        if line.is_empty() {
+            continue;
         }
+        let event = std::str::from_utf8(&line).map_err(|_| FeedError::Garbled)?;
+        let event: WireEvent<'_> = serde_json::from_str(event)?;
+        let object = || T::read(&source.kind.group, &source.kind.kind, event.object.get());
+        let (heard, told) = match event.type_ {
+            EventType::Added | EventType::Modified => {
+                let object = object()?;
+                (Some(object.meta().resource_version.clone()), FeedEvent::Applied(object))
+            }
+            EventType::Deleted => {
+                let object = object()?;
+                (Some(object.meta().resource_version.clone()), FeedEvent::Deleted(object))
+            }
+            EventType::Bookmark => {
+                let bookmark: Bookmark = serde_json::from_str(event.object.get())?;
+                (
+                    ResourceVersion::parse(&bookmark.metadata.resource_version),
+                    FeedEvent::Heard,
+                )
+            }
+            EventType::Error => {
+                let status: Status = serde_json::from_str(event.object.get())?;
+                return Err(refused(kube::Error::Api(status.boxed())));
+            }
+        };
+        if let Some(heard) = heard {
+            *version = heard;
+        }
+        sink(told);
     }
     Ok(())
+}
+
+/// One line of a watch.
+#[derive(Deserialize)]
+struct WireEvent<'a> {
+    #[serde(rename = "type")]
+    type_: EventType,
+    #[serde(borrow)]
+    object: &'a RawValue,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+enum EventType {
+    Added,
+    Modified,
+    Deleted,
+    Bookmark,
+    Error,
+}
+
+/// An object of which nothing is told but the version.
+#[derive(Deserialize)]
+struct Bookmark {
+    metadata: BookmarkMeta,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct BookmarkMeta {
+    resource_version: String,
 }
 
 fn field_selector(source: &Source) -> Option<String> {

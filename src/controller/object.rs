@@ -1,15 +1,20 @@
 //! The small structs that watched objects are decoded into at once: what decisions need, and nothing else.
 
-use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::api::{COMPANY_LABEL, EnvironmentLeaseSpec, EnvironmentLeaseStatus, EnvironmentSpec, EnvironmentStatus};
+use crate::api::{
+    self, EnvironmentLeaseSpec, EnvironmentLeaseStatus, EnvironmentSpec, EnvironmentStatus, Part, salvage,
+};
 use crate::lifecycle::run::{RunObjectStatus, end_of_object};
 use crate::lifecycle::{ResourceVersion, RunEnd};
+
+/// The most bytes of the annotation for heartbeats that are kept as they are.
+const RENEW_TIME_BYTES: usize = 64;
 
 /// What every object has, and the operator looks at.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,7 +33,7 @@ pub struct Meta {
     pub created_at: jiff::Timestamp,
     /// It carries a deletion timestamp.
     pub deleting: bool,
-    /// The annotation whose every change is a heartbeat (of a lease).
+    /// The annotation whose every change is a heartbeat (of a lease); of a long one a digest.
     pub renew_time: Option<String>,
     /// The intent that a Local object says it was made for.
     pub local_intent: Option<Uuid>,
@@ -36,12 +41,30 @@ pub struct Meta {
 
 /// An object that a feed can carry.
 pub trait Watched: Sized + Send + 'static {
-    /// Decodes the object as the API server sends it. Group and kind are the feed's: items of a list of a built-in kind
-    /// do not name theirs.
-    fn decode(group: &str, kind: &str, object: Value) -> Result<Self, DecodeError>;
+    /// Reads the object as the API server sends it. Group and kind are the feed's: items of a list of a built-in kind do
+    /// not name theirs.
+    ///
+    /// Of what its user or another version of the operator has written, nothing makes it fail: what can't be read is told by
+    /// [`Watched::unreadable`]. Nothing of the text is kept beyond what is decided upon.
+    ///
+    /// # Errors
+    /// What the API server itself writes (uid, name, resourceVersion) can't be read: then nothing can be said of the object,
+    /// and a list that holds it is not complete.
+    fn read(group: &str, kind: &str, object: &str) -> Result<Self, DecodeError>;
 
     /// Its identity and version.
     fn meta(&self) -> &Meta;
+
+    /// The parts of which something could not be read.
+    fn unreadable(&self) -> impl Iterator<Item = &'static str> {
+        std::iter::empty()
+    }
+
+    /// Reads an object that a test has made.
+    #[cfg(test)]
+    fn decode(group: &str, kind: &str, object: serde_json::Value) -> Result<Self, DecodeError> {
+        Self::read(group, kind, &object.to_string())
+    }
 }
 
 /// An object that the API server admitted and the operator can't read.
@@ -53,6 +76,9 @@ pub enum DecodeError {
     /// The resourceVersion is no positive number, so versions can't be compared (KEP-5504).
     #[error("resourceVersion {0:?} is not a positive decimal number")]
     ResourceVersion(String),
+    /// Not even the stand-ins of its fields make a spec: they do not fit this version's own type.
+    #[error("its spec can't be read")]
+    Spec,
 }
 
 /// A Namespace.
@@ -69,10 +95,46 @@ pub struct NamespaceObject {
 pub struct Mirrored<Spec, Status> {
     /// Identity and version.
     pub meta: Meta,
-    /// What is asked for.
+    /// What is asked for. What can't be read of it stands with its default.
     pub spec: Spec,
-    /// What is shown.
+    /// Why the spec can't be read, or not all of it: then no more may be made of the object than there is.
+    pub spec_fault: Option<String>,
+    /// What is shown, as far as it can be read.
     pub status: Option<Status>,
+    /// Something that is shown can't be read: the status is to be written anew as a whole, unless it shows an end.
+    pub status_unreadable: bool,
+}
+
+impl<Spec: PartialEq, Status: PartialEq> Mirrored<Spec, Status> {
+    /// Whether nothing has changed between two states that a decision could depend on.
+    pub fn shows_the_same(&self, other: &Self) -> bool {
+        self.spec == other.spec
+            && self.spec_fault == other.spec_fault
+            && self.status == other.status
+            && self.status_unreadable == other.status_unreadable
+    }
+}
+
+impl EnvironmentObject {
+    /// Whether the spec can be read and stored. Nothing is written to the database from one that can't.
+    ///
+    /// # Errors
+    /// The sentence that says what to change, for the reason `InvalidSpec`.
+    pub fn check(&self) -> Result<(), String> {
+        self.spec_fault.clone().map_or_else(|| api::validate(&self.spec), Err)
+    }
+}
+
+impl LeaseObject {
+    /// Whether the spec can be read and stored. Nothing is written to the database from one that can't.
+    ///
+    /// # Errors
+    /// The sentence that says what to change, for the reason `InvalidSpec`.
+    pub fn check(&self) -> Result<(), String> {
+        self.spec_fault
+            .clone()
+            .map_or_else(|| api::validate_lease(&self.spec), Err)
+    }
 }
 
 /// An Environment.
@@ -90,6 +152,7 @@ pub struct RunObject {
     pub end: Option<RunEnd>,
 }
 
+/// No more of it than is looked at: labels, annotations and the account of the fields' owners may be of any size.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct WireMeta {
@@ -102,11 +165,18 @@ struct WireMeta {
     generation: i64,
     creation_timestamp: jiff::Timestamp,
     #[serde(default)]
-    deletion_timestamp: Option<jiff::Timestamp>,
+    deletion_timestamp: Option<IgnoredAny>,
     #[serde(default)]
-    labels: BTreeMap<String, String>,
+    labels: Option<WireLabels>,
     #[serde(default)]
-    annotations: WireAnnotations,
+    annotations: Option<WireAnnotations>,
+}
+
+/// The label that is looked at.
+#[derive(Default, Deserialize)]
+struct WireLabels {
+    #[serde(default, rename = "paperclip.ing/company-id")]
+    company: Option<String>,
 }
 
 /// The annotations that are looked at.
@@ -118,24 +188,30 @@ struct WireAnnotations {
     local_intent: Option<String>,
 }
 
+/// An object, its parts as texts that are not kept.
 #[derive(Deserialize)]
-struct Wire<Spec, Status> {
+struct Wire<'a> {
     metadata: WireMeta,
-    spec: Spec,
-    #[serde(default = "Option::default")]
-    status: Option<Status>,
+    #[serde(default, borrow)]
+    spec: Option<&'a RawValue>,
+    #[serde(default, borrow)]
+    status: Option<&'a RawValue>,
 }
 
-#[derive(Deserialize)]
-struct WireRun {
-    metadata: WireMeta,
-    #[serde(default)]
-    status: Value,
+impl WireMeta {
+    fn company_label(&mut self) -> Option<String> {
+        self.labels.take()?.company
+    }
 }
 
-#[derive(Deserialize)]
-struct WireNamespace {
-    metadata: WireMeta,
+/// A heartbeat is any change of the annotation, so of a long text a digest does as well.
+fn renew_time(text: String) -> String {
+    if text.len() <= RENEW_TIME_BYTES {
+        return text;
+    }
+    let mut digest = DefaultHasher::new();
+    text.hash(&mut digest);
+    format!("{} bytes, {:016x}", text.len(), digest.finish())
 }
 
 impl TryFrom<WireMeta> for Meta {
@@ -145,6 +221,7 @@ impl TryFrom<WireMeta> for Meta {
         let Some(resource_version) = ResourceVersion::parse(&wire.resource_version) else {
             return Err(DecodeError::ResourceVersion(wire.resource_version));
         };
+        let annotations = wire.annotations.unwrap_or_default();
         Ok(Self {
             namespace: wire.namespace,
             name: wire.name,
@@ -153,19 +230,18 @@ impl TryFrom<WireMeta> for Meta {
             generation: wire.generation,
             created_at: wire.creation_timestamp,
             deleting: wire.deletion_timestamp.is_some(),
-            renew_time: wire.annotations.renew_time,
-            local_intent: wire.annotations.local_intent.and_then(|nonce| nonce.parse().ok()),
+            renew_time: annotations.renew_time.map(renew_time),
+            local_intent: annotations.local_intent.and_then(|nonce| nonce.parse().ok()),
         })
     }
 }
 
 impl Watched for NamespaceObject {
-    fn decode(_: &str, _: &str, object: Value) -> Result<Self, DecodeError> {
-        let mut wire: WireNamespace = serde_json::from_value(object)?;
-        let company_label = wire.metadata.labels.remove(COMPANY_LABEL);
+    fn read(_: &str, _: &str, object: &str) -> Result<Self, DecodeError> {
+        let mut wire: Wire<'_> = serde_json::from_str(object)?;
         Ok(Self {
+            company_label: wire.metadata.company_label(),
             meta: wire.metadata.try_into()?,
-            company_label,
         })
     }
 
@@ -176,29 +252,37 @@ impl Watched for NamespaceObject {
 
 impl<Spec, Status> Watched for Mirrored<Spec, Status>
 where
-    Spec: DeserializeOwned + Send + 'static,
-    Status: DeserializeOwned + Send + 'static,
+    Spec: Part + Send + 'static,
+    Status: Part + Send + 'static,
 {
-    fn decode(_: &str, _: &str, object: Value) -> Result<Self, DecodeError> {
-        let wire: Wire<_, _> = serde_json::from_value(object)?;
+    fn read(_: &str, _: &str, object: &str) -> Result<Self, DecodeError> {
+        let wire: Wire<'_> = serde_json::from_str(object)?;
+        let spec = salvage::<Spec>(wire.spec.map_or("{}", RawValue::get));
+        let status = salvage::<Status>(wire.status.map_or("null", RawValue::get));
         Ok(Self {
             meta: wire.metadata.try_into()?,
-            spec: wire.spec,
-            status: wire.status,
+            spec: spec.value.ok_or(DecodeError::Spec)?,
+            spec_fault: spec.fault,
+            status: status.value,
+            status_unreadable: status.fault.is_some(),
         })
     }
 
     fn meta(&self) -> &Meta {
         &self.meta
     }
+
+    fn unreadable(&self) -> impl Iterator<Item = &'static str> {
+        let spec = self.spec_fault.is_some().then_some(Spec::NAME);
+        spec.into_iter().chain(self.status_unreadable.then_some(Status::NAME))
+    }
 }
 
 impl Watched for RunObject {
-    fn decode(group: &str, kind: &str, object: Value) -> Result<Self, DecodeError> {
-        let wire: WireRun = serde_json::from_value(object)?;
-        // A status of another shape than workflow engines share tells nothing: such a run is not over.
-        let status: RunObjectStatus = serde_json::from_value(wire.status).unwrap_or_default();
-        let end = end_of_object(group, kind, &status);
+    fn read(group: &str, kind: &str, object: &str) -> Result<Self, DecodeError> {
+        let wire: Wire<'_> = serde_json::from_str(object)?;
+        let status = wire.status.map(|status| RunObjectStatus::read(status.get()));
+        let end = end_of_object(group, kind, &status.unwrap_or_default());
         Ok(Self {
             meta: wire.metadata.try_into()?,
             end,
@@ -209,3 +293,6 @@ impl Watched for RunObject {
         &self.meta
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::api::{Driver, EnvironmentSpec};
+use crate::api::{CompactObject, Driver, EnvironmentSpec};
 
 /// The row's `config` for a spec; `{}` for a Local and for a spec whose member is missing (the schema refuses those).
 ///
@@ -31,7 +31,7 @@ pub fn config(spec: &EnvironmentSpec) -> Value {
             || json!({}),
             |sandbox| {
                 // Flat: the provider's own keys stand beside `provider`, which they can't replace.
-                let mut config = sandbox.config.clone().unwrap_or_default();
+                let mut config = sandbox.config.as_ref().map(CompactObject::members).unwrap_or_default();
                 config.insert("provider".to_owned(), json!(sandbox.provider));
                 Value::Object(config)
             },
@@ -42,7 +42,7 @@ pub fn config(spec: &EnvironmentSpec) -> Value {
                 json!({
                     "pluginKey": plugin.plugin_key,
                     "driverKey": plugin.driver_key,
-                    "driverConfig": plugin.driver_config.clone().unwrap_or_default(),
+                    "driverConfig": plugin.driver_config.as_ref().map(CompactObject::members).unwrap_or_default(),
                 })
             },
         ),

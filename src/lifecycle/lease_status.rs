@@ -2,8 +2,8 @@
 
 use super::{Ending, LeaseState};
 use crate::api::{
-    Condition, ConditionStatus, ConditionType, EnvironmentLeaseStatus, FreeObject, LeasePhase, LeasedEnvironment,
-    LeasedRun, Reason, Timestamp,
+    CompactObject, Condition, ConditionStatus, ConditionType, EnvironmentLeaseStatus, FreeObject, LeasePhase,
+    LeasedEnvironment, LeasedRun, Reason, Timestamp,
 };
 use uuid::Uuid;
 
@@ -164,7 +164,7 @@ fn fill(status: &mut EnvironmentLeaseStatus, grant: &Grant) {
     status.fencing_token = grant.fencing_token;
     // Written once: the run's own copy may be rewritten by others, this one is the authority.
     if status.context.is_none() {
-        status.context.clone_from(&grant.context);
+        status.context = grant.context.as_ref().map(CompactObject::from);
     }
 }
 

@@ -1,8 +1,11 @@
 //! When a run is over, and how it ended: for rows of `heartbeat_runs` and for objects of the configured run kinds.
 
+use std::fmt;
+
 use jiff::Timestamp;
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Deserializer};
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer as _};
+use serde_json::value::RawValue;
 
 use super::RunStatus;
 
@@ -60,72 +63,127 @@ pub struct RunEnd {
 /// The part of a run object's `status` that tells whether it is over, and since when.
 ///
 /// A field of another shape than expected tells nothing, and takes nothing from the others: kinds of all sorts are read.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RunObjectStatus {
     /// `status.phase`, where the kind has one.
-    #[serde(default)]
     pub phase: Option<String>,
-    /// `status.conditions`, where the kind has them.
-    #[serde(default)]
+    /// `status.conditions`, where the kind has them: of those that tell an end, the first of each.
     pub conditions: Vec<RunObjectCondition>,
     /// `status.completionTime`: of a Job that has succeeded, and of kinds that follow it.
-    #[serde(default, deserialize_with = "lenient")]
     pub completion_time: Option<Timestamp>,
     /// `status.finishedAt`, as workflows tell it.
-    #[serde(default, deserialize_with = "lenient")]
     pub finished_at: Option<Timestamp>,
-    /// `status.containerStatuses` of a Pod.
-    #[serde(default, deserialize_with = "lenient")]
-    pub container_statuses: Vec<ContainerStatus>,
+    /// When the last of a Pod's `status.containerStatuses` ended.
+    pub last_container: Option<Timestamp>,
 }
 
 /// One condition of a run object.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunObjectCondition {
     /// What it speaks of.
-    #[serde(rename = "type")]
     pub type_: String,
     /// `True`, `False` or `Unknown`.
     pub status: String,
     /// Why, in one word.
-    #[serde(default)]
     pub reason: Option<String>,
     /// When its status last changed.
-    #[serde(default, deserialize_with = "lenient")]
     pub last_transition_time: Option<Timestamp>,
 }
 
-/// The part of a container's status that tells when it ended.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-pub struct ContainerStatus {
-    /// `state`.
-    #[serde(default)]
-    pub state: ContainerState,
+/// The types of conditions that can tell an end.
+const ENDS: [&str; 3] = ["Complete", "Failed", "Succeeded"];
+
+/// Any of the objects that a run object's status is made of, its fields as they are written.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Wire<'a> {
+    #[serde(borrow)]
+    phase: Option<&'a RawValue>,
+    #[serde(borrow)]
+    conditions: Option<&'a RawValue>,
+    #[serde(borrow)]
+    completion_time: Option<&'a RawValue>,
+    #[serde(borrow)]
+    finished_at: Option<&'a RawValue>,
+    #[serde(borrow)]
+    container_statuses: Option<&'a RawValue>,
+    #[serde(borrow)]
+    state: Option<&'a RawValue>,
+    #[serde(borrow)]
+    terminated: Option<&'a RawValue>,
+    #[serde(borrow, rename = "type")]
+    type_: Option<&'a RawValue>,
+    #[serde(borrow)]
+    status: Option<&'a RawValue>,
+    #[serde(borrow)]
+    reason: Option<&'a RawValue>,
+    #[serde(borrow)]
+    last_transition_time: Option<&'a RawValue>,
 }
 
-/// What has become of a container.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-pub struct ContainerState {
-    /// `terminated`, once it has.
-    #[serde(default)]
-    pub terminated: Option<ContainerEnd>,
-}
+impl RunObjectStatus {
+    /// Reads the text of a `status`, each field by itself. Nothing is held but what can tell an end.
+    pub fn read(text: &str) -> Self {
+        let wire: Wire<'_> = serde_json::from_str(text).unwrap_or_default();
+        let mut status = Self {
+            phase: lenient(wire.phase),
+            completion_time: lenient(wire.completion_time),
+            finished_at: lenient(wire.finished_at),
+            ..Self::default()
+        };
+        each(wire.conditions, |entry| status.hear(&entry));
+        each(wire.container_statuses, |container| {
+            let state: Wire<'_> = lenient(container.state).unwrap_or_default();
+            let end: Wire<'_> = lenient(state.terminated).unwrap_or_default();
+            status.last_container = status.last_container.max(lenient(end.finished_at));
+        });
+        status
+    }
 
-/// A container's end.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ContainerEnd {
-    /// When it ended.
-    #[serde(default)]
-    pub finished_at: Option<Timestamp>,
+    fn hear(&mut self, entry: &Wire<'_>) {
+        let (Some(type_), Some(status)) = (lenient::<String>(entry.type_), lenient::<String>(entry.status)) else {
+            return;
+        };
+        let tells = ENDS.contains(&&*type_) && ["True", "False"].contains(&&*status);
+        if tells && condition(self, &type_, &status).is_none() {
+            self.conditions.push(RunObjectCondition {
+                type_,
+                status,
+                reason: lenient(entry.reason),
+                last_transition_time: lenient(entry.last_transition_time),
+            });
+        }
+    }
 }
 
 /// Reads a field that other kinds may use for something else.
-fn lenient<'a, D: Deserializer<'a>, T: DeserializeOwned + Default>(field: D) -> Result<T, D::Error> {
-    let value = serde_json::Value::deserialize(field)?;
-    Ok(serde_json::from_value(value).unwrap_or_default())
+fn lenient<'a, T: Deserialize<'a>>(field: Option<&'a RawValue>) -> Option<T> {
+    serde_json::from_str(field?.get()).ok()
+}
+
+/// Hands on each object of a list, one after the other; what is no object has no fields, and what is no list no objects.
+fn each<'a>(list: Option<&'a RawValue>, act: impl FnMut(Wire<'a>)) {
+    struct Each<F>(F);
+
+    impl<'a, F: FnMut(Wire<'a>)> Visitor<'a> for Each<F> {
+        type Value = ();
+
+        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            formatter.write_str("a list")
+        }
+
+        fn visit_seq<A: SeqAccess<'a>>(mut self, mut access: A) -> Result<(), A::Error> {
+            while let Some(entry) = access.next_element::<&RawValue>()? {
+                (self.0)(lenient(Some(entry)).unwrap_or_default());
+            }
+            Ok(())
+        }
+    }
+
+    if let Some(list) = list {
+        let mut reader = serde_json::Deserializer::from_str(list.get());
+        let _no_list = reader.deserialize_seq(Each(act)); // it tells nothing
+    }
 }
 
 /// How and when a run object ended, seen from its status; `None` while it is not over.
@@ -142,11 +200,7 @@ pub fn end_of_object(group: &str, kind: &str, status: &RunObjectStatus) -> Optio
         }
         _ => of_any(status)?,
     };
-    let containers = status.container_statuses.iter();
-    let last_container = containers
-        .filter_map(|container| container.state.terminated.as_ref()?.finished_at)
-        .max();
-    let told = last_container.or(status.completion_time).or(status.finished_at);
+    let told = status.last_container.or(status.completion_time).or(status.finished_at);
     Some(RunEnd {
         outcome,
         at: told.or_else(|| condition?.last_transition_time),

@@ -161,6 +161,6 @@ async fn a_lease_shows_the_object_s_name_and_its_context_the_row_s() {
     ] {
         let status = world.granted(claim).await.status.unwrap();
         assert_eq!(status.environment.unwrap().name, object);
-        assert_eq!(status.context.unwrap()["name"], row);
+        assert_eq!(status.context.unwrap().members()["name"], row);
     }
 }

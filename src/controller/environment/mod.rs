@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::cluster::{Cluster, ClusterError, complete_patch};
+use super::cluster::{Cluster, ClusterError, StatusPatch};
 use super::company;
 use super::database::Database;
 use super::event::Notice;
@@ -172,10 +172,10 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
         environment: &EnvironmentObject,
         status: EnvironmentStatus,
     ) -> Result<(), ReconcileError> {
-        if environment.status.as_ref() == Some(&status) {
+        if environment.status.as_ref() == Some(&status) && !environment.status_unreadable {
             return Ok(());
         }
-        let patch = complete_patch(&json!(environment.status), &json!(status));
+        let patch = StatusPatch::between(&json!(environment.status), environment.status_unreadable, json!(status));
         match self.cluster.patch_environment_status(&environment.meta, patch).await {
             Ok(written) => {
                 self.index().apply_environment(written);

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use crate::api::{self, Driver, Reason};
+use crate::api::{CompactObject, Driver, Reason};
 use crate::controller::company::{self, Company};
 use crate::controller::index::LOCAL_NAME;
 use crate::controller::object::{EnvironmentObject, NamespaceObject};
@@ -29,7 +29,7 @@ pub fn plan(
     namespace: Option<&NamespaceObject>,
     mode: Mode,
 ) -> Plan {
-    if let Err(message) = api::validate(&environment.spec) {
+    if let Err(message) = environment.check() {
         return Plan::Fault(Reason::InvalidSpec, message);
     }
     let (company_id, settle) = match (&view.object, namespace) {
@@ -86,7 +86,7 @@ fn wanted(environment: &EnvironmentObject, company_id: Uuid, settle: Option<Sett
             Some(state(spec.archived.unwrap_or(false)))
         },
         config: driver::config(spec),
-        metadata: spec.metadata.clone(),
+        metadata: spec.metadata.as_ref().map(CompactObject::members),
         max_active_leases: spec.max_active_leases,
         created_at: meta.created_at,
         local_intent: meta.local_intent.filter(|_| local && meta.name == LOCAL_NAME),

@@ -41,7 +41,7 @@ fn references(lease: &LeaseObject) -> Vec<Reference> {
 
 /// Whether nothing has changed between two states of a lease that a decision could depend on.
 fn differs_by_metadata_alone(before: &LeaseObject, after: &LeaseObject) -> bool {
-    before.meta.deleting == after.meta.deleting && before.spec == after.spec && before.status == after.status
+    before.meta.deleting == after.meta.deleting && before.shows_the_same(after)
 }
 
 impl Index {

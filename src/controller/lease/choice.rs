@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::facts::Subject;
 use super::local::fault;
-use crate::api::{self, Driver};
+use crate::api::Driver;
 use crate::controller::company;
 use crate::controller::index::{Index, Key, LOCAL_NAME};
 use crate::controller::object::EnvironmentObject;
@@ -67,7 +67,7 @@ fn is_to_be_active(index: &Index, id: Uuid) -> bool {
     index.environments.get(id).is_some_and(|environment| {
         let spec = &environment.spec;
         // A Local's row belongs to the company: what the spec leaves out is not written, and nothing is repaired.
-        spec.driver != Driver::Local && spec.archived != Some(true) && api::validate(spec).is_ok()
+        spec.driver != Driver::Local && spec.archived != Some(true) && environment.check().is_ok()
     })
 }
 

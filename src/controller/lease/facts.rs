@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::api::{self, EnvironmentLeaseStatus, LeasePhase, LeasePolicy, ObjectRef, Reason};
+use crate::api::{EnvironmentLeaseStatus, LeasePhase, LeasePolicy, ObjectRef, Reason};
 use crate::controller::company::Company;
 use crate::controller::object::LeaseObject;
 use crate::lifecycle::lease::{Object, Obstacle, Row};
@@ -59,8 +59,11 @@ pub(super) fn row(view: &LeaseView, object: Option<&LeaseObject>) -> Row {
 /// an object is a claim.
 fn shows_own_grant(lease: &LeaseObject) -> bool {
     let shows = |status: &EnvironmentLeaseStatus| {
-        status.lease_id == Some(lease.meta.uid)
-            && matches!(status.phase, Some(LeasePhase::Active | LeasePhase::Retained))
+        let held = match status.phase {
+            Some(phase) => matches!(phase, LeasePhase::Active | LeasePhase::Retained),
+            None => lease.status_unreadable && status.acquired_at.is_some(), // a phase that is not known shows no end
+        };
+        status.lease_id == Some(lease.meta.uid) && held
     };
     lease.status.as_ref().is_some_and(shows)
 }
@@ -130,7 +133,7 @@ pub(super) fn obstacle(
     of_run: Option<Obstacle>,
     company: Option<&Company>,
 ) -> Option<Obstacle> {
-    if let Err(message) = api::validate_lease(&lease.spec) {
+    if let Err(message) = lease.check() {
         return Some(Obstacle::Refuses(Reason::InvalidSpec, message));
     }
     if of_run.is_some() {

@@ -11,7 +11,7 @@ use super::database::Database;
 use super::index::Key;
 use super::object::LeaseObject;
 use super::reconcile::{Later, ReconcileError, Reconciler};
-use crate::api::{Driver, Reason, Timestamp};
+use crate::api::{CompactObject, Driver, FreeObject, Reason, Timestamp};
 use crate::driver;
 use crate::lifecycle::lease::{Decision, Environment, Row, decide, refused_by_database};
 use crate::lifecycle::lease_status::{Verdict, shown_ending};
@@ -190,7 +190,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             provider: provision.provider,
             provider_lease_id: provision.provider_lease_id,
             ttl_seconds: lease.spec.ttl_seconds,
-            metadata: lease.spec.metadata.clone().unwrap_or_default(),
+            metadata: metadata(lease),
             context: provision.context,
             ttl_seconds_after_finished: lease.spec.ttl_seconds_after_finished,
             turn: scene
@@ -230,12 +230,15 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
 
     /// Keeps the row of a held lease in step with its object, and the object with its row.
     async fn hold(&self, subject: &Subject, scene: &Scene) -> Result<Step, ReconcileError> {
-        if let Some(lease) = subject.present().filter(|lease| !in_step(lease, scene)) {
+        if let Some(lease) = subject
+            .present()
+            .filter(|lease| lease.check().is_ok() && !in_step(lease, scene))
+        {
             let sync = LeaseSync {
                 id: subject.id,
                 version: version(lease),
                 ttl_seconds: lease.spec.ttl_seconds,
-                metadata: lease.spec.metadata.clone().unwrap_or_default(),
+                metadata: metadata(lease),
                 ttl_seconds_after_finished: lease.spec.ttl_seconds_after_finished,
             };
             match self.database.sync_lease(sync).await? {
@@ -363,6 +366,15 @@ fn version(lease: &LeaseObject) -> ObjectVersion {
     }
 }
 
+fn metadata(lease: &LeaseObject) -> FreeObject {
+    lease
+        .spec
+        .metadata
+        .as_ref()
+        .map(CompactObject::members)
+        .unwrap_or_default()
+}
+
 /// Shows that a claim has failed, and looks again when it has been shown for its time.
 fn refuse(subject: &Subject, reason: Reason, message: String) -> Step {
     let ttl = subject.present().map(|lease| lease.spec.ttl_seconds_after_finished);
@@ -377,10 +389,9 @@ fn in_step(lease: &LeaseObject, scene: &Scene) -> bool {
     };
     let ttl = jiff::SignedDuration::from_secs(lease.spec.ttl_seconds.into());
     let expires = row.acquired_at.saturating_add(ttl).ok();
-    let metadata = lease.spec.metadata.iter().flatten();
     object.generation >= lease.meta.generation
         && row.expires_at == expires
-        && metadata
-            .into_iter()
+        && metadata(lease)
+            .iter()
             .all(|(key, value)| row.metadata.as_ref().and_then(|metadata| metadata.get(key)) == Some(value))
 }

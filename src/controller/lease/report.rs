@@ -7,7 +7,7 @@ use serde_json::json;
 use super::facts::Subject;
 use super::scene::Scene;
 use crate::api::{Driver, EnvironmentLeaseStatus, LeasePhase, LeasedEnvironment, LeasedRun, Reason, Timestamp};
-use crate::controller::cluster::{Cluster, ClusterError, complete_patch};
+use crate::controller::cluster::{Cluster, ClusterError, StatusPatch};
 use crate::controller::database::Database;
 use crate::controller::event::Notice;
 use crate::controller::index::{Key, LOCAL_NAME};
@@ -37,10 +37,13 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
         lease: &LeaseObject,
         status: EnvironmentLeaseStatus,
     ) -> Result<(), ReconcileError> {
-        if lease.status.as_ref() == Some(&status) {
+        let ended = lease.status.as_ref().is_some_and(|shown| shown_ending(shown).is_some());
+        let same = lease.status.as_ref() == Some(&status);
+        // An end that another version has shown in words of its own stays in its words.
+        if if lease.status_unreadable { ended } else { same } {
             return Ok(());
         }
-        let patch = complete_patch(&json!(lease.status), &json!(status));
+        let patch = StatusPatch::between(&json!(lease.status), lease.status_unreadable, json!(status));
         match self.cluster.patch_lease_status(&lease.meta, patch).await {
             Ok(written) => {
                 self.index().apply_lease(written);

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::*;
 
 fn end(group: &str, kind: &str, status: serde_json::Value) -> Option<RunEnd> {
-    end_of_object(group, kind, &serde_json::from_value(status).unwrap())
+    end_of_object(group, kind, &RunObjectStatus::read(&status.to_string()))
 }
 
 fn outcome(group: &str, kind: &str, status: serde_json::Value) -> Option<RunOutcome> {
@@ -124,5 +124,53 @@ fn any_other_kind_tells_its_end_in_one_of_the_usual_fields_and_other_shapes_tell
         json!({ "phase": "Error", "conditions": [{ "type": "Other", "status": "True", "lastTransitionTime": {} }] }),
     ] {
         assert_eq!(any(odd), None);
+    }
+}
+
+#[test]
+fn a_field_of_another_shape_hides_no_other_field() {
+    let phase = |conditions: serde_json::Value| json!({ "phase": "Succeeded", "conditions": conditions });
+    for odd in [
+        json!(null),
+        json!({ "Ready": true }),
+        json!("none"),
+        json!([{ "type": "Ready" }]),
+        json!([{ "status": "True" }]),
+        json!([null, 7, "x", [], { "type": {}, "status": "True" }, { "type": "Failed", "status": true }]),
+    ] {
+        for (group, kind) in [("example.org", "Run"), ("", "Pod")] {
+            let told = outcome(group, kind, phase(odd.clone()));
+            assert_eq!(told, Some(RunOutcome::Succeeded), "{kind} {odd}");
+        }
+    }
+    for odd in [json!({ "name": "x" }), json!(null), json!(7), json!(["Running"])] {
+        for (group, kind) in [("example.org", "Run"), ("batch", "Job")] {
+            let complete = json!([{ "type": "Complete", "status": "True", "reason": {}, "lastTransitionTime": 1 }]);
+            let told = outcome(group, kind, json!({ "phase": odd, "conditions": complete }));
+            assert_eq!(told, Some(RunOutcome::Succeeded), "{kind} {odd}");
+        }
+    }
+    // An odd entry hides neither those before nor those after it.
+    let among = json!([{ "type": "Ready" }, { "type": "Failed", "status": "True", "reason": "DeadlineExceeded" }, 7]);
+    assert_eq!(
+        outcome("batch", "Job", json!({ "conditions": among, "startTime": {} })),
+        Some(RunOutcome::TimedOut)
+    );
+    for odd in [json!(null), json!("over"), json!([])] {
+        assert_eq!(outcome("example.org", "Run", odd.clone()), None, "{odd}");
+    }
+}
+
+#[test]
+fn a_container_of_another_shape_hides_no_other_container() {
+    let ended = json!({ "state": { "terminated": { "finishedAt": "2026-01-01T00:00:07Z" } } });
+    for odd in [
+        json!(null),
+        json!({ "state": [] }),
+        json!({ "state": { "terminated": "yes" } }),
+        json!(7),
+    ] {
+        let pod = json!({ "phase": "Succeeded", "containerStatuses": [odd, ended, odd] });
+        assert_eq!(at("", "Pod", pod).unwrap(), "2026-01-01T00:00:07Z");
     }
 }

@@ -39,7 +39,7 @@ async fn a_row_of_the_origin_is_adopted_untouched_to_the_microsecond() {
     let held = world.granted(lease("held")).await;
     let status = held.status.unwrap();
     assert_eq!(json!(status.environment.unwrap().id), row["id"]);
-    assert_eq!(status.context.unwrap()["name"], "Renamed");
+    assert_eq!(status.context.unwrap().members()["name"], "Renamed");
     let object = world.environment_in("local", EnvironmentPhase::Active).await;
     let shown = object.status.unwrap();
     assert_eq!(json!(shown.environment_id), row["id"]);

@@ -54,6 +54,16 @@ impl Claim {
         self
     }
 
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its spec, to the letter.
+    pub fn spec(&self) -> Value {
+        Value::Object(self.spec.clone())
+    }
+
     /// The object.
     pub fn object(&self) -> EnvironmentLease {
         EnvironmentLease::new(

@@ -20,7 +20,10 @@ use k8s_openapi::api::core::v1::Namespace as NamespaceObject;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
-use kube::{Client, ResourceExt};
+use kube::core::NamespaceResourceScope;
+use kube::core::request::Request;
+use kube::{Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
@@ -259,10 +262,7 @@ impl<'p> World<'p> {
 
     /// Makes a lease object.
     pub async fn claim(&self, claim: Claim) -> EnvironmentLease {
-        self.leases()
-            .create(&PostParams::default(), &claim.object())
-            .await
-            .unwrap()
+        self.create(claim.name(), claim.spec()).await
     }
 
     /// Makes a lease object and waits until it is Active.
@@ -273,11 +273,20 @@ impl<'p> World<'p> {
 
     /// Makes an Environment from its spec, as JSON.
     pub async fn environment(&self, name: &str, spec: Value) -> Environment {
-        let object = Environment::new(name, serde_json::from_value(spec).unwrap());
-        self.environments()
-            .create(&PostParams::default(), &object)
-            .await
-            .unwrap()
+        self.create(name, spec).await
+    }
+
+    /// Makes an object from its spec to the letter: of one that can't be stored the types hold nothing.
+    async fn create<K>(&self, name: &str, spec: Value) -> K
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned,
+    {
+        let object = json!({
+            "apiVersion": K::api_version(&()), "kind": K::kind(&()), "metadata": { "name": name }, "spec": spec,
+        });
+        let request = Request::new(K::url_path(&(), Some(self.namespace.name())));
+        let request = request.create(&PostParams::default(), object.to_string().into_bytes());
+        self.client.request(request.unwrap()).await.unwrap()
     }
 
     /// Makes an SSH Environment and waits until it is Active.

@@ -1,0 +1,1 @@
+//! Feeds against an API server that is played.
