@@ -17,6 +17,7 @@ mod numbers;
 mod origin;
 mod parents;
 mod pooler;
+mod queries;
 mod races;
 mod retention;
 mod reuse;
