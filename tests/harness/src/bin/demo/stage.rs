@@ -7,8 +7,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use harness::control_plane::ControlPlane;
 use harness::guard;
-use harness::node_agent::{Images, NodeAgent};
+use harness::node_agent::{Images, NodeAgent, listening};
 use harness::postgres::{Database, Postgres};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::ObjectList;
 use sqlx::PgPool;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
@@ -173,6 +175,19 @@ impl Stage {
             "  {} --namespace {RELEASE} logs deployment/{RELEASE}",
             kubectl.as_std().get_program().display()
         );
+        // There is no port-forward to this node: its Pods listen on loopback addresses of this machine.
+        let pods = [
+            "--namespace",
+            RELEASE,
+            "get",
+            "pods",
+            "--selector=app.kubernetes.io/component=operator",
+            "--output=json",
+        ];
+        let pods: ObjectList<Pod> = serde_json::from_str(&self.quietly(&pods).await?)?;
+        for address in pods.iter().filter_map(listening) {
+            println!("  curl http://{address}:8080/metrics");
+        }
         tokio::signal::ctrl_c().await.context("waiting for Ctrl-C")
     }
 }
