@@ -118,3 +118,69 @@ async fn environments_are_listed_and_read_within_their_company() {
     assert_eq!(read(Uuid::new_v4(), first.id).await, [], "another company's");
     assert_eq!(read(world.company, Uuid::new_v4()).await, []);
 }
+
+/// What a query tells of an origin's database and of one that the operator has made; named objects without their names.
+async fn both(query: &'static str) -> [HashSet<String>; 2] {
+    let mut found = Vec::new();
+    for world in [World::attached().await, World::new().await] {
+        let rows: Vec<String> = sqlx::query_scalar(query).fetch_all(world.pool()).await.unwrap();
+        found.push(rows.into_iter().collect());
+    }
+    found.try_into().unwrap()
+}
+
+#[tokio::test]
+async fn the_tables_that_the_operator_makes_have_whatever_an_origins_have() {
+    let columns = "SELECT format('%s.%s %s null: %s default: %s', table_name, column_name, data_type, is_nullable, column_default)
+        FROM information_schema.columns WHERE table_schema = 'public'";
+    let indexes =
+        "SELECT regexp_replace(indexdef, 'INDEX \\S+ ON', 'INDEX ON') FROM pg_indexes WHERE schemaname = 'public'";
+    let constraints = "SELECT conrelid::regclass || ' ' || pg_get_constraintdef(oid) FROM pg_constraint
+        WHERE connamespace = 'public'::regnamespace AND contype IN ('f', 'p')";
+    // Those that the origin's server knows by name.
+    let named = "SELECT indexname::text FROM pg_indexes
+        WHERE indexname IN ('environments_company_managed_sandbox_idx', 'companies_issue_prefix_idx')";
+    for query in [columns, indexes, constraints, named] {
+        let [origin, ours] = both(query).await;
+        assert!(!origin.is_empty());
+        // Issues and execution workspaces are the origin's alone.
+        let is_made = |row: &&String| !row.contains("issues") && !row.contains("execution_workspaces");
+        let missing: Vec<&String> = origin.difference(&ours).filter(is_made).collect();
+        assert!(missing.is_empty(), "{missing:#?}");
+    }
+}
+
+const MANAGED: &str = "INSERT INTO environments (company_id, name, driver, status, config, metadata)
+  VALUES ($1, 'Kubernetes', 'sandbox', 'active', '{}', '{\"managedByPaperclip\": true}')
+  ON CONFLICT (company_id) WHERE driver = 'sandbox' AND (metadata ->> 'managedByPaperclip')::boolean = true DO NOTHING";
+
+#[tokio::test]
+async fn the_origins_insert_of_its_managed_sandbox_runs_and_gives_one_row_a_company() {
+    let world = World::new().await;
+    for inserted in [1, 0] {
+        let done = sqlx::query(MANAGED)
+            .bind(world.company)
+            .execute(world.pool())
+            .await
+            .unwrap();
+        assert_eq!(done.rows_affected(), inserted);
+    }
+}
+
+#[tokio::test]
+async fn an_environment_that_claims_to_be_the_managed_sandbox_is_refused_where_there_is_one() {
+    let world = World::new().await;
+    sqlx::query(MANAGED)
+        .bind(world.company)
+        .execute(world.pool())
+        .await
+        .unwrap();
+    for value in [json!(true), json!("perhaps")] {
+        let sync = EnvironmentSync {
+            metadata: Some(object(json!({"managedByPaperclip": value}))),
+            ..world.sandbox("another")
+        };
+        let outcome = environments::sync(&world.store, &world.leader, &[sync]).await;
+        assert!(matches!(outcome, Err(StoreError::Data { .. })), "{outcome:?}");
+    }
+}
