@@ -58,7 +58,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
                 }
                 let verdict = lease_status::Verdict::Pending(Reason::StoreUnavailable, MESSAGE.to_owned());
                 let status = lease_status(lease.status.as_ref(), lease.meta.generation, &verdict, now);
-                self.write_lease_status(&lease, status).await
+                self.write_lease_status(&lease, status).await.map(drop)
             }
             Key::Environment(id) => {
                 let Some(environment) = self.index().environments.get(id).cloned() else {

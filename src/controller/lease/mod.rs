@@ -334,10 +334,6 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
                 return Ok(Step::Again);
             }
         }
-        if scene.facts.row == Row::Lost {
-            self.metrics.leases.ended(ending.reason);
-            tracing::warn!(lease = %subject.id, "the row of a lease that was granted is not in the database");
-        }
         self.warn_of_rewritten_end(subject, scene, &ending).await;
         let released_at = match (&scene.view.row, &scene.view.object) {
             (Some(row), object) => row.released_at.or(object.as_ref().and_then(|object| object.ended_at)),

@@ -14,6 +14,7 @@ use crate::controller::index::{Key, LOCAL_NAME};
 use crate::controller::object::LeaseObject;
 use crate::controller::reconcile::{ReconcileError, Reconciler};
 use crate::lifecycle::Ending;
+use crate::lifecycle::lease::Row;
 use crate::lifecycle::lease_status::{Grant, Verdict, lease_status, shown_ending};
 use crate::store::environments::EnvironmentRow;
 
@@ -28,32 +29,45 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
         let Some(lease) = subject.present() else { return Ok(()) };
         let now = Timestamp::cut(scene.view.now);
         let status = lease_status(lease.status.as_ref(), lease.meta.generation, verdict, now);
-        self.write_lease_status(lease, status).await
+        let reason = status.reason;
+        let written = self.write_lease_status(lease, status).await?;
+        // Nothing in the database tells that it ended: it has once the object shows it, and is no lost one from then on.
+        if written && scene.facts.row == Row::Lost {
+            tracing::warn!(lease = %subject.id, "the row of a lease that was granted is not in the database");
+            if let Some(reason) = reason {
+                self.metrics.leases.ended(reason);
+            }
+        }
+        Ok(())
     }
 
-    /// Writes a complete status with the version that was decided upon; equal to what is shown: no request.
+    /// Writes a complete status with the version that was decided upon, and says whether that was done; equal to what is shown:
+    /// no request.
     pub(in crate::controller) async fn write_lease_status(
         &self,
         lease: &LeaseObject,
         status: EnvironmentLeaseStatus,
-    ) -> Result<(), ReconcileError> {
+    ) -> Result<bool, ReconcileError> {
         let ended = lease.status.as_ref().is_some_and(|shown| shown_ending(shown).is_some());
         let same = lease.status.as_ref() == Some(&status);
         // An end that another version has shown in words of its own stays in its words.
         if if lease.status_unreadable { ended } else { same } {
-            return Ok(());
+            return Ok(false);
         }
         let patch = StatusPatch::between(&json!(lease.status), lease.status_unreadable, json!(status));
         match self.cluster.patch_lease_status(&lease.meta, patch).await {
             Ok(written) => {
                 self.index().apply_lease(written);
             }
-            Err(ClusterError::NotFound) => return Ok(()), // its deletion is on its way through the feed
-            Err(ClusterError::Conflict) => return self.read_again(lease).await,
+            Err(ClusterError::NotFound) => return Ok(false), // its deletion is on its way through the feed
+            Err(ClusterError::Conflict) => {
+                self.read_again(lease).await?;
+                return Ok(false);
+            }
             Err(error) => return Err(error.into()),
         }
         self.explain(lease, &status).await;
-        Ok(())
+        Ok(true)
     }
 
     /// The object is not what was decided upon: what it is now is decided upon next.
