@@ -59,6 +59,7 @@ pub fn request(due: &Due, rules: &Rules) -> Option<ForeignLeaseEnd> {
     Some(ForeignLeaseEnd {
         end: End {
             id: due.row.id,
+            leaves: due.row.status,
             ending: ending.clone(),
             only_if_expired: *only_if == Condition::Expired,
         },

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::support::*;
 
 #[path = "../fixtures/rights.rs"]
-mod rights;
+pub mod rights;
 use rights::rights;
 
 /// A dump without the rights on what it shows, and how many there were.
@@ -117,7 +117,8 @@ async fn triggers_that_are_asked_for_are_made_once_and_again_if_they_were_taken_
     owner.execute(sqlx::raw_sql(ORIGIN)).await.unwrap();
     migrate::migrate(database.url(), Mode::Attached).await.unwrap();
     run_trigger::ensure(database.url()).await.unwrap();
-    let ids = "SELECT array_agg(oid::int8 ORDER BY oid) FROM pg_trigger WHERE NOT tgisinternal";
+    let ids = "SELECT array_agg(oid::int8 ORDER BY oid) FROM pg_trigger
+        WHERE NOT tgisinternal AND tgrelid = 'heartbeat_runs'::regclass";
     let made: Vec<i64> = sqlx::query_scalar(ids).fetch_one(&mut owner).await.unwrap();
     assert_eq!(made.len(), 2);
     let ensures = (0..4).map(|_| run_trigger::ensure(database.url()));

@@ -146,6 +146,7 @@ async fn a_deadline_is_judged_by_the_databases_clock() {
     let lease = world.held().await;
     let end = End {
         id: lease.id,
+        leaves: LeaseState::Active,
         ending: ending(LeaseState::Expired, Reason::TtlExpired),
         only_if_expired: true,
     };
@@ -181,6 +182,7 @@ async fn a_lease_that_another_transaction_holds_is_busy_and_its_neighbour_ends()
     let ends: Vec<End> = [first.id, second.id]
         .map(|id| End {
             id,
+            leaves: LeaseState::Active,
             ending: ending(LeaseState::Released, Reason::RunFinished),
             only_if_expired: false,
         })

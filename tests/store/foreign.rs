@@ -164,6 +164,7 @@ fn expire(id: Uuid) -> ForeignLeaseEnd {
     ForeignLeaseEnd {
         end: End {
             id,
+            leaves: LeaseState::Active,
             ending: ending(LeaseState::Expired, Reason::RunGone),
             only_if_expired: false,
         },

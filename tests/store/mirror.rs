@@ -148,6 +148,7 @@ async fn two_requests_for_one_lease_are_answered_one_after_the_other() {
     let end = || {
         mirror.end(End {
             id: claim.id,
+            leaves: LeaseState::Active,
             ending: ending(LeaseState::Released, Reason::ReleaseRequested),
             only_if_expired: false,
         })
@@ -174,6 +175,7 @@ async fn a_thousand_leases_are_granted_looked_at_and_ended_by_many_callers() {
                 mirror
                     .end(End {
                         id,
+                        leaves: LeaseState::Active,
                         ending,
                         only_if_expired: false,
                     })

@@ -130,6 +130,7 @@ async fn an_ending_waits_for_no_agent_and_only_a_held_company_makes_its_own_leas
     }
     let end = |id: Uuid| End {
         id,
+        leaves: LeaseState::Active,
         ending: ending(LeaseState::Released, Reason::ReleaseRequested),
         only_if_expired: false,
     };

@@ -1,7 +1,5 @@
 //! The races that bite without the guards of the statements.
 
-use std::time::Duration;
-
 use environment_operator::api::Reason;
 use environment_operator::lifecycle::LeaseState;
 use environment_operator::store::environment_leases::{self, End, EndOutcome, Grant, GrantOutcome};
@@ -13,20 +11,6 @@ use crate::support::*;
 
 /// Stops a grant that settles a Namespace after it has locked its run: the table is the operator's own, so nobody is skipped.
 const HOLD_NAMESPACES: &str = "SELECT FROM environment_operator.namespace FOR UPDATE";
-
-/// Waits until `count` sessions of the database wait for a lock.
-async fn until_waiting(world: &World, count: i64) {
-    let waiting = async {
-        let query = "SELECT count(*) FROM pg_stat_activity
-             WHERE datname = current_database() AND wait_event_type = 'Lock'";
-        while world.count(query).await < count {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(4), waiting)
-        .await
-        .expect("somebody waits");
-}
 
 #[tokio::test]
 async fn a_run_that_ends_while_its_lease_is_being_granted_ends_after_the_grant() {
@@ -197,6 +181,7 @@ async fn everything_works_with_generic_plans() {
         .iter()
         .map(|claim| End {
             id: claim.id,
+            leaves: LeaseState::Active,
             ending: ending(LeaseState::Released, Reason::RunFinished),
             only_if_expired: false,
         })
@@ -300,6 +285,7 @@ async fn grants_and_endings_beside_the_origins_server_neither_deadlock_nor_get_l
             .take(10)
             .map(|claim| End {
                 id: claim.id,
+                leaves: LeaseState::Active,
                 ending: ending(LeaseState::Failed, Reason::RunFailed),
                 only_if_expired: false,
             })

@@ -1,5 +1,7 @@
 //! A world for one test: a database, a leader, a company with an agent, and builders for what happens in it.
 
+use std::time::Duration;
+
 use environment_operator::api::{FreeObject, LeasePolicy, Reason};
 use environment_operator::lifecycle::{Ending, EnvironmentState, LeaseState, ResourceVersion};
 use environment_operator::store::environment_leases::{self, End, EndOutcome, Grant, GrantOutcome, LeaseRow};
@@ -8,7 +10,7 @@ use environment_operator::store::lease_object::{self, EnvironmentChoice, LeaseLo
 use environment_operator::store::{Leader, Mode, ObjectVersion, Settle, Store, StoreError, lead, migrate};
 use harness::postgres::{Database, Postgres};
 use serde_json::{Value, json};
-use sqlx::{PgConnection, PgPool};
+use sqlx::{Connection, Executor, PgConnection, PgPool};
 use uuid::Uuid;
 
 /// The tables as an origin's server makes them.
@@ -18,6 +20,18 @@ pub const ORIGIN: &str = include_str!("../fixtures/origin.sql");
 pub async fn fresh_database() -> Database {
     Postgres::shared().await.database().await.unwrap()
 }
+
+/// What the operator remembers of leases (`$1`) whose objects it has granted.
+const RECORD: &str = "
+INSERT INTO environment_operator.lease_object (
+  id, company_id, environment_id, cluster, installation, incarnation, namespace, name, rv, generation, epoch, fencing_token,
+  context, metadata_keys, ttl_seconds_after_finished, ended_status, reason, message, ended_at
+)
+SELECT l.id, l.company_id, l.environment_id, 'cluster', 'default', 1, 'team', 'lease', '1', 1, 1, 1, '{}', '{}', 60,
+  ended.status, CASE WHEN ended.status IS NOT NULL THEN 'RunFinished' END,
+  CASE WHEN ended.status IS NOT NULL THEN 'so it was' END, CASE WHEN ended.status IS NOT NULL THEN now() END
+FROM environment_leases AS l CROSS JOIN LATERAL (SELECT nullif(l.status, 'active') AS status) AS ended
+WHERE l.id = ANY ($1)";
 
 /// What every test begins with.
 pub struct World {
@@ -209,8 +223,12 @@ impl World {
     }
 
     pub async fn end(&self, id: Uuid, state: LeaseState, reason: Reason) -> EndOutcome {
+        let held = self.lease(id).await.map(|row| row.status);
         let end = End {
             id,
+            leaves: held
+                .filter(|state| *state == LeaseState::Retained)
+                .unwrap_or(LeaseState::Active),
             ending: ending(state, reason),
             only_if_expired: false,
         };
@@ -249,6 +267,38 @@ impl World {
         sqlx::query_scalar(query).fetch_all(self.pool()).await.unwrap()
     }
 
+    /// Leases of objects that have ended, whose rows are there: what the operator remembers of them.
+    pub async fn record(&self, ids: &[Uuid]) {
+        sqlx::query(RECORD).bind(ids).execute(self.pool()).await.unwrap();
+    }
+
+    /// So many ended leases of objects that all held the provider's lease `one`, and so many of other writers that held none.
+    pub async fn history(&self, environment: Uuid, own: i32, foreign: i32) {
+        for (count, name) in [(foreign, None), (own, Some("one"))] {
+            // Each part in less than a statement's time.
+            for first in (0..count).step_by(10_000) {
+                let ids: Vec<Uuid> = sqlx::query_scalar(
+                    "INSERT INTO environment_leases (
+                       company_id, environment_id, status, provider, provider_lease_id, last_used_at
+                     )
+                     SELECT $1, $2, 'released', 'their-provider', $3, now() - make_interval(secs => 1 + number)
+                     FROM generate_series($4, $5) AS number RETURNING id",
+                )
+                .bind(self.company)
+                .bind(environment)
+                .bind(name)
+                .bind(first)
+                .bind(count.min(first + 10_000) - 1)
+                .fetch_all(self.pool())
+                .await
+                .unwrap();
+                if name.is_some() {
+                    self.record(&ids).await;
+                }
+            }
+        }
+    }
+
     pub async fn count(&self, query: &'static str) -> i64 {
         sqlx::query_scalar(query).fetch_one(self.pool()).await.unwrap()
     }
@@ -264,6 +314,40 @@ impl World {
             .unwrap()
             .unwrap()
     }
+}
+
+/// Waits until `count` sessions of the database wait for a lock.
+pub async fn until_waiting(world: &World, count: i64) {
+    let waiting = async {
+        let query = "SELECT count(*) FROM pg_stat_activity
+             WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        while world.count(query).await < count {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(4), waiting)
+        .await
+        .expect("somebody waits");
+}
+
+/// Has another writer commit `others` after the first statement of `ours` has begun and before it locks a row: ours still
+/// sees the rows as they were before, and locks them as they are then.
+pub async fn overtake<T: Send + 'static>(
+    world: &World,
+    others: &'static str,
+    ours: impl Future<Output = T> + Send + 'static,
+) -> T {
+    let mut connection = world.connect().await;
+    let mut other = connection.begin().await.unwrap();
+    other
+        .execute("SELECT FROM environment_operator.lead FOR UPDATE")
+        .await
+        .unwrap();
+    other.execute(others).await.unwrap();
+    let ours = tokio::spawn(ours);
+    until_waiting(world, 1).await;
+    other.commit().await.unwrap();
+    ours.await.unwrap()
 }
 
 pub fn version(name: &str, resource_version: u64, generation: i64) -> ObjectVersion {

@@ -279,10 +279,14 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
 
     async fn end(&self, subject: &Subject, scene: &Scene, ending: Ending) -> Result<Step, ReconcileError> {
         let (reason, only_if_expired) = (ending.reason, ending.reason == Reason::TtlExpired);
+        let Row::Present { state: leaves, .. } = scene.facts.row else {
+            return Ok(Step::Again); // there is nothing to end: only a row that is there is decided to
+        };
         match self
             .database
             .end(End {
                 id: subject.id,
+                leaves,
                 ending,
                 only_if_expired,
             })
@@ -295,7 +299,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
                 self.serve(row.environment_id, 1);
                 Ok(Step::Again)
             }
-            EndOutcome::AlreadyEnded(_) | EndOutcome::RowMissing => Ok(Step::Again),
+            EndOutcome::AlreadyEnded(_) | EndOutcome::Moved(_) | EndOutcome::RowMissing => Ok(Step::Again),
             EndOutcome::NotYetExpired(_) => Ok(Step::Done(self.until_expiry(scene).or(Some(Later::look(BUSY_PAUSE))))),
             EndOutcome::Busy => Ok(Step::Done(Some(Later::look(BUSY_PAUSE)))),
         }

@@ -16,6 +16,8 @@ use crate::store::{Leader, Store, StoreError, column, spelling};
 pub struct End {
     /// Id of the row.
     pub id: Uuid,
+    /// The status that was decided upon, active or retained: a row that is in another one is left alone.
+    pub leaves: LeaseState,
     /// How it ends; for a row of ours that another writer has set back to active, the recorded ending.
     pub ending: Ending,
     /// End it only if `expires_at` has passed, judged in the UPDATE by the database's clock.
@@ -42,6 +44,8 @@ pub enum EndOutcome {
     AlreadyEnded(Box<LeaseRow>),
     /// Its time has not passed yet.
     NotYetExpired(Box<LeaseRow>),
+    /// It is held, and not in the status that was decided upon: look again.
+    Moved(Box<LeaseRow>),
     /// Another transaction holds the row: retry alone.
     Busy,
     /// There is no such row.
@@ -95,6 +99,7 @@ pub async fn end_foreign(
         .bind(column(&ends, |end| end.only_if_expired))
         .bind(column(&guards, |(unused_for, _)| *unused_for))
         .bind(column(&guards, |(_, cleanup_failed)| *cleanup_failed))
+        .bind(column(&ends, |end| end.leaves.as_str()))
         .fetch_all(&store.pool)
         .await?;
     if !rows.iter().any(|row| row.id.is_none()) {
@@ -133,11 +138,12 @@ async fn explain(store: &Store, ends: &[&End]) -> Result<Vec<(Uuid, EndOutcome)>
     let outcomes = rows.into_iter().filter_map(|(Json(row), expired)| {
         let end = asked.get(&row.id)?;
         let outcome = match row.status {
-            LeaseState::Active if end.only_if_expired && !expired => EndOutcome::NotYetExpired(Box::new(row)),
-            LeaseState::Active => EndOutcome::Busy,
             LeaseState::Retained if end.ending.state == LeaseState::Retained => EndOutcome::AlreadyEnded(Box::new(row)),
-            LeaseState::Retained if end.only_if_expired && !expired => EndOutcome::NotYetExpired(Box::new(row)),
-            LeaseState::Retained => EndOutcome::Busy,
+            LeaseState::Active | LeaseState::Retained if row.status != end.leaves => EndOutcome::Moved(Box::new(row)),
+            LeaseState::Active | LeaseState::Retained if end.only_if_expired && !expired => {
+                EndOutcome::NotYetExpired(Box::new(row))
+            }
+            LeaseState::Active | LeaseState::Retained => EndOutcome::Busy,
             LeaseState::Released | LeaseState::Expired | LeaseState::Failed | LeaseState::PendingCleanup => {
                 EndOutcome::AlreadyEnded(Box::new(row))
             }
@@ -154,10 +160,11 @@ struct Ended {
     lease: Option<Json<LeaseRow>>,
 }
 
-/// The guard is the status that is left: an ending by any other writer wins. The deadline is judged under the row's lock by
-/// the database's clock. The first ending is remembered and stays, but for `retained`, which another one follows. The
-/// activity refers to the run and to the agent only where their rows could be locked, for one that somebody holds, or deletes,
-/// would hold up the batch. Who acted is told all the same. Its company it has to refer to: where that is taken, it is `Busy`.
+/// The guard is the status that was decided upon: what any other writer has made of it since wins. The deadline is judged under
+/// the row's lock by the database's clock. The first ending is remembered and stays, but for `retained`, which another one
+/// follows. The activity refers to the run and to the agent only where their rows could be locked, for one that somebody holds,
+/// or deletes, would hold up the batch. Who acted is told all the same. Its company it has to refer to: where that is taken, it
+/// is `Busy`.
 const END: &str = r#"
 WITH leader AS MATERIALIZED (
   SELECT epoch FROM environment_operator.lead
@@ -166,10 +173,10 @@ WITH leader AS MATERIALIZED (
 ),
 asked AS MATERIALIZED (
   SELECT t.*, leader.epoch, l.company_id, l.heartbeat_run_id FROM leader
-  CROSS JOIN unnest($4::uuid[], $5::text[], $6::text[], $7::text[], $8::bool[], $9::float8[], $10::bool[])
-    AS t(id, status, reason, message, only_if_expired, only_if_unused_for, cleanup_failed)
+  CROSS JOIN unnest($4::uuid[], $5::text[], $6::text[], $7::text[], $8::bool[], $9::float8[], $10::bool[], $11::text[])
+    AS t(id, status, reason, message, only_if_expired, only_if_unused_for, cleanup_failed, leaves)
   JOIN public.environment_leases AS l ON l.id = t.id
-  WHERE l.status IN ('active', 'retained') AND l.status <> t.status
+  WHERE l.status = t.leaves AND t.leaves IN ('active', 'retained') AND l.status <> t.status
     AND (NOT t.only_if_expired OR l.expires_at <= clock_timestamp())
     AND (t.only_if_unused_for IS NULL OR l.last_used_at <= clock_timestamp() - make_interval(secs => t.only_if_unused_for))
 ),
@@ -218,7 +225,7 @@ ended AS (
     failure_reason = CASE WHEN asked.status = 'released' THEN NULL ELSE asked.reason || ': ' || asked.message END
   FROM asked CROSS JOIN moment
   WHERE l.id = asked.id AND l.id = ANY (ARRAY (SELECT id FROM held))
-    AND l.status IN ('active', 'retained') AND l.status <> asked.status
+    AND l.status = asked.leaves
     AND (NOT asked.only_if_expired OR l.expires_at <= moment.now)
     AND (asked.only_if_unused_for IS NULL
       OR l.last_used_at <= moment.now - make_interval(secs => asked.only_if_unused_for))

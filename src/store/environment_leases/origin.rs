@@ -55,6 +55,7 @@ pub async fn end_for_runs(
             let ending = endings.get(&run)?.clone();
             Some(End {
                 id,
+                leaves: LeaseState::Active,
                 ending,
                 only_if_expired: false,
             })
@@ -65,9 +66,11 @@ pub async fn end_for_runs(
         .into_iter()
         .filter_map(|outcome| match outcome {
             EndOutcome::Ended(row) => Some(*row),
-            EndOutcome::AlreadyEnded(_) | EndOutcome::NotYetExpired(_) | EndOutcome::Busy | EndOutcome::RowMissing => {
-                None
-            }
+            EndOutcome::AlreadyEnded(_)
+            | EndOutcome::NotYetExpired(_)
+            | EndOutcome::Moved(_)
+            | EndOutcome::Busy
+            | EndOutcome::RowMissing => None,
         });
     Ok(ended.collect())
 }

@@ -93,6 +93,9 @@ struct Tagged {
 /// Only a newer generation (or the first look in a new incarnation) can bring a change: a mere newer resourceVersion, such as
 /// that of the operator's own status write, is no reason to write. `driver` is the operator's key and never the spec's.
 /// Leadership is locked only where something is to be written, for the lock itself is a write.
+///
+/// What is written is computed from what `own` and `held` return, the rows as they were locked: the table itself would show them
+/// as they were when the statement began, without what another writer has committed since.
 const SYNC: &str = r#"
 WITH asked AS MATERIALIZED (
   SELECT t.*, CASE
@@ -119,7 +122,7 @@ own AS MATERIALIZED (
   ORDER BY o.id FOR NO KEY UPDATE OF o
 ),
 held AS MATERIALIZED (
-  SELECT l.id FROM (SELECT count(*) FROM own) AS after_own, public.environment_leases AS l
+  SELECT l.id, l.acquired_at, l.metadata FROM (SELECT count(*) FROM own) AS after_own, public.environment_leases AS l
   WHERE l.id = ANY (ARRAY (SELECT id FROM own)) AND l.status IN ('active', 'retained')
   ORDER BY l.id FOR NO KEY UPDATE OF l SKIP LOCKED
 ),
@@ -135,11 +138,11 @@ remembered AS (
   RETURNING o.id
 ),
 wanted AS MATERIALIZED (
-  SELECT l.id, l.acquired_at + make_interval(secs => asked.ttl_seconds) AS expires_at,
-    CASE WHEN jsonb_typeof(l.metadata) = 'object' THEN l.metadata ELSE '{}' END
+  SELECT held.id, held.acquired_at + make_interval(secs => asked.ttl_seconds) AS expires_at,
+    CASE WHEN jsonb_typeof(held.metadata) = 'object' THEN held.metadata ELSE '{}' END
       - array_remove(own.metadata_keys, 'driver') || (asked.metadata - 'driver') AS metadata
-  FROM asked JOIN own USING (id) JOIN public.environment_leases AS l USING (id)
-  WHERE l.id = ANY (ARRAY (SELECT id FROM remembered))
+  FROM asked JOIN own USING (id) JOIN held USING (id)
+  WHERE held.id = ANY (ARRAY (SELECT id FROM remembered))
 ),
 updated AS (
   UPDATE public.environment_leases AS l

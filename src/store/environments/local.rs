@@ -154,12 +154,16 @@ async fn lock(connection: &mut PgConnection, id: Uuid) -> Result<bool, StoreErro
     Ok(free.is_some())
 }
 
-/// Writes what the object sets to the row, which is locked if that is anything; the flag says whether anything differed.
+/// Writes what the object sets to the row, which is locked if that is anything; the flag says whether anything differed. What
+/// it does not set stays as it is in the row that was locked.
 async fn write_fields(
     connection: &mut PgConnection,
     sync: &EnvironmentSync,
     row: EnvironmentRow,
 ) -> Result<(EnvironmentRow, bool), StoreError> {
+    if !sync.sets_fields() {
+        return Ok((row, false));
+    }
     let written: Option<Json<EnvironmentRow>> = sqlx::query_scalar(
         "WITH wanted AS MATERIALIZED (
            SELECT id, coalesce($2, name) AS name, coalesce($3, description) AS description,
@@ -167,7 +171,7 @@ async fn write_fields(
              CASE WHEN $5::jsonb IS NULL THEN metadata
                   WHEN jsonb_typeof(metadata) = 'object' THEN metadata || $5
                   ELSE $5 END AS metadata
-           FROM public.environments WHERE id = $1
+           FROM public.environments WHERE id = $1 FOR NO KEY UPDATE
          )
          UPDATE public.environments AS e
          SET name = wanted.name, description = wanted.description, status = wanted.status, metadata = wanted.metadata,

@@ -137,7 +137,8 @@ type TaggedQuery<'q> = sqlx::query::QueryAs<'q, Postgres, Tagged, PgArguments>;
 /// - `capacity` counts under the lock of the environment's row, which a statement before this one has taken; an environment
 ///   that has been limited since is `Busy`, and a limit that is changed meanwhile counts from the next grant on.
 /// - Fencing tokens rise in the order of the claims.
-/// - The run's context is merged with what is there now; anything but an object is replaced, for it has no keys to keep.
+/// - The run's context is merged with what is there now; anything but an object is replaced, for it has no keys to keep. A run
+///   that another writer has given its environment keeps that: only what an object's lease has told it before is replaced.
 pub(super) const GRANT: &str = r#"
 WITH leader AS MATERIALIZED (
   SELECT epoch FROM environment_operator.lead
@@ -310,7 +311,13 @@ context AS (
     CASE WHEN jsonb_typeof(r.context_snapshot) = 'object' THEN r.context_snapshot ELSE '{}' END
     || jsonb_build_object('paperclipEnvironment', checked.full_context)
   FROM checked
-  WHERE r.id = checked.run_id AND checked.id = ANY (ARRAY (SELECT id FROM granted))
+  WHERE r.id = checked.run_id AND checked.id = ANY (ARRAY (SELECT id FROM granted)) AND (
+    coalesce(jsonb_typeof(r.context_snapshot -> 'paperclipEnvironment'), 'null') = 'null'
+    OR EXISTS (
+      SELECT FROM public.environment_leases AS l JOIN environment_operator.lease_object AS o ON o.id = l.id
+      WHERE l.heartbeat_run_id = r.id AND l.id::text = r.context_snapshot -> 'paperclipEnvironment' ->> 'leaseId'
+    )
+  )
 )
 SELECT NULL::uuid AS id, 'leader' AS what, NULL::text AS detail, NULL::jsonb AS lease, NULL::int8 AS fencing_token,
   NULL::jsonb AS context, NULL::int8 AS free
