@@ -20,7 +20,7 @@ pub struct Facts {
     pub unused_for: Duration,
     /// How long ago its `expires_at` passed; `None`: it has none, or it is to come.
     pub expired_for: Option<Duration>,
-    /// Driver of its environment.
+    /// The driver that its maker has noted, else its environment's.
     pub driver: Driver,
     /// The lease policy.
     pub policy: LeasePolicy,

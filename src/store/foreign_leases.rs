@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::environment_leases::LeaseRow;
 use super::environments::EnvironmentRow;
-use super::{Store, StoreError};
+use super::{Store, StoreError, spelling};
 use crate::lifecycle::RunStatus;
 use crate::lifecycle::foreign::{Facts, Run};
 
@@ -60,6 +60,7 @@ struct Found {
     id: Uuid,
     lease: Value,
     environment: Value,
+    driver: String,
     run_status: Option<String>,
     over_for: Option<f64>,
     unused_for: f64,
@@ -74,6 +75,7 @@ struct Found {
 pub async fn look(store: &Store, ids: &[Uuid]) -> Result<Vec<Result<ForeignLease, StoreError>>, StoreError> {
     let found: Vec<Found> = sqlx::query_as(
         "SELECT l.id, to_jsonb(l) AS lease, to_jsonb(e) AS environment, r.status AS run_status,
+           coalesce(l.metadata ->> 'driver', e.driver) AS driver,
            extract(epoch FROM clock_timestamp() - coalesce(r.finished_at, r.updated_at))::float8 AS over_for,
            extract(epoch FROM clock_timestamp() - l.last_used_at)::float8 AS unused_for,
            extract(epoch FROM clock_timestamp() - l.expires_at)::float8 AS expired_for
@@ -91,6 +93,9 @@ pub async fn look(store: &Store, ids: &[Uuid]) -> Result<Vec<Result<ForeignLease
 fn read(found: Found) -> Result<ForeignLease, StoreError> {
     let row: LeaseRow = decode(&found.id, found.lease)?;
     let environment: EnvironmentRow = decode(&found.id, found.environment)?;
+    // What its maker says that it holds: the environment's driver is only what stands there now.
+    let driver = spelling::parse_driver(&found.driver)
+        .ok_or_else(|| unreadable(&row.id, format!("{:?} is no driver", found.driver)))?;
     let run = match found.run_status {
         None => Run::Missing,
         Some(text) => {
@@ -107,7 +112,7 @@ fn read(found: Found) -> Result<ForeignLease, StoreError> {
         run,
         unused_for: duration(found.unused_for),
         expired_for: found.expired_for.filter(|seconds| *seconds >= 0.0).map(duration),
-        driver: environment.driver,
+        driver,
         policy: row.lease_policy,
         run_display: row.heartbeat_run_id.map(|id| format!("run/{}", &id.to_string()[..8])), // a uuid's text is ASCII
         environment_display: environment.name,

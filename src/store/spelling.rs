@@ -25,7 +25,8 @@ pub const fn policy(policy: LeasePolicy) -> &'static str {
     }
 }
 
-fn parse_driver(text: &str) -> Option<Driver> {
+/// Reads a driver as the tables spell it.
+pub(crate) fn parse_driver(text: &str) -> Option<Driver> {
     [Driver::Local, Driver::Ssh, Driver::Sandbox, Driver::Plugin]
         .into_iter()
         .find(|candidate| driver(*candidate) == text)

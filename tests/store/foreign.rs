@@ -259,3 +259,29 @@ async fn many_sweeps_at_once_end_each_foreign_lease_once_and_a_deposed_one_none(
     assert!(matches!(outcome, Err(StoreError::Deposed)), "{outcome:?}");
     assert_eq!(row(&world, id).await.status, LeaseState::Active);
 }
+
+#[tokio::test]
+async fn a_foreign_lease_is_judged_by_the_driver_that_its_maker_has_noted() {
+    let world = World::new().await;
+    let environment = world.environment().await;
+    let noted = |metadata: &str| format!(", '{metadata}'");
+    for (metadata, driver) in [
+        ("{\"driver\": \"plugin\"}", Some(Driver::Plugin)),
+        ("{\"driver\": \"local\"}", Some(Driver::Local)),
+        ("{\"driver\": null}", Some(Driver::Sandbox)),
+        ("[\"driver\"]", Some(Driver::Sandbox)),
+        ("{\"driver\": \"of the future\"}", None),
+    ] {
+        let id = foreign(&world, environment, ", metadata", &noted(metadata)).await;
+        let looked = foreign_leases::look(&world.store, &[id]).await.unwrap().remove(0);
+        assert_eq!(looked.ok().map(|lease| lease.facts.driver), driver, "{metadata}");
+    }
+    let id = foreign(&world, environment, ", metadata", &noted("{\"driver\": \"ssh\"}")).await;
+    let unguarded = ForeignLeaseEnd {
+        only_if_unused_for: None,
+        ..expire(id)
+    };
+    ended(end(&world, unguarded).await);
+    let told = "SELECT details->'driver' FROM activity_log WHERE action = 'environment.lease_released'";
+    assert_eq!(world.rows(told).await, ["ssh"]);
+}

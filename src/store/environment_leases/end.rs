@@ -248,7 +248,8 @@ told AS (
     ended.id::text,
     CASE WHEN acting.agent_id = ANY (ARRAY (SELECT id FROM locked_agent)) THEN acting.agent_id END, run.id,
     jsonb_build_object(
-      'environmentId', ended.environment_id, 'driver', environment.driver, 'leasePolicy', ended.lease_policy,
+      'environmentId', ended.environment_id,
+      'driver', coalesce(ended.metadata ->> 'driver', environment.driver), 'leasePolicy', ended.lease_policy,
       'provider', ended.provider, 'executionWorkspaceId', ended.execution_workspace_id, 'issueId', ended.issue_id,
       'status', ended.status, 'cleanupStatus', ended.cleanup_status, 'failureReason', ended.failure_reason,
       'reason', asked.reason
