@@ -1,11 +1,12 @@
 //! The policies that take over what an earlier lease has left at its provider.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use environment_operator::api::{LeasePolicy, Reason};
 use environment_operator::lifecycle::LeaseState;
-use environment_operator::store::environment_leases::{self, Grant, GrantOutcome, LeaseRow};
-use environment_operator::store::lead;
+use environment_operator::store::environment_leases::{self, ForeignEnd, Grant, GrantOutcome, LeaseRow};
+use environment_operator::store::{lead, retention};
 use sqlx::{Connection, Executor};
 use uuid::Uuid;
 
@@ -34,7 +35,15 @@ fn earlier(environment: Uuid, provider_lease: &str, used: i32) -> Earlier<'_> {
 }
 
 impl Earlier<'_> {
+    /// A lease of an object.
     async fn insert(self, world: &World) -> Uuid {
+        let id = self.insert_foreign(world).await;
+        world.record(&[id]).await;
+        id
+    }
+
+    /// A row of another writer's.
+    async fn insert_foreign(self, world: &World) -> Uuid {
         sqlx::query_scalar(
             "INSERT INTO environment_leases (company_id, environment_id, execution_workspace_id, status, provider,
                provider_lease_id, cleanup_status, last_used_at)
@@ -144,7 +153,10 @@ async fn a_live_lease_is_never_shared_and_neither_is_what_was_removed() {
             status,
             ..earlier(other, provider_lease, 30)
         };
-        live.insert(&world).await;
+        match status {
+            "active" => live.insert(&world).await,
+            _ => live.insert_foreign(&world).await,
+        };
     }
     for (provider_lease, cleanup) in [("removed", "success"), ("being-removed", "pending")] {
         earlier(environment, provider_lease, 15).insert(&world).await;
@@ -272,4 +284,185 @@ async fn a_claim_whose_environment_another_transaction_holds_is_busy() {
     assert_eq!(world.grant(&claim).await, GrantOutcome::Busy);
     held.rollback().await.unwrap();
     granted(world.grant(&claim).await);
+}
+
+async fn taken_by(world: &World, environment: Uuid) -> Option<String> {
+    granted(world.grant(&claim_by_environment(world, environment)).await).provider_lease_id
+}
+
+/// Time passes until what was held, or being removed, is looked at again.
+async fn a_minute_passes(world: &World) {
+    sqlx::query("UPDATE environment_operator.provider_lease SET look_after = '-infinity' WHERE look_after IS NOT NULL")
+        .execute(world.pool())
+        .await
+        .unwrap();
+}
+
+async fn set(world: &World, id: Uuid, what: &str) {
+    sqlx::query(sqlx::AssertSqlSafe(format!(
+        "UPDATE environment_leases SET {what} WHERE id = $1"
+    )))
+    .bind(id)
+    .execute(world.pool())
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn what_a_row_of_another_writer_names_is_taken_over_by_nobody_in_either_mode() {
+    for world in [World::new().await, World::attached().await] {
+        let environment = world.environment().await;
+        let failed = Earlier {
+            cleanup: Some("failed"),
+            ..earlier(environment, "theirs", 10)
+        };
+        failed.insert_foreign(&world).await;
+        assert_eq!(taken_by(&world, environment).await, None, "its maker may resume it");
+        earlier(environment, "ours", 20).insert(&world).await;
+        assert_eq!(taken_by(&world, environment).await.as_deref(), Some("ours"));
+    }
+}
+
+#[tokio::test]
+async fn what_was_named_after_the_grant_is_left_whoever_ends_the_lease() {
+    let world = World::new().await;
+    let environment = world.environment().await;
+    let first = granted(world.grant(&world.claim(environment)).await).id;
+    set(&world, first, "provider_lease_id = 'made'").await;
+    assert_eq!(taken_by(&world, environment).await, None, "it is held");
+    ended(world.end(first, LeaseState::Released, Reason::ReleaseRequested).await);
+    let second = granted(world.grant(&claim_by_environment(&world, environment)).await);
+    assert_eq!(of_provider(&second), (Some("kubernetes"), Some("made")));
+    set(&world, second.id, "status = 'expired'").await;
+    assert_eq!(taken_by(&world, environment).await, None, "nobody has heard of the end");
+    let end = ForeignEnd {
+        id: second.id,
+        ending: ending(LeaseState::Expired, Reason::EndedInDatabase),
+    };
+    environment_leases::record_foreign_end(&world.store, &world.leader, &[end])
+        .await
+        .unwrap();
+    assert_eq!(taken_by(&world, environment).await.as_deref(), Some("made"));
+}
+
+#[tokio::test]
+async fn what_another_writer_does_to_it_after_the_end_counts_at_the_claim() {
+    let world = World::attached().await;
+    let environment = world.environment().await;
+    let ours = earlier(environment, "ours", 30).insert(&world).await;
+    set(&world, ours, "cleanup_status = 'pending'").await;
+    assert_eq!(taken_by(&world, environment).await, None, "it is being removed");
+    set(&world, ours, "cleanup_status = 'failed'").await;
+    a_minute_passes(&world).await;
+    let resumed = Earlier {
+        status: "active",
+        ..earlier(environment, "ours", 60)
+    };
+    let resumed = resumed.insert_foreign(&world).await;
+    assert_eq!(taken_by(&world, environment).await, None, "another writer holds it");
+    set(&world, resumed, "status = 'released'").await;
+    a_minute_passes(&world).await;
+    let again = granted(world.grant(&claim_by_environment(&world, environment)).await);
+    assert_eq!(again.provider_lease_id.as_deref(), Some("ours"), "until it has let go");
+    ended(
+        world
+            .end(again.id, LeaseState::Released, Reason::ReleaseRequested)
+            .await,
+    );
+    set(
+        &world,
+        resumed,
+        "last_used_at = now() + interval '1 s', cleanup_status = 'success'",
+    )
+    .await;
+    assert_eq!(
+        taken_by(&world, environment).await,
+        None,
+        "and was used after us, and removed"
+    );
+}
+
+#[tokio::test]
+async fn what_is_gone_is_looked_at_once_and_hides_nothing_for_good() {
+    let world = World::new().await;
+    let environment = world.environment().await;
+    earlier(environment, "left", 900).insert(&world).await;
+    for number in 0..100 {
+        let gone = format!("gone-{number}");
+        let id = earlier(environment, &gone, number).insert(&world).await;
+        set(&world, id, "cleanup_status = 'success'").await;
+    }
+    assert_eq!(taken_by(&world, environment).await, None, "65 are looked at");
+    assert_eq!(taken_by(&world, environment).await.as_deref(), Some("left"));
+    let candidates = "SELECT count(*) FROM environment_operator.provider_lease WHERE look_after IS NOT NULL";
+    assert_eq!(world.count(candidates).await, 0);
+}
+
+#[tokio::test]
+async fn what_is_remembered_of_providers_leases_goes_with_the_leases() {
+    let world = World::new().await;
+    let environment = world.environment().await;
+    let id = earlier(environment, "old", 10).insert(&world).await;
+    let known = "SELECT count(*) FROM environment_operator.provider_lease";
+    assert_eq!(world.count(known).await, 1);
+    environment_operator::store::lease_object::mark_gone(&world.store, &world.leader, &[id])
+        .await
+        .unwrap();
+    let removed = retention::remove_ended(&world.store, &world.leader, Duration::ZERO)
+        .await
+        .unwrap();
+    assert_eq!((removed.leases, world.count(known).await), (1, 0));
+    assert_eq!(taken_by(&world, environment).await, None);
+}
+
+#[tokio::test]
+async fn a_name_that_is_too_long_to_be_remembered_hinders_no_ending() {
+    let world = World::new().await;
+    let environment = world.environment().await;
+    let lease = granted(world.grant(&world.claim(environment)).await);
+    let name = format!("provider_lease_id = repeat('{}', 60)", Uuid::new_v4());
+    set(&world, lease.id, &name).await;
+    ended(
+        world
+            .end(lease.id, LeaseState::Released, Reason::ReleaseRequested)
+            .await,
+    );
+    assert_eq!(taken_by(&world, environment).await, None);
+}
+
+/// How many pages a statement reads, by its plan, which is returned as well.
+async fn pages(world: &World, environment: Uuid) -> (i64, String) {
+    let statement = format!("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {}", environment_leases::LEFT);
+    let plan: serde_json::Value = sqlx::query_scalar(sqlx::AssertSqlSafe(statement))
+        .bind(vec![world.company])
+        .bind(vec![environment])
+        .bind(vec![None::<Uuid>])
+        .bind(vec![1_i64])
+        .fetch_one(world.pool())
+        .await
+        .unwrap();
+    let top = &plan[0]["Plan"];
+    let read = ["Shared Hit Blocks", "Shared Read Blocks"].map(|key| top[key].as_i64().unwrap());
+    (read.iter().sum(), plan.to_string())
+}
+
+#[tokio::test]
+async fn a_claim_reads_as_little_after_twenty_thousand_leases_of_one_sandbox_as_after_a_few() {
+    let world = World::new().await;
+    let environment = world.environment().await;
+    world.history(environment, 20, 0).await;
+    let (few, _) = pages(&world, environment).await;
+    world.history(environment, 20_000, 20_000).await;
+    for analyzed in [false, true] {
+        if analyzed {
+            world.pool().execute("ANALYZE").await.unwrap();
+        }
+        let (many, plan) = pages(&world, environment).await;
+        assert!(
+            few < 40 && many < 60,
+            "{few} pages before, {many} pages now (analyzed: {analyzed}): {plan}"
+        );
+    }
+    let lease = granted(world.grant(&claim_by_environment(&world, environment)).await);
+    assert_eq!(lease.provider_lease_id.as_deref(), Some("one"));
 }

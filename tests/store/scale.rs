@@ -4,9 +4,13 @@
 
 use std::time::{Duration, Instant};
 
+use environment_operator::api::{LeasePolicy, Reason};
+use environment_operator::lifecycle::LeaseState;
+use environment_operator::store::environment_leases::{Grant, LEFT};
 use environment_operator::store::foreign_leases;
 use environment_operator::store::sweep::{self, LEAKED};
 use sqlx::{AssertSqlSafe, Executor};
+use uuid::Uuid;
 
 use crate::support::*;
 
@@ -109,4 +113,51 @@ async fn a_sweep_among_a_million_leases() {
         .unwrap();
     println!("# attached, with the origin's indexes alone");
     sweep_once(&world).await;
+}
+
+async fn reuse_once(world: &World, environment: Uuid) {
+    time("search for what is left", async || {
+        sqlx::query(LEFT)
+            .bind(vec![world.company])
+            .bind(vec![environment])
+            .bind(vec![None::<Uuid>])
+            .bind(vec![1_i64])
+            .fetch_all(world.pool())
+            .await
+            .unwrap()
+            .len()
+    })
+    .await;
+    time("grant that takes it over, and ending", async || {
+        let claim = Grant {
+            policy: LeasePolicy::ReuseByEnvironment,
+            ..world.claim(environment)
+        };
+        let row = granted(world.grant(&claim).await);
+        assert_eq!(row.provider_lease_id.as_deref(), Some("one"));
+        ended(world.end(row.id, LeaseState::Released, Reason::ReleaseRequested).await);
+        1
+    })
+    .await;
+    time("grant and ending without a policy of reuse", async || {
+        let row = granted(world.grant(&world.claim(environment)).await);
+        ended(world.end(row.id, LeaseState::Released, Reason::ReleaseRequested).await);
+        1
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "makes 200,000 leases; it prints, and asserts nothing but that what is left is taken over"]
+async fn a_claim_of_reuse_after_a_hundred_thousand_leases_of_one_sandbox() {
+    let world = World::new().await;
+    let environment = world.environment().await;
+    println!("# after 20 leases");
+    world.history(environment, 20, 0).await;
+    world.pool().execute("VACUUM ANALYZE").await.unwrap();
+    reuse_once(&world, environment).await;
+    println!("# after 100,000 of the sandbox, and as many others");
+    world.history(environment, 100_000, 100_000).await;
+    world.pool().execute("VACUUM ANALYZE").await.unwrap();
+    reuse_once(&world, environment).await;
 }

@@ -4,7 +4,8 @@ apiVersion: admissionregistration.k8s.io/v1
 kind: ValidatingAdmissionPolicyBinding
 metadata:
   name: {{ .name }}
-  {{- include "environment-operator.marks" (dict "root" .root) | nindent 2 }}
+  labels:
+    {{- include "environment-operator.labels" .root | nindent 4 }}
 spec:
   policyName: {{ .name }}
   validationActions: [Deny]

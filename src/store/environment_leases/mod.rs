@@ -20,7 +20,7 @@ mod sync;
 mod touch;
 
 pub use end::{End, EndOutcome, ForeignEnd, ForeignLeaseEnd, end, end_foreign, record_foreign_end};
-pub use grant::{Grant, GrantOutcome, grant};
+pub use grant::{Grant, GrantOutcome, LEFT, grant};
 pub use origin::{end_for_runs, list, update_metadata};
 pub use sync::{LeaseSync, SyncOutcome, sync};
 pub use touch::{TOUCH_INTERVAL, Touch, is_worth_a_touch, touch};

@@ -18,6 +18,8 @@ use crate::store::{Leader, ObjectVersion, Refusal, Settle, Store, StoreError, co
 mod reuse;
 mod statement;
 
+pub use reuse::LEFT;
+
 use statement::{GRANT, Tagged, bind};
 
 /// A claim that is to become a lease.

@@ -1,8 +1,10 @@
 //! What an earlier lease of the environment has left at its provider, for claims whose policy takes that over.
 //!
-//! The newest row that names a provider's lease tells what has become of it. It is taken over where that row has ended, nothing
-//! has removed what it stands for, and no row that holds it, retained ones among them, names it too: a live lease is never
-//! shared. Where the driver itself says what the provider's lease is (ssh), there is nothing to take over.
+//! `environment_operator.provider_lease` has one row for each lease at a provider that leases of our own objects have named; the
+//! schema's triggers keep it up to date with what is recorded of them (grant, ending by whomever, removal). It is an index of
+//! candidates: what it offers is proven by the lease's own row, read by its primary key, and by the held rows of the company.
+//! So a claim costs the same whatever has been before. What rows of other writers name is never taken over: whoever made them
+//! may resume it. Where the driver itself says what the provider's lease is (ssh), there is nothing to take over.
 
 use std::collections::{HashMap, HashSet};
 
@@ -16,12 +18,15 @@ use crate::store::{StoreError, column};
 /// A provider's lease.
 #[derive(Clone, Debug, PartialEq, Eq, FromRow)]
 pub(super) struct ProviderLease {
-    /// Index of the claim that may take it over.
+    /// Index of the [`Place`] that it was left in.
     #[sqlx(try_from = "i64")]
-    claim: usize,
+    place: usize,
     pub(super) provider: Option<String>,
     pub(super) provider_lease_id: String,
 }
+
+/// Where claims look for what was left: company, environment and, by the policy, execution workspace.
+type Place = (Uuid, Uuid, Option<Uuid>);
 
 /// Whether a claim takes over what an earlier lease has left.
 pub(super) fn reuses(grant: &Grant) -> bool {
@@ -31,6 +36,14 @@ pub(super) fn reuses(grant: &Grant) -> bool {
         LeasePolicy::Ephemeral | LeasePolicy::RetainOnFailure => false,
     };
     by_policy && grant.provider_lease_id.is_none()
+}
+
+fn place(grant: &Grant) -> Place {
+    let workspace = match grant.policy {
+        LeasePolicy::ReuseByExecutionWorkspace => grant.execution_workspace_id,
+        _ => None,
+    };
+    (grant.company_id, grant.environment_id, workspace)
 }
 
 /// What claims take over, by their ids, each provider's lease once. Their environments are locked, so that no other operator
@@ -43,50 +56,131 @@ pub(super) async fn find(
     if claims.is_empty() {
         return Ok(HashMap::new());
     }
+    let mut places: Vec<Place> = claims.iter().map(|claim| place(claim)).collect();
+    places.sort_unstable();
+    places.dedup();
+    // Other claims of the environment may take some of what one place has.
+    let rivals = |place: &Place| {
+        let same = claims.iter().filter(|claim| claim.environment_id == place.1);
+        i64::try_from(same.count()).unwrap_or(i64::MAX)
+    };
     let left: Vec<ProviderLease> = sqlx::query_as(LEFT)
-        .bind(column(&claims, |claim| claim.company_id))
-        .bind(column(&claims, |claim| claim.environment_id))
-        .bind(column(&claims, |claim| match claim.policy {
-            LeasePolicy::ReuseByExecutionWorkspace => claim.execution_workspace_id,
-            _ => None,
-        }))
+        .bind(column(&places, |place| place.0))
+        .bind(column(&places, |place| place.1))
+        .bind(column(&places, |place| place.2))
+        .bind(column(&places, rivals))
         .fetch_all(connection)
         .await?;
+    let mut by_place: HashMap<Place, Vec<ProviderLease>> = HashMap::new();
+    for lease in left.into_iter().rev() {
+        if let Some(place) = places.get(lease.place) {
+            by_place.entry(*place).or_default().push(lease);
+        }
+    }
     let (mut found, mut taken) = (HashMap::new(), HashSet::new());
-    for lease in left {
-        let Some(claim) = claims.get(lease.claim) else {
+    for claim in claims {
+        let Some(left) = by_place.get_mut(&place(claim)) else {
             continue;
         };
-        if !found.contains_key(&claim.id) && taken.insert(lease.provider_lease_id.clone()) {
-            found.insert(claim.id, lease);
+        while let Some(lease) = left.pop() {
+            if taken.insert((claim.company_id, lease.provider_lease_id.clone())) {
+                found.insert(claim.id, lease);
+                break;
+            }
         }
     }
     Ok(found)
 }
 
-/// For each claim the newest that are left, as many as there are claims, for others of the batch may take some of them. Looked
-/// for among the company's 10,000 rows that were used last: where no row names a provider's lease, all would be read.
-const LEFT: &str = r#"
-SELECT asked.place - 1 AS claim, ended.provider, ended.provider_lease_id
-FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) WITH ORDINALITY
-  AS asked(company_id, environment_id, execution_workspace_id, place)
-CROSS JOIN LATERAL (
-  SELECT l.provider, l.provider_lease_id, l.last_used_at, l.id
-  FROM (
-    SELECT * FROM public.environment_leases AS recent WHERE recent.company_id = asked.company_id
-    ORDER BY recent.last_used_at DESC LIMIT 10000
+/// What is left in each place (`$1` company, `$2` environment, `$3` execution workspace or null) for `$4` claims, the last used
+/// first.
+///
+/// - Up to 64 more candidates are read than there are claims. Those that turn out to be gone are read once and never again; those
+///   that are held, or are being removed, are read again after a minute.
+/// - `held` reads the held rows of the company by the origin's index; `OFFSET 0` and one literal status each keep the planner to
+///   that: a list of them, or a variable, it may take for most of the rows and read all.
+/// - `newer` sees a row that was used after the one that is known, such as another writer's that has removed what was left;
+///   the 1,000 that were used last are looked at.
+/// - `(… IN (…)) IS TRUE` is looked up in a hash: as a join it may be a loop over both.
+pub const LEFT: &str = r#"
+WITH asked AS MATERIALIZED (
+  SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::int8[]) WITH ORDINALITY
+    AS t(company_id, environment_id, execution_workspace_id, claims, place)
+),
+candidate AS MATERIALIZED (
+  SELECT asked.place, known.* FROM asked CROSS JOIN LATERAL (
+    SELECT k.* FROM environment_operator.provider_lease AS k
+    WHERE asked.execution_workspace_id IS NULL AND k.company_id = asked.company_id
+      AND k.environment_id = asked.environment_id AND k.look_after <= clock_timestamp()
+    ORDER BY k.last_used_at DESC, k.lease_id DESC LIMIT asked.claims + 64
+  ) AS known
+  UNION ALL
+  SELECT asked.place, known.* FROM asked CROSS JOIN LATERAL (
+    SELECT k.* FROM environment_operator.provider_lease AS k
+    WHERE k.company_id = asked.company_id AND k.environment_id = asked.environment_id
+      AND k.execution_workspace_id = asked.execution_workspace_id AND k.look_after <= clock_timestamp()
+    ORDER BY k.last_used_at DESC, k.lease_id DESC LIMIT asked.claims + 64
+  ) AS known
+),
+held AS MATERIALIZED (
+  SELECT l.company_id, l.provider_lease_id FROM (SELECT DISTINCT company_id FROM candidate) AS c
+  JOIN public.environments AS e ON e.company_id = c.company_id
+  CROSS JOIN LATERAL (
+    (SELECT company_id, provider_lease_id FROM public.environment_leases
+     WHERE company_id = e.company_id AND environment_id = e.id AND status = 'active' OFFSET 0)
+    UNION ALL
+    (SELECT company_id, provider_lease_id FROM public.environment_leases
+     WHERE company_id = e.company_id AND environment_id = e.id AND status = 'retained' OFFSET 0)
+    UNION ALL
+    (SELECT company_id, provider_lease_id FROM public.environment_leases
+     WHERE company_id = e.company_id AND environment_id = e.id AND status = 'pending_cleanup' OFFSET 0)
   ) AS l
-  WHERE l.environment_id = asked.environment_id
-    AND (asked.execution_workspace_id IS NULL OR l.execution_workspace_id = asked.execution_workspace_id)
-    AND l.status IN ('released', 'expired', 'failed') AND l.provider_lease_id IS NOT NULL
-    AND (l.cleanup_status IS NULL OR l.cleanup_status = 'failed')
-    AND NOT EXISTS (
-      SELECT FROM public.environment_leases AS other
-      WHERE other.provider_lease_id = l.provider_lease_id
-        AND (other.status NOT IN ('released', 'expired', 'failed') OR (other.last_used_at, other.id) > (l.last_used_at, l.id))
-    )
-  ORDER BY l.last_used_at DESC, l.id DESC
-  LIMIT cardinality($1::uuid[])
-) AS ended
-ORDER BY asked.place, ended.last_used_at DESC, ended.id DESC
+  WHERE (l.provider_lease_id IN (SELECT provider_lease_id FROM candidate)) IS TRUE
+),
+newer AS MATERIALIZED (
+  SELECT l.company_id, l.provider_lease_id, l.id, l.last_used_at
+  FROM (SELECT company_id, min(last_used_at) AS since FROM candidate GROUP BY company_id) AS c
+  CROSS JOIN LATERAL (
+    SELECT l.company_id, l.provider_lease_id, l.id, l.last_used_at FROM public.environment_leases AS l
+    WHERE l.company_id = c.company_id AND l.last_used_at >= c.since
+    ORDER BY l.last_used_at DESC LIMIT 1000
+  ) AS l
+  WHERE (l.provider_lease_id IN (SELECT provider_lease_id FROM candidate)) IS TRUE
+),
+judged AS MATERIALIZED (
+  SELECT candidate.*, l.provider, CASE
+    WHEN l.id IS NULL OR (l.company_id, l.environment_id, l.execution_workspace_id, l.provider_lease_id) IS DISTINCT FROM (
+      candidate.company_id, candidate.environment_id, candidate.execution_workspace_id, candidate.provider_lease_id
+    ) THEN 'gone'
+    WHEN l.status NOT IN ('released', 'expired', 'failed') OR l.cleanup_status = 'pending' OR EXISTS (
+      SELECT FROM held
+      WHERE held.company_id = candidate.company_id AND held.provider_lease_id = candidate.provider_lease_id
+    ) THEN 'held'
+    WHEN l.cleanup_status <> 'failed' OR EXISTS (
+      SELECT FROM newer
+      WHERE newer.company_id = candidate.company_id AND newer.provider_lease_id = candidate.provider_lease_id
+        AND (newer.last_used_at, newer.id) > (l.last_used_at, l.id)
+    ) THEN 'gone'
+    ELSE 'left'
+  END AS state
+  FROM candidate LEFT JOIN LATERAL (
+    SELECT * FROM public.environment_leases AS l WHERE l.id = candidate.lease_id OFFSET 0
+  ) AS l ON true
+),
+known AS MATERIALIZED (
+  SELECT k.company_id, k.provider_lease_id, judged.state FROM judged CROSS JOIN LATERAL (
+    SELECT k.company_id, k.provider_lease_id FROM environment_operator.provider_lease AS k
+    WHERE k.company_id = judged.company_id AND k.provider_lease_id = judged.provider_lease_id
+      AND k.lease_id = judged.lease_id
+    FOR NO KEY UPDATE OF k SKIP LOCKED
+  ) AS k
+  WHERE judged.state <> 'left'
+),
+put_off AS (
+  UPDATE environment_operator.provider_lease AS k
+  SET look_after = CASE known.state WHEN 'held' THEN clock_timestamp() + interval '1 min' END
+  FROM known WHERE k.company_id = known.company_id AND k.provider_lease_id = known.provider_lease_id
+)
+SELECT place - 1 AS place, provider, provider_lease_id FROM judged WHERE state = 'left'
+ORDER BY place, last_used_at DESC, lease_id DESC
 "#;
