@@ -12,10 +12,10 @@ pub(super) async fn migrate(settings: &DatabaseSettings) -> Result<(), Error> {
 
 /// Brings the database up to what these settings need, and says how many migrations that took.
 pub(super) async fn prepare(settings: &DatabaseSettings) -> Result<usize, StartError> {
-    let url = settings.database_url.expose();
-    let applied = migrate::migrate(url, settings.mode).await?;
+    let address = settings.database_url.address()?;
+    let applied = migrate::migrate(address, settings.mode).await?;
     if settings.run_trigger {
-        run_trigger::ensure(url).await?;
+        run_trigger::ensure(address).await?;
     }
     Ok(applied)
 }

@@ -46,6 +46,24 @@ enum Command {
     Crds,
 }
 
+impl Command {
+    /// Says which parameters of the database's URL have no effect: by their names, never with their values.
+    fn tell_ignored_parameters(&self) {
+        let url = match self {
+            Self::Run(settings) => &settings.database.database_url,
+            Self::Migrate(settings) => &settings.database_url,
+            Self::Sweep(arguments) => &arguments.database.database_url,
+            Self::NewIncarnation(arguments) => &arguments.database.database_url,
+            Self::UninstallDatabase(_) | Self::Crds => return,
+        };
+        if let Ok(address) = url.address() {
+            for parameter in address.ignored() {
+                tracing::warn!(parameter, "a parameter of DATABASE_URL has no effect");
+            }
+        }
+    }
+}
+
 /// Why a subcommand failed, each a sentence for standard error.
 #[derive(Debug, thiserror::Error)]
 enum Error {
@@ -88,6 +106,7 @@ pub fn main() -> ExitCode {
 fn execute(line: CommandLine) -> Result<(), Error> {
     let traced = matches!(&line.command, Command::Run(settings) if settings.otlp_endpoint.is_some());
     let traces = telemetry::install(&line.log, traced).map_err(Error::Log)?;
+    line.command.tell_ignored_parameters();
     match line.command {
         Command::Run(settings) => block_on(run::run(&settings, traces)),
         Command::Migrate(settings) => block_on(migrate::migrate(&settings)),

@@ -9,7 +9,7 @@ use crate::store::{Store, cluster};
 #[derive(Args, Debug)]
 pub(super) struct Arguments {
     #[command(flatten)]
-    database: DatabaseSettings,
+    pub(super) database: DatabaseSettings,
     #[command(flatten)]
     identity: IdentitySettings,
 }
@@ -17,7 +17,7 @@ pub(super) struct Arguments {
 pub(super) async fn raise(arguments: &Arguments) -> Result<(), Error> {
     let identity = &arguments.identity;
     let cluster = cluster_of(identity).await?;
-    let store = Store::open(arguments.database.database_url.expose(), arguments.database.mode, 1).await?;
+    let store = Store::open(arguments.database.database_url.address()?, arguments.database.mode, 1).await?;
     let incarnation = cluster::raise_incarnation(&store, &cluster).await?;
     tracing::info!(
         cluster,

@@ -124,7 +124,7 @@ async fn operate(
     // Leadership outlives the work, for what the work flushes must still be proven.
     campaign_stop.cancel();
     office.join().await;
-    let _open_connections = timeout(FAREWELL, store.pool().close()).await;
+    store.close().await;
     match worked {
         Some(Err(ended) | Ok(Err(ended))) => Err(ended.into()),
         Some(Ok(Ok(()))) | None if stop.is_cancelled() => Ok(()),
@@ -200,7 +200,7 @@ async fn reach_store(
 async fn open_store(settings: &Settings, cluster: &str) -> Result<Store, StartError> {
     let (database, identity) = (&settings.database, &settings.identity);
     migrate::prepare(database).await?;
-    let store = Store::open(database.database_url.expose(), database.mode, CONNECTIONS).await?;
+    let store = Store::open(database.database_url.address()?, database.mode, CONNECTIONS).await?;
     installation::enter(&store, cluster, &identity.installation, &identity.namespaces).await?;
     Ok(store)
 }

@@ -22,7 +22,7 @@ const PART: usize = 200;
 #[derive(Args, Debug)]
 pub(super) struct Arguments {
     #[command(flatten)]
-    database: DatabaseSettings,
+    pub(super) database: DatabaseSettings,
     #[command(flatten)]
     identity: IdentitySettings,
     #[command(flatten)]
@@ -48,7 +48,7 @@ pub(super) async fn plan(arguments: &Arguments) -> Result<String, Error> {
     let identity = &arguments.identity;
     let cluster = cluster_of(identity).await?;
     let database = &arguments.database;
-    let store = Store::open(database.database_url.expose(), database.mode, 1).await?;
+    let store = Store::open(database.database_url.address()?, database.mode, 1).await?;
     let asker = Leader {
         cluster,
         installation: identity.installation.clone(),

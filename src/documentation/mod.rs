@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 mod alerts;
 mod chart;
 mod configuration;
+mod database;
 mod dependencies;
 mod invariants;
 mod lifecycle;

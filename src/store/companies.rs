@@ -2,13 +2,13 @@
 
 use std::collections::HashSet;
 
-use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::StoreError;
+use super::session::Session;
 
 /// Which of these companies have their row.
-pub(crate) async fn existing(connection: &mut PgConnection, ids: &[Uuid]) -> Result<HashSet<Uuid>, StoreError> {
+pub(crate) async fn existing(connection: &mut Session, ids: &[Uuid]) -> Result<HashSet<Uuid>, StoreError> {
     let ids: Vec<Uuid> = sqlx::query_scalar("SELECT id FROM public.companies WHERE id = ANY ($1)")
         .bind(ids)
         .fetch_all(connection)
@@ -18,7 +18,7 @@ pub(crate) async fn existing(connection: &mut PgConnection, ids: &[Uuid]) -> Res
 
 /// Which of these companies' rows no other transaction holds: they are locked for the foreign keys that refer to them, whose
 /// checks would wait for whoever does.
-pub(crate) async fn lock(connection: &mut PgConnection, ids: &[Uuid]) -> Result<HashSet<Uuid>, StoreError> {
+pub(crate) async fn lock(connection: &mut Session, ids: &[Uuid]) -> Result<HashSet<Uuid>, StoreError> {
     let ids: Vec<Uuid> = sqlx::query_scalar("SELECT environment_operator.lock_referenced('companies', $1, $1)")
         .bind(ids)
         .fetch_all(connection)
@@ -30,7 +30,7 @@ pub(crate) async fn lock(connection: &mut PgConnection, ids: &[Uuid]) -> Result<
 ///
 /// Its issue prefix has to differ from that of every other company: it is the beginning of the id in letters, one letter
 /// longer at each conflict. The longest is the whole id, which no other company has.
-pub(crate) async fn ensure(connection: &mut PgConnection, id: Uuid, name: &str) -> Result<(), StoreError> {
+pub(crate) async fn ensure(connection: &mut Session, id: Uuid, name: &str) -> Result<(), StoreError> {
     for prefix in issue_prefixes(id) {
         // DO NOTHING waits for another transaction that makes the same company, and then finds its row.
         sqlx::query("INSERT INTO public.companies (id, name, issue_prefix) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING")

@@ -1,36 +1,10 @@
-//! Session connections that are safe to lead from.
-//!
-//! A leader that hangs inside a transaction would block its successor for as long as it likes; so the server ends statements,
-//! idle transactions and dead peers well before a term of [`super::lead::TERM_SECONDS`] is over.
-
-use std::str::FromStr;
-use std::time::Duration;
-
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{Connection, PgConnection, PgPool};
-use uuid::Uuid;
+//! The database, connected and known: what the rest of the store is given.
 
 use super::StoreError;
+use super::address::{Address, AddressError};
+use super::pool::{Pool, PoolUse};
 use super::references::References;
-
-/// Oldest major version of Postgres that is supported.
-const OLDEST_POSTGRES: i32 = 15;
-
-/// Longest wait for a free connection of a pool.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Limits that the server holds each session to, all below the leadership's term. Compiling (`jit`) takes longer than any
-/// statement here runs.
-const SESSION_SETTINGS: [(&str, &str); 7] = [
-    ("statement_timeout", "10s"),
-    ("idle_in_transaction_session_timeout", "5s"),
-    ("lock_timeout", "5s"),
-    ("tcp_user_timeout", "10s"),
-    // What is counted under a lock is counted by a statement that begins after the lock.
-    ("default_transaction_isolation", "read committed"),
-    ("TimeZone", "UTC"),
-    ("jit", "off"),
-];
+use super::session::{ConnectError, check_server};
 
 /// Who owns the origin's tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -58,21 +32,25 @@ impl From<sqlx::Error> for StartError {
     }
 }
 
-/// How a pool of connections stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PoolUse {
-    /// Connections that are open, used or not.
-    pub open: u32,
-    /// Those of them that nobody uses.
-    pub idle: u32,
-    /// How many there may be.
-    pub max: u32,
+impl From<AddressError> for StartError {
+    fn from(error: AddressError) -> Self {
+        Self::Refused(error.to_string())
+    }
+}
+
+impl From<ConnectError> for StartError {
+    fn from(error: ConnectError) -> Self {
+        match error {
+            ConnectError::Refused(sentence) => Self::Refused(sentence),
+            error => sqlx::Error::from(error).into(),
+        }
+    }
 }
 
 /// The database, connected and known.
 #[derive(Clone, Debug)]
 pub struct Store {
-    pub(crate) pool: PgPool,
+    pub(crate) pool: Pool,
     pub(crate) mode: Mode,
     pub(crate) references: References,
 }
@@ -81,15 +59,10 @@ impl Store {
     /// Connects to a database that [`super::migrate::migrate`] has made ready.
     ///
     /// # Errors
-    /// `Refused` for an address that can't be read, a transaction pooler and a server that is too old.
-    pub async fn open(url: &str, mode: Mode, connections: u32) -> Result<Self, StartError> {
-        let options = options(url)?;
-        check_server(&options).await?;
-        let pool = PgPoolOptions::new()
-            .max_connections(connections)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            .connect_with(with_limits(options))
-            .await?;
+    /// `Refused` for a transaction pooler, a server that is too old, and settings that cannot be changed.
+    pub async fn open(address: &Address, mode: Mode, connections: u32) -> Result<Self, StartError> {
+        check_server(address).await?;
+        let pool = Pool::new(address.clone(), connections);
         let references = References::find(&pool).await?;
         Ok(Self { pool, mode, references })
     }
@@ -101,67 +74,16 @@ impl Store {
 
     /// How the pool stands. Asks nobody.
     pub fn pool_use(&self) -> PoolUse {
-        PoolUse {
-            open: self.pool.size(),
-            idle: u32::try_from(self.pool.num_idle()).unwrap_or(u32::MAX),
-            max: self.pool.options().get_max_connections(),
-        }
+        self.pool.usage()
     }
 
-    /// The pool, for reads of the caller's own.
-    pub fn pool(&self) -> &PgPool {
+    /// The sessions, for reads of the caller's own.
+    pub fn pool(&self) -> &Pool {
         &self.pool
     }
-}
 
-/// Reads a database's address, with TLS as in libpq.
-pub(crate) fn options(url: &str) -> Result<PgConnectOptions, StartError> {
-    // The error's own text may quote the password.
-    let options = PgConnectOptions::from_str(url).map_err(|_| {
-        StartError::Refused("DATABASE_URL cannot be read: write postgres://user:password@host:port/database".to_owned())
-    })?;
-    Ok(options.application_name("environment-operator"))
-}
-
-fn with_limits(options: PgConnectOptions) -> PgConnectOptions {
-    options.options(SESSION_SETTINGS)
-}
-
-/// Refuses a transaction pooler and an old server, each with a sentence.
-///
-/// Behind a transaction pooler prepared statements get mixed up between clients, and LISTEN hears nothing. It shows by two
-/// connections that share one session: what one has set, the other reads.
-pub(crate) async fn check_server(options: &PgConnectOptions) -> Result<(), StartError> {
-    let mut first = PgConnection::connect_with(options).await?;
-    let mut second = PgConnection::connect_with(options).await?;
-    let nonce = Uuid::new_v4().to_string();
-    // `persistent(false)`: an unnamed statement is safe even where named ones get mixed up.
-    let version: i32 = sqlx::query_scalar(
-        "SELECT current_setting('server_version_num')::int4
-         FROM set_config('environment_operator.probe', $1, false)",
-    )
-    .bind(&nonce)
-    .persistent(false)
-    .fetch_one(&mut first)
-    .await?;
-    let seen: Option<String> = sqlx::query_scalar("SELECT current_setting('environment_operator.probe', true)")
-        .persistent(false)
-        .fetch_one(&mut second)
-        .await?;
-    first.close().await?;
-    second.close().await?;
-    if seen.as_deref() == Some(nonce.as_str()) {
-        return Err(StartError::Refused(
-            "the database is reached through a transaction pooler, which mixes up sessions: give the operator a direct \
-             or session-pooled address"
-                .to_owned(),
-        ));
+    /// Lends no more sessions, and closes those that nobody uses; within a second.
+    pub async fn close(&self) {
+        self.pool.close().await;
     }
-    if version / 10_000 < OLDEST_POSTGRES {
-        return Err(StartError::Refused(format!(
-            "the server is PostgreSQL {}: version {OLDEST_POSTGRES} or newer is needed",
-            version / 10_000
-        )));
-    }
-    Ok(())
 }

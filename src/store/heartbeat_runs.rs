@@ -1,8 +1,9 @@
 //! `heartbeat_runs`: the origin's runs. The operator never makes one; it hears when one ends.
 
-use sqlx::postgres::{PgListener, PgPoolOptions};
+use sqlx::postgres::PgListener;
 use uuid::Uuid;
 
+use super::session::open_listener;
 use super::{Store, StoreError};
 
 /// Channel on which the trigger on `heartbeat_runs` tells the ids of runs that have ended or were deleted.
@@ -18,16 +19,7 @@ pub struct RunEnds(PgListener);
 /// When the database cannot be reached.
 pub async fn listen(store: &Store) -> Result<RunEnds, StoreError> {
     // A pool of its own: the ear keeps its connection, and would keep the writers from one of theirs.
-    let options = (*store.pool.connect_options()).clone();
-    let pool = PgPoolOptions::new()
-        .max_connections(1)
-        .max_lifetime(None)
-        .idle_timeout(None)
-        .connect_with(options)
-        .await?;
-    let mut listener = PgListener::connect_with(&pool).await?;
-    // Reconnecting in silence would lose what was said meanwhile.
-    listener.eager_reconnect(false);
+    let mut listener = open_listener(store.pool.address()).await.map_err(sqlx::Error::from)?;
     listener.listen(RUN_END_CHANNEL).await?;
     Ok(RunEnds(listener))
 }

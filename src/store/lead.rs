@@ -4,8 +4,7 @@
 //! key, so it waits for the batches in flight; a renewal does not change the key and waits for nothing. Therefore each batch
 //! of epoch n commits before the takeover to n + 1 commits, or changes nothing.
 
-use sqlx::PgConnection;
-
+use super::session::Session;
 use super::{Store, StoreError, cluster, fencing_token};
 
 /// Proof of leadership: what a batch shows inside its own transaction.
@@ -122,7 +121,7 @@ pub async fn release(store: &Store, leader: &Leader, holder: &str) -> Result<(),
 ///
 /// # Errors
 /// [`StoreError::Deposed`] if another one leads.
-pub(crate) async fn prove(connection: &mut PgConnection, leader: &Leader) -> Result<(), StoreError> {
+pub(crate) async fn prove(connection: &mut Session, leader: &Leader) -> Result<(), StoreError> {
     let epoch: Option<i64> = sqlx::query_scalar(
         "SELECT epoch FROM environment_operator.lead
          WHERE cluster = $1 AND installation = $2 AND epoch = $3

@@ -4,9 +4,9 @@
 //! is made anew in every transaction that a Local object comes or goes with, under the lock of the company's row here.
 
 use serde::Deserialize;
-use sqlx::PgConnection;
 use uuid::Uuid;
 
+use super::session::Session;
 use super::{Leader, Store, StoreError};
 
 /// The Local object that stands for its company's row.
@@ -25,11 +25,7 @@ pub struct CanonicalLocal {
 /// Chooses the canonical Locals of companies, after their objects were written in the same transaction.
 ///
 /// Two statements: the second one sees what whoever held the lock before has committed.
-pub(crate) async fn choose(
-    connection: &mut PgConnection,
-    leader: &Leader,
-    companies: &[Uuid],
-) -> Result<(), StoreError> {
+pub(crate) async fn choose(connection: &mut Session, leader: &Leader, companies: &[Uuid]) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO environment_operator.local (cluster, company_id)
          SELECT $1, company_id FROM unnest($2::uuid[]) AS t(company_id) ORDER BY company_id
@@ -71,7 +67,7 @@ pub(crate) async fn choose(
 /// Whether the fields of this object's generation are to be written to the row: it is canonical, and they were not yet. From
 /// then on they count as written. `anew`: the generation was another one's, though its number may be the same.
 pub(crate) async fn take_up(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     leader: &Leader,
     company_id: Uuid,
     object: (Uuid, i64),
@@ -93,7 +89,7 @@ pub(crate) async fn take_up(
 }
 
 /// The company's row is new: nothing that an object sets was written to it yet, in whichever cluster.
-pub(crate) async fn forget_written(connection: &mut PgConnection, company_id: Uuid) -> Result<(), StoreError> {
+pub(crate) async fn forget_written(connection: &mut Session, company_id: Uuid) -> Result<(), StoreError> {
     sqlx::query(
         "UPDATE environment_operator.local SET generation = NULL WHERE company_id = $1 AND generation IS NOT NULL",
     )

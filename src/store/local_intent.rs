@@ -5,9 +5,10 @@
 //! An object is the operator's own if it carries the nonce of an intent for its company and namespace that no other object
 //! has fulfilled: the evidence is here, the annotation only leads to it.
 
-use sqlx::{FromRow, PgConnection};
+use sqlx::FromRow;
 use uuid::Uuid;
 
+use super::session::Session;
 use super::{Leader, Store, StoreError, column, lead};
 
 /// A claim that needs its company's Local.
@@ -144,7 +145,7 @@ pub async fn abandon(store: &Store, leader: &Leader, nonces: &[Uuid]) -> Result<
 
 /// Whether this object fulfils an intent. An abandoned one too: a request that timed out may arrive late.
 pub(crate) async fn fulfil(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     leader: &Leader,
     company_id: Uuid,
     namespace: &str,

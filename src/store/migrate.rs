@@ -6,11 +6,11 @@
 use std::time::Duration;
 
 use sqlx::migrate::Migrator;
-use sqlx::postgres::PgConnectOptions;
-use sqlx::{Connection, PgConnection};
 
 use super::StoreError;
-use super::connect::{Mode, StartError, check_server, options};
+use super::address::Address;
+use super::connect::{Mode, StartError};
+use super::session::{Purpose, Session, check_server, open};
 
 /// Key of the advisory lock: the first eight letters of `environment-operator` as a number.
 const LOCK: i64 = i64::from_be_bytes(*b"environm");
@@ -39,10 +39,9 @@ struct Found {
 ///
 /// # Errors
 /// `Refused` where the mode does not fit the database, or another process has been migrating for a minute.
-pub async fn migrate(url: &str, mode: Mode) -> Result<usize, StartError> {
-    let options = options(url)?;
-    check_server(&options).await?;
-    let mut connection = connect_to_migrate(&options).await?;
+pub async fn migrate(address: &Address, mode: Mode) -> Result<usize, StartError> {
+    check_server(address).await?;
+    let mut connection = Session::own(open(address, Purpose::Migration).await?);
     check_mode(&mut connection, mode).await?;
     let mut count = pending(&mut connection, mode).await?;
     if count > 0 {
@@ -53,17 +52,11 @@ pub async fn migrate(url: &str, mode: Mode) -> Result<usize, StartError> {
         }
         run(&mut connection, &OPERATOR, OPERATOR_TABLE).await?;
     }
-    connection.close().await?; // gives up the lock as well
+    connection.close().await; // gives up the lock as well
     Ok(count)
 }
 
-pub(super) async fn connect_to_migrate(options: &PgConnectOptions) -> Result<PgConnection, StartError> {
-    // No statement_timeout: an index on a large table takes its time.
-    let options = options.clone().options([("lock_timeout", "10s")]);
-    Ok(PgConnection::connect_with(&options).await?)
-}
-
-async fn check_mode(connection: &mut PgConnection, mode: Mode) -> Result<(), StartError> {
+async fn check_mode(connection: &mut Session, mode: Mode) -> Result<(), StartError> {
     let found: Found = sqlx::query_as(
         "SELECT to_regclass('public.environments') IS NOT NULL AS environments,
            EXISTS (
@@ -94,7 +87,7 @@ async fn check_mode(connection: &mut PgConnection, mode: Mode) -> Result<(), Sta
 }
 
 /// Number of migrations that are missing.
-async fn pending(connection: &mut PgConnection, mode: Mode) -> Result<usize, StartError> {
+async fn pending(connection: &mut Session, mode: Mode) -> Result<usize, StartError> {
     let mut count = missing(
         connection,
         &OPERATOR,
@@ -115,7 +108,7 @@ async fn pending(connection: &mut PgConnection, mode: Mode) -> Result<usize, Sta
 }
 
 async fn missing(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     migrator: &Migrator,
     table: &str,
     versions: &'static str,
@@ -135,7 +128,7 @@ async fn missing(
         .count())
 }
 
-pub(super) async fn lock(connection: &mut PgConnection) -> Result<(), StartError> {
+pub(super) async fn lock(connection: &mut Session) -> Result<(), StartError> {
     for _ in 0..LOCK_TRIES {
         let held: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock($1)")
             .bind(LOCK)
@@ -151,14 +144,17 @@ pub(super) async fn lock(connection: &mut PgConnection) -> Result<(), StartError
     ))
 }
 
-async fn run(connection: &mut PgConnection, embedded: &Migrator, table: &'static str) -> Result<(), StartError> {
+async fn run(connection: &mut Session, embedded: &Migrator, table: &'static str) -> Result<(), StartError> {
     let mut migrator = Migrator::with_migrations(embedded.iter().cloned().collect());
     migrator.dangerous_set_table_name(table);
     migrator.create_schema("environment_operator");
     migrator.set_locking(false); // sqlx's own lock blocks in the server and stays held after a failure
     migrator.set_ignore_missing(true); // a newer version's migrations do not keep an older one from running
-    migrator.run(connection).await.map_err(|error| match error {
-        sqlx::migrate::MigrateError::Execute(error) => error.into(),
-        error => StartError::Store(StoreError::Bug(error.to_string())),
-    })
+    migrator
+        .run(connection.unbounded()?)
+        .await
+        .map_err(|error| match error {
+            sqlx::migrate::MigrateError::Execute(error) => error.into(),
+            error => StartError::Store(StoreError::Bug(error.to_string())),
+        })
 }

@@ -1,6 +1,7 @@
 //! Postgres: one file per table, each operation once and set-based, its SQL beside its function.
 //!
-//! - [`connect`], [`migrate`], [`run_trigger`]: session connections that are safe to lead from, and what has to be made first
+//! - [`address`], [`session`], `pool`: where the database is, the one way to a session there, and statements that all end
+//! - [`connect`], [`migrate`], [`run_trigger`]: the database, connected and known, and what has to be made first
 //! - [`lead`], [`cluster`], [`installation`]: who may write, in which incarnation of the cluster, and in which namespaces
 //! - [`namespace`], [`environment_object`], [`lease_object`]: what the operator remembers in its own schema
 //! - [`local`], [`local_intent`]: which object stands for a company's Local, and which the operator itself has made
@@ -12,6 +13,7 @@
 //! Rows leave the database as `to_jsonb(row)` and are read by `serde`: one way for a row that stands alone, that is one of
 //! several in a look, or that a newer origin has given columns of which nothing is known here.
 
+pub mod address;
 pub mod cluster;
 mod companies;
 pub mod connect;
@@ -29,17 +31,21 @@ pub mod local;
 pub mod local_intent;
 pub mod migrate;
 pub mod namespace;
+mod pool;
 mod references;
 pub mod retention;
 pub mod run_trigger;
+pub mod session;
 pub mod spelling;
 pub mod sweep;
 pub mod tombstone;
 
-pub use connect::{Mode, PoolUse, StartError, Store};
+pub use address::Address;
+pub use connect::{Mode, StartError, Store};
 pub use error::{Category, StoreError};
 pub use lead::Leader;
 pub use namespace::Settle;
+pub use pool::{Pool, PoolUse};
 
 use crate::lifecycle::ResourceVersion;
 

@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use sqlx::PgConnection;
 use uuid::Uuid;
 
+use super::session::Session;
 use super::{Leader, StoreError, column};
 
 /// Records a Namespace's company in the transaction that writes the Namespace's first row.
@@ -20,7 +20,7 @@ pub struct Settle {
 ///
 /// A company that another one has recorded meanwhile stays.
 pub(crate) async fn settle(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     leader: &Leader,
     settles: &[(&Settle, Uuid)],
 ) -> Result<HashMap<Uuid, Uuid>, StoreError> {
@@ -45,7 +45,7 @@ pub(crate) async fn settle(
 
 /// Which of these Namespaces (uids) have which company recorded.
 pub(crate) async fn recorded(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     leader: &Leader,
     namespaces: &[Uuid],
 ) -> Result<HashMap<Uuid, Uuid>, StoreError> {

@@ -2,10 +2,10 @@
 
 use std::collections::HashSet;
 
-use sqlx::PgPool;
 use uuid::Uuid;
 
 use super::StoreError;
+use super::pool::Pool;
 
 /// Which of them exist in this database, found once at the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub(crate) struct References {
 pub(crate) type Reference = (Uuid, Uuid);
 
 impl References {
-    pub(crate) async fn find(pool: &PgPool) -> Result<Self, StoreError> {
+    pub(crate) async fn find(pool: &Pool) -> Result<Self, StoreError> {
         let (issues, execution_workspaces) = sqlx::query_as(
             "SELECT to_regclass('public.issues') IS NOT NULL, to_regclass('public.execution_workspaces') IS NOT NULL",
         )
@@ -33,7 +33,7 @@ impl References {
     /// Those that are no issue of their company; none where the database has no issues.
     pub(crate) async fn missing_issues(
         self,
-        pool: &PgPool,
+        pool: &Pool,
         references: impl Iterator<Item = Reference>,
     ) -> Result<HashSet<Reference>, StoreError> {
         let query = "SELECT t.company_id, t.id FROM unnest($1::uuid[], $2::uuid[]) AS t(company_id, id)
@@ -44,7 +44,7 @@ impl References {
     /// Those that are no execution workspace of their company; none where the database has no execution workspaces.
     pub(crate) async fn missing_execution_workspaces(
         self,
-        pool: &PgPool,
+        pool: &Pool,
         references: impl Iterator<Item = Reference>,
     ) -> Result<HashSet<Reference>, StoreError> {
         let query = "SELECT t.company_id, t.id FROM unnest($1::uuid[], $2::uuid[]) AS t(company_id, id)
@@ -56,7 +56,7 @@ impl References {
 }
 
 async fn missing(
-    pool: &PgPool,
+    pool: &Pool,
     exists: bool,
     query: &'static str,
     references: impl Iterator<Item = Reference>,

@@ -1,10 +1,10 @@
 //! The triggers on `heartbeat_runs` that notify of runs' ends: part of the tables that standalone mode makes, and in attached
 //! mode made only if asked for, for they alter a table of the origin's.
 
-use sqlx::{Connection, Executor};
-
-use super::connect::{StartError, options};
-use super::migrate::{connect_to_migrate, lock};
+use super::address::Address;
+use super::connect::StartError;
+use super::migrate::lock;
+use super::session::{Purpose, Session, open};
 
 /// What standalone mode migrates, word for word.
 const TRIGGER: &str = include_str!("../../migrations/origin/20261122000008_run_end_trigger.sql");
@@ -13,8 +13,8 @@ const TRIGGER: &str = include_str!("../../migrations/origin/20261122000008_run_e
 ///
 /// # Errors
 /// `Refused` where the role may not make triggers on the table.
-pub async fn ensure(url: &str) -> Result<(), StartError> {
-    let mut connection = connect_to_migrate(&options(url)?).await?;
+pub async fn ensure(address: &Address) -> Result<(), StartError> {
+    let mut connection = Session::own(open(address, Purpose::Migration).await?);
     let are_there = "SELECT count(*) = 2 FROM pg_trigger
          WHERE tgrelid = 'public.heartbeat_runs'::regclass AND tgenabled <> 'D'
            AND tgname IN ('environment_operator_run_ended', 'environment_operator_run_deleted')";
@@ -26,18 +26,18 @@ pub async fn ensure(url: &str) -> Result<(), StartError> {
             make(&mut connection).await?;
         }
     }
-    connection.close().await?; // gives up the lock as well
+    connection.close().await; // gives up the lock as well
     Ok(())
 }
 
 /// Makes function and triggers in one transaction, in the place of what is left of them.
-async fn make(connection: &mut sqlx::PgConnection) -> Result<(), StartError> {
-    let mut transaction = connection.begin().await?;
+async fn make(connection: &mut Session) -> Result<(), StartError> {
+    connection.run("BEGIN").await?;
     let made = async {
-        transaction
-            .execute("DROP FUNCTION IF EXISTS environment_operator.notify_run_end() CASCADE")
+        connection
+            .run("DROP FUNCTION IF EXISTS environment_operator.notify_run_end() CASCADE")
             .await?;
-        transaction.execute(sqlx::raw_sql(TRIGGER)).await
+        connection.run(TRIGGER).await
     };
     if let Err(error) = made.await {
         let forbidden = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
@@ -48,8 +48,8 @@ async fn make(connection: &mut sqlx::PgConnection) -> Result<(), StartError> {
                     .to_owned(),
             ));
         }
-        return Err(error.into());
+        return Err(error.into()); // the session ends, and with it the transaction
     }
-    transaction.commit().await?;
+    connection.run("COMMIT").await?;
     Ok(())
 }

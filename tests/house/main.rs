@@ -92,6 +92,33 @@ fn a_wrong_import_is_seen_in_every_spelling() {
     assert_eq!(rooms_named_in(text), ["store", "api", "mirror", "driver", "runtime"]);
 }
 
+/// Where the driver's own connections, pools and transactions may be spoken of. Everywhere else statements are run on a
+/// `Session` or the `Pool`, where each of them has an end.
+const DRIVER: &[&str] = &[
+    "src/store/address.rs",
+    "src/store/heartbeat_runs.rs",
+    "src/store/pool.rs",
+    "src/store/session.rs",
+    "src/store/session/open.rs",
+    "src/store/session/settings.rs",
+];
+
+#[test]
+fn no_statement_is_run_but_on_a_session_that_has_an_end_for_it() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut users = Vec::new();
+    for file in sources(&root.join("src")) {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let name = file.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
+        let is_user = ["PgConn", "PgPool", "PgListener", "sqlx::Transaction", "sqlx::Pool"];
+        if is_user.iter().any(|word| text.contains(word)) {
+            users.push(name);
+        }
+    }
+    users.sort();
+    assert_eq!(users, DRIVER);
+}
+
 /// All Rust files below a folder.
 fn sources(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();

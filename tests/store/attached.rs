@@ -30,46 +30,38 @@ async fn an_attached_operator_works_with_the_documented_rights_and_alters_no_tab
     let mut owner = database.connect().await.unwrap();
     owner.execute(sqlx::raw_sql(ORIGIN)).await.unwrap();
     let (before, _) = split_grants(&database.schema_dump("public").await.unwrap());
-    migrate::migrate(database.url(), Mode::Attached).await.unwrap();
+    migrate::migrate(&address(database.url()), Mode::Attached)
+        .await
+        .unwrap();
     let role = format!("operator_{}", Uuid::new_v4().simple());
     let make = format!("CREATE ROLE {role} LOGIN;\n{}", rights(&role));
     owner.execute(sqlx::raw_sql(AssertSqlSafe(make))).await.unwrap();
 
-    let address = database.options().unwrap();
+    let server = database.options().unwrap();
     let url = format!(
         "postgres://{role}@{}:{}/{}",
-        address.get_host(),
-        address.get_port(),
-        address.get_database().unwrap()
+        server.get_host(),
+        server.get_port(),
+        database.name()
     );
     assert_eq!(
-        migrate::migrate(&url, Mode::Attached).await.unwrap(),
+        migrate::migrate(&address(&url), Mode::Attached).await.unwrap(),
         0,
         "nothing is missing, so no rights are needed"
     );
-    let StartError::Refused(sentence) = run_trigger::ensure(&url).await.unwrap_err() else {
+    let StartError::Refused(sentence) = run_trigger::ensure(&address(&url)).await.unwrap_err() else {
         panic!("not refused")
     };
     assert!(sentence.contains("--mode attached --run-trigger"), "{sentence}");
-    let admin = Store::open(database.url(), Mode::Attached, 2).await.unwrap();
-    let store = Store::open(&url, Mode::Attached, 4).await.unwrap();
+    let store = Store::open(&address(&url), Mode::Attached, 4).await.unwrap();
     let leader = lead::acquire(&store, "cluster", "default", HOLDER)
         .await
         .unwrap()
         .unwrap();
     let (company, agent) = (Uuid::new_v4(), Uuid::new_v4());
-    let mut world = World {
-        store: admin,
-        leader,
-        company,
-        agent,
-        namespace_uid: company,
-        database,
-    };
+    let world = World::of(store, leader, company, agent, database);
     world.make_company(company, agent).await;
     let run = world.run("running").await;
-    world.store = store;
-
     let orphan = EnvironmentSync {
         company_id: Uuid::new_v4(),
         ..world.sandbox("orphan")
@@ -105,7 +97,7 @@ async fn an_attached_operator_works_with_the_documented_rights_and_alters_no_tab
     let (after, granted) = split_grants(&world.database.schema_dump("public").await.unwrap());
     assert_eq!(after, before, "no table is altered, and no trigger is made");
     assert!(granted > 0, "but for the rights of the role");
-    world.pool().close().await;
+    world.store.close().await;
     let drop_role = format!("DROP OWNED BY {role}; DROP ROLE {role}");
     owner.execute(sqlx::raw_sql(AssertSqlSafe(drop_role))).await.unwrap();
 }
@@ -115,13 +107,14 @@ async fn triggers_that_are_asked_for_are_made_once_and_again_if_they_were_taken_
     let database = fresh_database().await;
     let mut owner = database.connect().await.unwrap();
     owner.execute(sqlx::raw_sql(ORIGIN)).await.unwrap();
-    migrate::migrate(database.url(), Mode::Attached).await.unwrap();
-    run_trigger::ensure(database.url()).await.unwrap();
+    let way = address(database.url());
+    migrate::migrate(&way, Mode::Attached).await.unwrap();
+    run_trigger::ensure(&way).await.unwrap();
     let ids = "SELECT array_agg(oid::int8 ORDER BY oid) FROM pg_trigger
         WHERE NOT tgisinternal AND tgrelid = 'heartbeat_runs'::regclass";
     let made: Vec<i64> = sqlx::query_scalar(ids).fetch_one(&mut owner).await.unwrap();
     assert_eq!(made.len(), 2);
-    let ensures = (0..4).map(|_| run_trigger::ensure(database.url()));
+    let ensures = (0..4).map(|_| run_trigger::ensure(&way));
     futures::future::try_join_all(ensures).await.unwrap();
     let again: Vec<i64> = sqlx::query_scalar(ids).fetch_one(&mut owner).await.unwrap();
     assert_eq!(again, made, "nothing was made that was there");
@@ -129,7 +122,7 @@ async fn triggers_that_are_asked_for_are_made_once_and_again_if_they_were_taken_
         .execute("DROP TRIGGER environment_operator_run_ended ON heartbeat_runs")
         .await
         .unwrap();
-    let ensures = (0..4).map(|_| run_trigger::ensure(database.url()));
+    let ensures = (0..4).map(|_| run_trigger::ensure(&way));
     futures::future::try_join_all(ensures).await.unwrap();
     let mended: Vec<i64> = sqlx::query_scalar(ids).fetch_one(&mut owner).await.unwrap();
     assert_eq!(mended.len(), 2);

@@ -6,6 +6,7 @@ use environment_operator::store::environment_object::{self, EnvironmentLook};
 use environment_operator::store::environments::{
     self, ArchiveOutcome, EnvironmentOutcome, EnvironmentSync, ensure_local,
 };
+use environment_operator::store::session::Session;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -185,7 +186,7 @@ async fn a_local_is_made_as_the_origin_makes_it_and_reused() {
 #[tokio::test]
 async fn an_archived_renamed_local_comes_back_untouched_to_the_microsecond() {
     let world = World::new().await;
-    let mut connection = world.connect().await;
+    let mut connection = Session::own(world.connect().await);
     let (made, _) = ensure_local(&mut connection, world.company, Uuid::new_v4())
         .await
         .unwrap();
@@ -213,7 +214,7 @@ async fn an_archived_renamed_local_comes_back_untouched_to_the_microsecond() {
 #[tokio::test]
 async fn a_locals_object_writes_only_what_it_sets_and_only_when_its_generation_is_new() {
     let world = World::new().await;
-    let mut connection = world.connect().await;
+    let mut connection = Session::own(world.connect().await);
     ensure_local(&mut connection, world.company, Uuid::new_v4())
         .await
         .unwrap();
@@ -251,18 +252,15 @@ async fn a_locals_object_writes_only_what_it_sets_and_only_when_its_generation_i
 #[tokio::test]
 async fn sixty_four_concurrent_ensures_give_one_row_and_one_id() {
     let world = World::new().await;
-    let pool = sqlx::postgres::PgPoolOptions::new()
-        .max_connections(32)
-        .connect(world.database.url())
-        .await
-        .unwrap();
-    let tasks: Vec<_> = (0..64)
-        .map(|_| {
-            let (pool, company) = (pool.clone(), world.company);
-            tokio::spawn(async move {
-                let mut connection = pool.acquire().await.unwrap();
-                ensure_local(&mut connection, company, Uuid::new_v4()).await.unwrap()
-            })
+    let mut sessions = Vec::new();
+    for _ in 0..64 {
+        sessions.push(Session::own(world.connect().await));
+    }
+    let tasks: Vec<_> = sessions
+        .into_iter()
+        .map(|mut session| {
+            let company = world.company;
+            tokio::spawn(async move { ensure_local(&mut session, company, Uuid::new_v4()).await.unwrap() })
         })
         .collect();
     let mut ids = HashSet::new();

@@ -22,7 +22,9 @@ async fn an_idle_look_and_an_idle_sync_write_no_log() {
     // A server of its own: other tests write to the log of theirs.
     let postgres = Postgres::start(&fresh_directory("idle").unwrap()).await.unwrap();
     let mut world = World::on(postgres.database().await.unwrap()).await;
-    world.store = Store::open(world.database.url(), world.store.mode(), 1).await.unwrap();
+    world.store = Store::open(&address(world.database.url()), world.store.mode(), 1)
+        .await
+        .unwrap();
     let (sandbox, local) = (world.sandbox("box"), world.local());
     let syncs = [&sandbox, &local].map(|sync| environments::EnvironmentSync {
         settle: None,

@@ -23,6 +23,7 @@ mod retention;
 mod reuse;
 mod runbooks;
 mod scale;
+mod sessions;
 mod support;
 mod syncs;
 mod tenants;

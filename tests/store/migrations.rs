@@ -8,7 +8,7 @@ use crate::attached::rights::rights;
 use crate::support::*;
 
 async fn refused(url: &str, mode: Mode) -> String {
-    match migrate::migrate(url, mode).await {
+    match migrate::migrate(&address(url), mode).await {
         Err(StartError::Refused(sentence)) => sentence,
         other => panic!("{other:?}"),
     }
@@ -17,18 +17,31 @@ async fn refused(url: &str, mode: Mode) -> String {
 #[tokio::test]
 async fn a_second_run_has_nothing_to_do_and_needs_no_rights_to_make() {
     let database = fresh_database().await;
-    assert!(migrate::migrate(database.url(), Mode::Standalone).await.unwrap() > 0);
-    assert_eq!(migrate::migrate(database.url(), Mode::Standalone).await.unwrap(), 0);
+    assert!(
+        migrate::migrate(&address(database.url()), Mode::Standalone)
+            .await
+            .unwrap()
+            > 0
+    );
+    assert_eq!(
+        migrate::migrate(&address(database.url()), Mode::Standalone)
+            .await
+            .unwrap(),
+        0
+    );
 }
 
 #[tokio::test]
 async fn several_processes_migrate_one_database_at_once() {
     let database = fresh_database().await;
-    let migrations = (0..4).map(|_| migrate::migrate(database.url(), Mode::Standalone));
+    let way = address(database.url());
+    let migrations = (0..4).map(|_| migrate::migrate(&way, Mode::Standalone));
     for outcome in futures::future::join_all(migrations).await {
         outcome.unwrap();
     }
-    Store::open(database.url(), Mode::Standalone, 1).await.unwrap();
+    Store::open(&address(database.url()), Mode::Standalone, 1)
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -38,7 +51,9 @@ async fn each_mode_refuses_the_others_database_with_one_sentence() {
         refused(database.url(), Mode::Attached).await,
         "the database holds no environments of an origin's server: start that first, or use --mode standalone"
     );
-    migrate::migrate(database.url(), Mode::Standalone).await.unwrap();
+    migrate::migrate(&address(database.url()), Mode::Standalone)
+        .await
+        .unwrap();
     assert_eq!(
         refused(database.url(), Mode::Attached).await,
         "the database's tables were made by this operator in standalone mode: use --mode standalone"
@@ -66,7 +81,9 @@ async fn each_mode_refuses_the_others_database_with_one_sentence() {
 #[tokio::test]
 async fn an_older_version_runs_on_a_newer_schema() {
     let database = fresh_database().await;
-    migrate::migrate(database.url(), Mode::Standalone).await.unwrap();
+    migrate::migrate(&address(database.url()), Mode::Standalone)
+        .await
+        .unwrap();
     let mut connection = database.connect().await.unwrap();
     sqlx::query(
         "INSERT INTO environment_operator.operator_migrations (version, description, success, checksum, execution_time)
@@ -75,7 +92,12 @@ async fn an_older_version_runs_on_a_newer_schema() {
     .execute(&mut connection)
     .await
     .unwrap();
-    assert_eq!(migrate::migrate(database.url(), Mode::Standalone).await.unwrap(), 0);
+    assert_eq!(
+        migrate::migrate(&address(database.url()), Mode::Standalone)
+            .await
+            .unwrap(),
+        0
+    );
 }
 
 #[tokio::test]
@@ -144,7 +166,12 @@ async fn what_leases_of_before_have_left_is_found_after_an_upgrade_and_by_a_role
     )
     .await;
     owner.execute(sqlx::raw_sql(AssertSqlSafe(make))).await.unwrap();
-    assert_eq!(migrate::migrate(world.database.url(), Mode::Attached).await.unwrap(), 1);
+    assert_eq!(
+        migrate::migrate(&address(world.database.url()), Mode::Attached)
+            .await
+            .unwrap(),
+        1
+    );
     let known = "SELECT lease_id FROM environment_operator.provider_lease WHERE look_after IS NOT NULL";
     let known: Vec<Uuid> = sqlx::query_scalar(known).fetch_all(&mut owner).await.unwrap();
     assert_eq!(known, [second.id], "the last used of both");
@@ -207,7 +234,9 @@ async fn rows_that_an_index_of_the_origins_refuses_keep_no_operator_from_startin
             .await
             .unwrap();
         assert_eq!(
-            migrate::migrate(world.database.url(), Mode::Standalone).await.unwrap(),
+            migrate::migrate(&address(world.database.url()), Mode::Standalone)
+                .await
+                .unwrap(),
             1
         );
         let made = "SELECT count(*) FROM pg_indexes WHERE indexname = 'environments_company_managed_sandbox_idx'";

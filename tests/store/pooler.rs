@@ -77,7 +77,7 @@ async fn a_transaction_pooler_is_refused_with_one_sentence() {
     ));
     let user = options.get_username();
     let url = format!("postgres://{user}@127.0.0.1:{port}/{}?sslmode=disable", database.name());
-    let Err(StartError::Refused(sentence)) = Store::open(&url, Mode::Standalone, 1).await else {
+    let Err(StartError::Refused(sentence)) = Store::open(&address(&url), Mode::Standalone, 1).await else {
         panic!()
     };
     assert!(
@@ -85,7 +85,9 @@ async fn a_transaction_pooler_is_refused_with_one_sentence() {
         "{sentence}"
     );
     assert!(
-        migrate::migrate(database.url(), Mode::Standalone).await.is_ok(),
+        migrate::migrate(&address(database.url()), Mode::Standalone)
+            .await
+            .is_ok(),
         "the direct way is fine"
     );
 }

@@ -160,9 +160,11 @@ async fn everything_works_with_generic_plans() {
         .execute(world.pool())
         .await
         .unwrap();
-    world.store = Store::open(world.database.url(), world.store.mode(), 4).await.unwrap();
+    world.store = Store::open(&address(world.database.url()), world.store.mode(), 4)
+        .await
+        .unwrap();
     let mode: String = sqlx::query_scalar("SHOW plan_cache_mode")
-        .fetch_one(world.pool())
+        .fetch_one(world.store.pool())
         .await
         .unwrap();
     assert_eq!(mode, "force_generic_plan");

@@ -16,7 +16,7 @@ async fn every_statement_of_a_runbook_is_one_that_the_database_takes() {
         let page = std::fs::read_to_string(&path).unwrap();
         for block in page.split("```sql\n").skip(1) {
             let statements = block.split("```").next().unwrap();
-            let mut transaction = world.store.pool().begin().await.unwrap();
+            let mut transaction = world.pool().begin().await.unwrap();
             let outcome = sqlx::raw_sql(AssertSqlSafe(statements))
                 .execute(&mut *transaction)
                 .await;

@@ -7,9 +7,10 @@ use environment_operator::lifecycle::{Ending, EnvironmentState, LeaseState, Reso
 use environment_operator::store::environment_leases::{self, End, EndOutcome, Grant, GrantOutcome, LeaseRow};
 use environment_operator::store::environments::{self, EnvironmentOutcome, EnvironmentSync};
 use environment_operator::store::lease_object::{self, EnvironmentChoice, LeaseLook, LeaseView};
-use environment_operator::store::{Leader, Mode, ObjectVersion, Settle, Store, StoreError, lead, migrate};
+use environment_operator::store::{Address, Leader, Mode, ObjectVersion, Settle, Store, StoreError, lead, migrate};
 use harness::postgres::{Database, Postgres};
 use serde_json::{Value, json};
+use sqlx::postgres::PgPoolOptions;
 use sqlx::{Connection, Executor, PgConnection, PgPool};
 use uuid::Uuid;
 
@@ -33,6 +34,11 @@ SELECT l.id, l.company_id, l.environment_id, 'cluster', 'default', 1, 'team', 'l
 FROM environment_leases AS l CROSS JOIN LATERAL (SELECT nullif(l.status, 'active') AS status) AS ended
 WHERE l.id = ANY ($1)";
 
+/// The address that a URL stands for.
+pub fn address(url: &str) -> Address {
+    url.parse().unwrap()
+}
+
 /// What every test begins with.
 pub struct World {
     pub store: Store,
@@ -41,6 +47,7 @@ pub struct World {
     pub agent: Uuid,
     pub namespace_uid: Uuid,
     pub database: Database,
+    pool: PgPool,
 }
 
 pub const HOLDER: &str = "first";
@@ -52,27 +59,36 @@ impl World {
 
     /// On a database of the caller's choice.
     pub async fn on(database: Database) -> Self {
-        Self::of(database, Mode::Standalone).await
+        Self::in_mode(database, Mode::Standalone).await
     }
 
-    async fn of(database: Database, mode: Mode) -> Self {
-        migrate::migrate(database.url(), mode).await.unwrap();
-        let store = Store::open(database.url(), mode, 8).await.unwrap();
+    async fn in_mode(database: Database, mode: Mode) -> Self {
+        let way = address(database.url());
+        migrate::migrate(&way, mode).await.unwrap();
+        let store = Store::open(&way, mode, 8).await.unwrap();
         let leader = lead::acquire(&store, "cluster", "default", HOLDER)
             .await
             .unwrap()
             .unwrap();
         let (company, agent) = (Uuid::new_v4(), Uuid::new_v4());
-        let world = Self {
+        let world = Self::of(store, leader, company, agent, database);
+        world.make_company(company, agent).await;
+        world
+    }
+
+    /// On a database that is ready, with a company and an agent that have no rows yet.
+    pub fn of(store: Store, leader: Leader, company: Uuid, agent: Uuid, database: Database) -> Self {
+        Self {
             store,
             leader,
             company,
             agent,
             namespace_uid: company,
+            pool: PgPoolOptions::new()
+                .max_connections(8)
+                .connect_lazy_with(database.options().unwrap()),
             database,
-        };
-        world.make_company(company, agent).await;
-        world
+        }
     }
 
     /// On a database with an origin's tables and foreign keys.
@@ -80,7 +96,7 @@ impl World {
         let database = fresh_database().await;
         let mut owner = database.connect().await.unwrap();
         sqlx::raw_sql(ORIGIN).execute(&mut owner).await.unwrap();
-        Self::of(database, Mode::Attached).await
+        Self::in_mode(database, Mode::Attached).await
     }
 
     /// The company's and the agent's rows, as the origin's server makes them.
@@ -99,8 +115,9 @@ impl World {
             .unwrap();
     }
 
+    /// Connections of the test's own, not the store's.
     pub fn pool(&self) -> &PgPool {
-        self.store.pool()
+        &self.pool
     }
 
     pub async fn connect(&self) -> PgConnection {

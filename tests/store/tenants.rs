@@ -128,7 +128,9 @@ async fn issues_and_workspaces_of_another_company_are_missed_and_refused_like_no
         world.pool().execute(sqlx::AssertSqlSafe(statement)).await.unwrap();
     }
     // Which tables there are is found when the store is opened.
-    world.store = Store::open(world.database.url(), Mode::Standalone, 4).await.unwrap();
+    world.store = Store::open(&address(world.database.url()), Mode::Standalone, 4)
+        .await
+        .unwrap();
     let mut ids = Vec::new();
     for company in [world.company, company] {
         let id = Uuid::new_v4();

@@ -4,17 +4,21 @@ use std::convert::Infallible;
 use std::fmt;
 use std::str::FromStr;
 
-use sqlx::postgres::PgConnectOptions;
+use crate::store::address::AddressError;
+use crate::store::{Address, StartError};
 
-/// `DATABASE_URL`. Reading never fails: an error of the command line would quote the value with its password; what is
-/// wrong with a URL is said at the connection.
-#[derive(Clone, PartialEq, Eq)]
-pub struct DatabaseUrl(String);
+/// `DATABASE_URL`, read once. Reading never fails: an error of the command line would quote the value with its password; what
+/// is wrong with a URL is said where the address is asked for.
+#[derive(Clone)]
+pub struct DatabaseUrl(Result<Address, AddressError>);
 
 impl DatabaseUrl {
-    /// The URL as it was given, password included: for the connection alone.
-    pub fn expose(&self) -> &str {
-        &self.0
+    /// Where the database is.
+    ///
+    /// # Errors
+    /// `Refused` with a sentence on what is wrong with the URL; it quotes no secret.
+    pub fn address(&self) -> Result<&Address, StartError> {
+        self.0.as_ref().map_err(|error| error.clone().into())
     }
 }
 
@@ -22,19 +26,15 @@ impl FromStr for DatabaseUrl {
     type Err = Infallible;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(Self(text.into()))
+        Ok(Self(text.parse()))
     }
 }
 
 impl fmt::Display for DatabaseUrl {
-    /// Host, port and database as the driver understands them. Cutting the text itself would leak: a password may hold
-    /// `@` and `?`, and may stand among the parameters.
+    /// Hosts, ports and database.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.parse::<PgConnectOptions>() {
-            Ok(options) => {
-                let database = options.get_database().unwrap_or_default();
-                write!(formatter, "{}:{}/{database}", options.get_host(), options.get_port())
-            }
+        match &self.0 {
+            Ok(address) => address.fmt(formatter),
             Err(_) => formatter.write_str("(unreadable URL)"),
         }
     }

@@ -2,12 +2,12 @@
 
 use jiff_sqlx::ToSqlx;
 use sqlx::types::Json;
-use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 use super::{EnvironmentOutcome, EnvironmentRow, EnvironmentSync};
 use crate::lifecycle::EnvironmentState;
 use crate::store::environment_object::EnvironmentObjectRow;
+use crate::store::session::Session;
 use crate::store::{Leader, StoreError, local, local_intent, spelling};
 
 /// Rounds of insert and read, enough for any number of concurrent makers and deleters that was seen (6).
@@ -24,7 +24,7 @@ const MAKERS_TIME: &str = "SET LOCAL lock_timeout = '200ms'";
 /// # Errors
 /// Any category but `Deposed`.
 pub async fn ensure_local(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     company_id: Uuid,
     id: Uuid,
 ) -> Result<(EnvironmentRow, bool), StoreError> {
@@ -66,19 +66,19 @@ pub async fn ensure_local(
 /// As [`sync_local`], but who makes the same company's Local meanwhile, and has not committed, is waited for a moment only: the
 /// rest of the transaction must not stand still for it.
 pub(super) async fn sync_local_or_busy(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     leader: &Leader,
     sync: &EnvironmentSync,
 ) -> Result<EnvironmentOutcome, StoreError> {
-    let mut savepoint = connection.begin().await?;
-    sqlx::query(MAKERS_TIME).execute(&mut *savepoint).await?;
-    match sync_local(&mut savepoint, leader, sync).await {
+    connection.run("SAVEPOINT maker").await?;
+    connection.run(MAKERS_TIME).await?;
+    match sync_local(connection, leader, sync).await {
         Err(StoreError::Conflict(_)) => {
-            savepoint.rollback().await?;
+            connection.run("ROLLBACK TO SAVEPOINT maker").await?;
             Ok(EnvironmentOutcome::Busy)
         }
         Ok(outcome) => {
-            savepoint.commit().await?;
+            connection.run("RELEASE SAVEPOINT maker").await?;
             Ok(outcome)
         }
         Err(error) => Err(error),
@@ -88,7 +88,7 @@ pub(super) async fn sync_local_or_busy(
 /// Remembers a Local object, chooses the company's canonical one, and writes what it sets if it is that and its generation is
 /// new. Absence writes nothing, and `config` is never written.
 async fn sync_local(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     leader: &Leader,
     sync: &EnvironmentSync,
 ) -> Result<EnvironmentOutcome, StoreError> {
@@ -145,7 +145,7 @@ fn is_older(leader: &Leader, sync: &EnvironmentSync, object: &EnvironmentObjectR
 }
 
 /// Whether the row could be locked; if not, another transaction holds it.
-async fn lock(connection: &mut PgConnection, id: Uuid) -> Result<bool, StoreError> {
+async fn lock(connection: &mut Session, id: Uuid) -> Result<bool, StoreError> {
     let free: Option<Uuid> =
         sqlx::query_scalar("SELECT id FROM public.environments WHERE id = $1 FOR NO KEY UPDATE SKIP LOCKED")
             .bind(id)
@@ -157,7 +157,7 @@ async fn lock(connection: &mut PgConnection, id: Uuid) -> Result<bool, StoreErro
 /// Writes what the object sets to the row, which is locked if that is anything; the flag says whether anything differed. What
 /// it does not set stays as it is in the row that was locked.
 async fn write_fields(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     sync: &EnvironmentSync,
     row: EnvironmentRow,
 ) -> Result<(EnvironmentRow, bool), StoreError> {
@@ -195,7 +195,7 @@ async fn write_fields(
 }
 
 async fn remember(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     leader: &Leader,
     sync: &EnvironmentSync,
     environment_id: Uuid,

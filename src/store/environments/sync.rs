@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use jiff_sqlx::ToSqlx;
 use serde_json::Value;
+use sqlx::FromRow;
 use sqlx::types::Json;
-use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
 use super::EnvironmentRow;
@@ -13,6 +13,7 @@ use super::local::sync_local_or_busy;
 use crate::api::{Driver, FreeObject, Reason};
 use crate::lifecycle::{EnvironmentState, ResourceVersion};
 use crate::store::environment_object::{self, EnvironmentLook};
+use crate::store::session::Session;
 use crate::store::{
     Leader, Mode, ObjectVersion, Refusal, Settle, Store, StoreError, column, companies, lead, namespace, spelling,
 };
@@ -158,7 +159,7 @@ async fn unchanged(store: &Store, leader: &Leader, syncs: &[EnvironmentSync]) ->
 
 /// Makes companies (standalone), records those of Namespaces, and answers the requests that cannot go on.
 async fn settle(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     mode: Mode,
     leader: &Leader,
     syncs: &[EnvironmentSync],
@@ -209,7 +210,7 @@ async fn settle(
 }
 
 async fn sync_others(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     leader: &Leader,
     syncs: &[&EnvironmentSync],
 ) -> Result<Outcomes, StoreError> {

@@ -54,7 +54,9 @@ impl World<'_> {
 
     /// Makes the tables that only an origin's server has, in a database that no operator has seen yet.
     pub async fn make_origin_s_own_tables(&self) {
-        migrate::migrate(self.database.url(), Mode::Standalone).await.unwrap();
+        migrate::migrate(&self.database.url().parse().unwrap(), Mode::Standalone)
+            .await
+            .unwrap();
         for statement in [
             "CREATE TABLE issues (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), company_id uuid NOT NULL)",
             "CREATE TABLE execution_workspaces (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), company_id uuid NOT NULL)",

@@ -6,13 +6,13 @@
 
 use std::collections::{HashMap, HashSet};
 
-use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::LeaseRow;
 use crate::api::{FreeObject, LeasePolicy, ObjectRef, Reason};
 use crate::lifecycle::Turn;
 use crate::store::references::Reference;
+use crate::store::session::Session;
 use crate::store::{Leader, ObjectVersion, Refusal, Settle, Store, StoreError, column};
 
 mod reuse;
@@ -174,7 +174,7 @@ fn needs_lock(grant: &Grant) -> bool {
 /// Locks the environments of the claims that need it, so that nobody else grants there until the transaction ends, and
 /// says which it could lock. The origin's inserts go on, for they take no more than a key share.
 async fn lock_environments(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     leader: &Leader,
     grants: &[&Grant],
 ) -> Result<Vec<Uuid>, StoreError> {

@@ -8,11 +8,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use sqlx::{FromRow, PgConnection};
+use sqlx::FromRow;
 use uuid::Uuid;
 
 use super::Grant;
 use crate::api::LeasePolicy;
+use crate::store::session::Session;
 use crate::store::{StoreError, column};
 
 /// A provider's lease.
@@ -49,7 +50,7 @@ fn place(grant: &Grant) -> Place {
 /// What claims take over, by their ids, each provider's lease once. Their environments are locked, so that no other operator
 /// takes the same.
 pub(super) async fn find(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     grants: &[&Grant],
 ) -> Result<HashMap<Uuid, ProviderLease>, StoreError> {
     let claims: Vec<&Grant> = grants.iter().copied().filter(|grant| reuses(grant)).collect();

@@ -1,0 +1,263 @@
+//! The one way to a session: through the hosts in order, past those that cannot be written to, set and checked.
+
+use std::io;
+
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
+use sqlx::{Acquire as _, Connection as _, PgConnection};
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use super::settings::{self, Purpose};
+use crate::store::address::{Address, Host};
+
+/// Oldest major version of Postgres that is supported.
+const OLDEST_POSTGRES: i32 = 15;
+
+/// Why there is no session.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The server or the way to it does not fit; one sentence says what to do.
+    #[error("{0}")]
+    Refused(String),
+    /// The host can only be read.
+    #[error("{host} can only be read: {why}")]
+    ReadOnly {
+        /// Host and port.
+        host: String,
+        /// What makes it so.
+        why: &'static str,
+    },
+    /// The host takes connections and says nothing, or does not even take them.
+    #[error("{host} did not answer within {seconds} s")]
+    Silent {
+        /// Host and port.
+        host: String,
+        /// How long was waited.
+        seconds: u64,
+    },
+    /// Its certificate is not one that can be trusted; one sentence says why and what to do.
+    #[error("{0}")]
+    Certificate(String),
+    /// None of several hosts can be used.
+    #[error("none of the hosts can be used: {0}")]
+    NoHost(String),
+    /// The server or the network, as the driver says.
+    #[error(transparent)]
+    Driver(#[from] sqlx::Error),
+}
+
+impl From<ConnectError> for sqlx::Error {
+    /// For those who know the driver's errors alone: as one of the way to the database.
+    fn from(error: ConnectError) -> Self {
+        match error {
+            ConnectError::Driver(error) => error,
+            error => Self::Io(io::Error::other(error)),
+        }
+    }
+}
+
+/// Opens a session on the first host that can be written to, sets it, and reads back what it is set to.
+///
+/// # Errors
+/// One host's own; of several hosts a sentence about each.
+pub(crate) async fn open(address: &Address, purpose: Purpose) -> Result<PgConnection, ConnectError> {
+    on_first(address, |host| async move {
+        let mut connection = connect(&host).await?;
+        refuse_read_only(&mut connection, &host).await?;
+        settings::apply(&mut connection, purpose).await?;
+        Ok(connection)
+    })
+    .await
+}
+
+/// A listener on the first host that can be written to, set as any session. It has heard nothing yet and listens to nothing.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) async fn open_listener(address: &Address) -> Result<PgListener, ConnectError> {
+    on_first(address, |host| async move {
+        // The driver makes listeners out of pools alone, so it gets one for its connection and nothing else.
+        let pool = PgPoolOptions::new()
+            .max_connections(1)
+            .max_lifetime(None)
+            .idle_timeout(None)
+            .connect_lazy_with(options_of(&host));
+        let mut listener = PgListener::connect_with(&pool)
+            .await
+            .map_err(|error| explained(&host, error))?;
+        // Reconnecting in silence would lose what was said meanwhile, and would pass by the settings.
+        listener.eager_reconnect(false);
+        let connection = (&mut listener).acquire().await?;
+        refuse_read_only(connection, &host).await?;
+        settings::apply(connection, Purpose::Work).await?;
+        Ok(listener)
+    })
+    .await
+}
+
+/// Does something with the first host with which it can be done. Each has its time.
+async fn on_first<T, Work>(address: &Address, work: impl Fn(Host) -> Work) -> Result<T, ConnectError>
+where
+    Work: Future<Output = Result<T, ConnectError>>,
+{
+    let (limit, mut failures) = (address.connect_timeout(), Vec::new());
+    for (index, host) in address.hosts() {
+        let outcome = timeout(limit, work(host.clone())).await.unwrap_or_else(|_| {
+            Err(ConnectError::Silent {
+                host: host.name.clone(),
+                seconds: limit.as_secs(),
+            })
+        });
+        match outcome {
+            Ok(done) => {
+                address.answered(index);
+                return Ok(done);
+            }
+            Err(error) => failures.push((host, error)),
+        }
+    }
+    if failures.len() > 1 {
+        let sentences = failures.iter().map(|(host, error)| format!("{}: {error}", host.name));
+        return Err(ConnectError::NoHost(sentences.collect::<Vec<_>>().join("; ")));
+    }
+    let only = failures.pop().map(|(_, error)| error);
+    Err(only.unwrap_or_else(|| ConnectError::NoHost("there is none".to_owned())))
+}
+
+async fn connect(host: &Host) -> Result<PgConnection, ConnectError> {
+    PgConnection::connect_with(&options_of(host))
+        .await
+        .map_err(|error| explained(host, error))
+}
+
+/// What the driver is told: without its own start-up parameter of this name, which poolers refuse.
+fn options_of(host: &Host) -> PgConnectOptions {
+    host.options.clone().extra_float_digits(None)
+}
+
+fn explained(host: &Host, error: sqlx::Error) -> ConnectError {
+    certificate_sentence(&host.name, &error).unwrap_or(ConnectError::Driver(error))
+}
+
+/// A standby is passed over, and so is a server that is configured to be read only, as one whose disk is full may be. The
+/// same setting of a role or a database is no state of the server: it is set off.
+async fn refuse_read_only(connection: &mut PgConnection, host: &Host) -> Result<(), ConnectError> {
+    let (is_standby, is_configured): (bool, bool) = sqlx::query_as(
+        "SELECT pg_is_in_recovery(), coalesce((
+           SELECT setting = 'on' AND source NOT IN ('database', 'user', 'database user', 'client', 'session')
+           FROM pg_catalog.pg_settings WHERE name = 'default_transaction_read_only'
+         ), false)",
+    )
+    .persistent(false)
+    .fetch_one(&mut *connection)
+    .await?;
+    let why = match (is_standby, is_configured) {
+        (true, _) => "it is a standby",
+        (false, true) => "default_transaction_read_only is on in its configuration",
+        (false, false) => return Ok(()),
+    };
+    Err(ConnectError::ReadOnly {
+        host: host.name.clone(),
+        why,
+    })
+}
+
+/// What to do about a certificate that is not trusted, by what rustls calls it.
+fn certificate_sentence(host: &str, error: &sqlx::Error) -> Option<ConnectError> {
+    let text = match error {
+        sqlx::Error::Tls(error) => error.to_string(),
+        sqlx::Error::Io(error) => error.to_string(),
+        _ => return None,
+    };
+    if !text.contains("certificate") {
+        return None;
+    }
+    let advice = ADVICE
+        .iter()
+        .find(|(sign, _)| text.contains(sign))
+        .map_or("look at the server's certificate and at sslrootcert", |(_, advice)| {
+            advice
+        });
+    Some(ConnectError::Certificate(format!(
+        "the certificate of {host} is refused ({text}): {advice}"
+    )))
+}
+
+/// What rustls says, and what helps.
+const ADVICE: &[(&str, &str)] = &[
+    (
+        "UnsupportedCertVersion",
+        "it is of X.509 version 1, and only version 3 is accepted: make the certificate anew with the extension \
+         subjectAltName, which makes it one of version 3",
+    ),
+    (
+        "CaUsedAsEndEntity",
+        "it is the certificate of an authority (basicConstraints CA:TRUE) and stands for a server: have the server use a \
+         certificate that this authority has signed, with CA:FALSE",
+    ),
+    (
+        "UnknownIssuer",
+        "nobody who is trusted has signed it: name its authority's certificate as sslrootcert",
+    ),
+    (
+        "not valid for name",
+        "it is another host's: use the name that stands in its subjectAltName (a common name does not count), or \
+         sslmode=verify-ca",
+    ),
+    (
+        "expired",
+        "its time is over: have it renewed, or set this machine's clock right",
+    ),
+    (
+        "not valid yet",
+        "its time has not come: set the clock of this machine or of the authority right",
+    ),
+    (
+        "BadEncoding",
+        "it cannot be read as X.509 version 3: make the certificate anew",
+    ),
+];
+
+/// Refuses a transaction pooler and an old server, each with a sentence; finds the host that is to be used.
+///
+/// Behind a transaction pooler prepared statements get mixed up between clients, and LISTEN hears nothing. It shows by two
+/// connections that share one session: what one has set, the other reads.
+pub(crate) async fn check_server(address: &Address) -> Result<(), ConnectError> {
+    on_first(address, |host| async move { probe(&host).await }).await
+}
+
+async fn probe(host: &Host) -> Result<(), ConnectError> {
+    let mut first = connect(host).await?;
+    let mut second = connect(host).await?;
+    refuse_read_only(&mut first, host).await?;
+    let nonce = Uuid::new_v4().to_string();
+    // `persistent(false)`: an unnamed statement is safe even where named ones get mixed up.
+    let version: i32 = sqlx::query_scalar(
+        "SELECT current_setting('server_version_num')::int4
+         FROM set_config('environment_operator.probe', $1, false)",
+    )
+    .bind(&nonce)
+    .persistent(false)
+    .fetch_one(&mut first)
+    .await?;
+    let seen: Option<String> = sqlx::query_scalar("SELECT current_setting('environment_operator.probe', true)")
+        .persistent(false)
+        .fetch_one(&mut second)
+        .await?;
+    first.close().await?;
+    second.close().await?;
+    if seen.as_deref() == Some(nonce.as_str()) {
+        return Err(ConnectError::Refused(
+            "the database is reached through a transaction pooler, which mixes up sessions: give the operator a direct \
+             or session-pooled address"
+                .to_owned(),
+        ));
+    }
+    if version / 10_000 < OLDEST_POSTGRES {
+        return Err(ConnectError::Refused(format!(
+            "the server is PostgreSQL {}: version {OLDEST_POSTGRES} or newer is needed",
+            version / 10_000
+        )));
+    }
+    Ok(())
+}
