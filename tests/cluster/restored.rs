@@ -85,6 +85,12 @@ async fn a_database_that_is_restored_to_an_earlier_state_settles_and_gives_no_to
     world
         .lease_because("kept", LeasePhase::Released, Reason::RunFinished)
         .await;
+    let endings = "environment_operator_lease_endings_total";
+    let counted = operator.metric(endings, "reason=\"EndedInDatabase\"").await.unwrap();
+    assert!(
+        (counted - 1.0).abs() < f64::EPSILON,
+        "{counted}: what was lost is counted once, however often it is looked at"
+    );
 }
 
 #[tokio::test]
