@@ -134,6 +134,41 @@ async fn without_the_right_to_write_a_lease_s_status_it_says_so_grants_once_and_
 }
 
 #[tokio::test]
+async fn a_lease_that_the_database_has_lost_is_counted_once_however_often_its_end_can_not_be_shown() {
+    let world = World::new("lacking-lost").await;
+    let operator = world.start_with(&OFTEN).await;
+    world.ssh_environment("box").await;
+    let lost = id_of(&world.granted(lease("lost").environment("box")).await);
+    world.lack(&[("environmentleases/status", &["patch"])]).await;
+    for statement in [
+        "DELETE FROM environment_leases WHERE id = $1",
+        "DELETE FROM environment_operator.lease_object WHERE id = $1",
+    ] {
+        sqlx::query(statement).bind(lost).execute(&world.pool).await.unwrap();
+    }
+    eventually("its end was tried to be shown again and again", LIMIT, async || {
+        let tries = operator.metric("environment_operator_reconciles_total", "result=\"forbidden\"");
+        match tries.await {
+            Ok(tries) if tries >= 3.0 => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    world.lack(&[]).await;
+    world
+        .lease_because("lost", LeasePhase::Expired, Reason::EndedInDatabase)
+        .await;
+    eventually("it is counted", LIMIT, async || {
+        let counted = operator.metric("environment_operator_lease_endings_total", "reason=\"EndedInDatabase\"");
+        match counted.await {
+            Ok(counted) if (counted - 1.0).abs() < f64::EPSILON => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn without_the_right_to_list_jobs_it_says_so_ends_nothing_and_goes_on_with_the_rest() {
     let world = World::new("lacking-jobs").await;
     let mut operator = world.start_with(&OFTEN).await;
