@@ -7,9 +7,17 @@ use serde::{Deserialize, Serialize};
 #[serde(into = "String", try_from = "String")]
 pub struct Timestamp(jiff::Timestamp);
 
+/// 1000-01-01T00:00:00Z, in seconds since 1970.
+const FIRST: jiff::Timestamp = jiff::Timestamp::constant(-30_610_224_000, 0);
+
+/// 2999-12-31T23:59:59.999Z.
+const LAST: jiff::Timestamp = jiff::Timestamp::constant(32_503_679_999, 999_000_000);
+
 impl Timestamp {
-    /// Cuts a moment to its millisecond.
+    /// Cuts a moment to its millisecond. One that is not in the years that the schema admits becomes the first or the last that
+    /// is: a status that the API server refuses would tell nothing at all.
     pub fn cut(moment: jiff::Timestamp) -> Self {
+        let moment = moment.clamp(FIRST, LAST);
         let cut = jiff::Timestamp::from_millisecond(moment.as_millisecond());
         Self(cut.unwrap_or(moment)) // a valid moment's own milliseconds are always in range
     }
@@ -66,5 +74,18 @@ impl schemars::JsonSchema for Timestamp {
                 "message": "a time is written in UTC with milliseconds: 2026-01-31T12:00:00.000Z",
             }],
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_is_shown_in_the_years_that_the_schema_admits() {
+        let shown = |moment| Timestamp::cut(moment).to_string();
+        assert_eq!(shown(jiff::Timestamp::MAX), "2999-12-31T23:59:59.999Z");
+        assert_eq!(shown(jiff::Timestamp::MIN), "1000-01-01T00:00:00.000Z");
+        assert_eq!(shown(jiff::Timestamp::UNIX_EPOCH), "1970-01-01T00:00:00.000Z");
     }
 }

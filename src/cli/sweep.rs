@@ -89,7 +89,7 @@ async fn foreign(store: &Store, arguments: &Arguments) -> Result<Vec<Planned>, E
         return Ok(planned);
     };
     for part in foreign_leases::candidates(store).await?.chunks(PART) {
-        for due in foreign::judge(store, &rules, part).await? {
+        for due in foreign::judge(store, &rules, part).await?.due {
             let (action, ending) = match due.decision {
                 ForeignDecision::End { ending, .. } => ("end", ending),
                 ForeignDecision::Report(ending) => ("report", ending),

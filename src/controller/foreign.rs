@@ -10,8 +10,10 @@ use super::reconcile::Reconciler;
 use crate::api::Reason;
 use crate::lifecycle::foreign::{Condition, Decision, Rules, decide};
 use crate::mirror::Mirror;
+use crate::runtime::metrics::Place;
 use crate::store::environment_leases::{End, EndOutcome, ForeignLeaseEnd, LeaseRow};
-use crate::store::{Store, StoreError, foreign_leases};
+use crate::store::foreign_leases::{self, ForeignLease};
+use crate::store::{Store, StoreError};
 
 /// Leases that are looked at and ended together: as many as one transaction of the mirror takes.
 const PART: usize = 200;
@@ -25,25 +27,58 @@ pub struct Due {
     pub decision: Decision,
 }
 
+/// What came of a look at foreign leases.
+#[derive(Clone, Debug, Default)]
+pub struct Judged {
+    /// For which the grace is over.
+    pub due: Vec<Due>,
+    /// How many could not be read.
+    pub passed_over: usize,
+}
+
 /// Judges some foreign leases. What cannot be read is passed over: it is in the log, and no obstacle to the others.
 ///
 /// # Errors
 /// When the database cannot be asked.
-pub async fn judge(store: &Store, rules: &Rules, ids: &[Uuid]) -> Result<Vec<Due>, StoreError> {
-    let mut due = Vec::new();
-    for lease in foreign_leases::look(store, ids).await? {
+pub async fn judge(store: &Store, rules: &Rules, ids: &[Uuid]) -> Result<Judged, StoreError> {
+    let mut judged = Judged::default();
+    for lease in look(store, ids).await? {
         match lease {
             Ok(lease) => match decide(&lease.facts, rules) {
                 Decision::Leave => {}
-                decision => due.push(Due {
+                decision => judged.due.push(Due {
                     row: lease.row,
                     decision,
                 }),
             },
-            Err(error) => tracing::warn!(%error, "passed over"),
+            Err(error) => {
+                judged.passed_over += 1;
+                tracing::warn!(%error, "foreign lease passed over");
+            }
         }
     }
-    Ok(due)
+    Ok(judged)
+}
+
+/// Looks at foreign leases. Where the statement fails for one of them, that one is found by halving.
+async fn look(store: &Store, ids: &[Uuid]) -> Result<Vec<Result<ForeignLease, StoreError>>, StoreError> {
+    let (mut found, mut parts) = (Vec::new(), vec![ids]);
+    while let Some(part) = parts.pop() {
+        match foreign_leases::look(store, part).await {
+            Ok(leases) => found.extend(leases),
+            Err(error) if error.is_of_all() => return Err(error),
+            Err(error) => match part {
+                [id] => found.push(Err(StoreError::Data {
+                    message: format!("foreign lease {id}: {error}"),
+                })),
+                _ => {
+                    let (first, second) = part.split_at(part.len() / 2);
+                    parts.extend([second, first]);
+                }
+            },
+        }
+    }
+    Ok(found)
 }
 
 /// What the database is asked to do about a lease that is due; `None` where that is only reported.
@@ -77,7 +112,8 @@ impl<C> Reconciler<Mirror, C> {
         let store = self.database.store();
         let mut reported: HashMap<Reason, usize> = HashMap::new();
         for part in foreign_leases::candidates(store).await?.chunks(PART) {
-            let due = judge(store, &rules, part).await?;
+            let Judged { due, passed_over } = judge(store, &rules, part).await?;
+            (0..passed_over).for_each(|_| self.metrics.database.set_aside(Place::Sweep));
             for due in &due {
                 if let Decision::Report(ending) = &due.decision {
                     *reported.entry(ending.reason).or_default() += 1;
@@ -93,10 +129,19 @@ impl<C> Reconciler<Mirror, C> {
         Ok(())
     }
 
+    /// Ends one. What the database refuses for this one alone is no obstacle to the others, and tried again by the next sweep.
     async fn end_foreign(&self, end: ForeignLeaseEnd) -> Result<(), StoreError> {
-        let reason = end.end.ending.reason;
+        let (id, reason) = (end.end.id, end.end.ending.reason);
+        let outcome = match self.database.end_foreign(end).await {
+            Err(error) if !error.is_of_all() => {
+                self.metrics.database.set_aside(Place::Sweep);
+                tracing::warn!(lease = %id, %error, "foreign lease could not be ended, passed over until the next sweep");
+                return Ok(());
+            }
+            outcome => outcome?,
+        };
         // Whatever else comes back: its maker has used or ended it, or holds its row; the next sweep sees.
-        if let EndOutcome::Ended(row) = self.database.end_foreign(end).await? {
+        if let EndOutcome::Ended(row) = outcome {
             self.metrics.leases.ended(reason);
             tracing::info!(lease = %row.id, reason = reason.as_str(), status = row.status.as_str(), "foreign lease ended");
             self.count_again(row.environment_id);

@@ -32,5 +32,6 @@ pub mod shell;
 pub mod sources;
 pub mod sweep;
 pub mod tombstone;
+mod trouble;
 pub mod unavailable;
 pub mod workers;

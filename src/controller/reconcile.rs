@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::cluster::ClusterError;
 use super::index::{Index, Key, RunKey};
 use super::queue::Queue;
+use super::trouble::{HELD, Troubles};
 use crate::lifecycle::ResourceVersion;
 use crate::lifecycle::foreign::Rules;
 use crate::runtime::configuration::{NoticeSource, RunKind};
@@ -60,6 +61,8 @@ pub struct Reconciler<D, C> {
     pub metrics: Arc<Metrics>,
     /// What reconcilers are told.
     pub settings: ReconcileSettings,
+    /// Who does not get on for a reason of its own.
+    pub troubles: Troubles,
     /// Leases whose ended row was found rewritten: said once.
     pub rewritten: Mutex<HashSet<Uuid>>,
     /// The newest version of a lease that was known when this replica could not renew its term; none while it leads.
@@ -124,7 +127,20 @@ impl ReconcileError {
 
     /// Whether another object may well fare better.
     pub const fn is_of_one_object(&self) -> bool {
-        matches!(self, Self::Cluster(_) | Self::Store(StoreError::Data { .. }))
+        match self {
+            Self::Cluster(_) => true,
+            Self::Store(error) => !error.is_of_all(),
+            _ => false,
+        }
+    }
+
+    /// What the database answered about this one object, as it may be told to its author.
+    pub fn refusal_of_one(&self) -> Option<String> {
+        match self {
+            Self::Store(StoreError::Conflict(_)) => Some(HELD.to_owned()),
+            Self::Store(error) if !error.is_of_all() => Some(error.to_string()),
+            _ => None,
+        }
     }
 
     /// Whether the database can't be reached.

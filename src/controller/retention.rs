@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::reconcile::Reconciler;
 use crate::mirror::Mirror;
+use crate::runtime::metrics::Place;
 use crate::store::{Leader, StoreError};
 
 /// Time between two rounds.
@@ -15,6 +16,9 @@ const INTERVAL: Duration = Duration::from_secs(3_600);
 
 /// Pause before another try after the database did not answer.
 const PAUSE: Duration = Duration::from_secs(60);
+
+/// Rows that are passed over in one round at most: a trigger that lets go of none must not be asked for each of very many.
+const MOST_ASIDE: usize = 1_000;
 
 /// Removes the rows of leases that ended longer ago than `kept` and whose objects are gone.
 pub async fn watch<C>(
@@ -44,11 +48,21 @@ async fn remove<C>(
     kept: Duration,
     stop: &CancellationToken,
 ) -> Result<(), StoreError> {
+    // What can't be removed is passed over in this round, and tried again in the next.
+    let mut aside = Vec::new();
     while !stop.is_cancelled() {
-        let removed = reconciler.database.remove_ended(kept).await?;
+        let known = aside.len();
+        let removed = reconciler.database.remove_ended(kept, &mut aside).await?;
+        for lease in aside.iter().skip(known) {
+            reconciler.metrics.database.set_aside(Place::Retention);
+            tracing::warn!(lease = %lease.id, error = %lease.error, "the old row cannot be removed, passed over until the next round");
+        }
         reconciler.metrics.sweep.rows_removed(removed.leases);
-        if removed.records == 0 {
+        if removed.records == 0 && (aside.len() == known || aside.len() >= MOST_ASIDE) {
             // Nothing is left but what others hold, for the next round.
+            if removed.now == 0.0 {
+                return Ok(()); // nothing could be asked of the database's clock
+            }
             reconciler.metrics.sweep.retention_succeeded(removed.now);
             return Ok(());
         }

@@ -16,6 +16,7 @@ use super::queue::Queue;
 use super::reconcile::{ReconcileSettings, Reconciler};
 use super::rights::Rights;
 use super::sources::{self, Fed, Sink};
+use super::trouble::Troubles;
 use super::{retention, run_end, sweep, tombstone, workers};
 use crate::mirror::Mirror;
 use crate::runtime::configuration::Settings;
@@ -72,6 +73,7 @@ pub async fn run(context: Context, stop: CancellationToken) -> Result<(), TaskEn
             notice_by: settings.endings.sources(),
             foreign: settings.endings.foreign_rules(settings.database.mode),
         },
+        troubles: Troubles::default(),
         rewritten: Mutex::default(),
         lapsed_at: Mutex::default(),
     });

@@ -5,6 +5,7 @@ use std::sync::PoisonError;
 
 use super::cluster::Cluster;
 use super::database::Database;
+use super::event::Notice;
 use super::index::Key;
 use super::object::LeaseObject;
 use super::reconcile::{ReconcileError, Reconciler};
@@ -72,6 +73,55 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
                     row: status.and_then(last_row),
                     standing: status.and_then(Standing::shown),
                     fault: Some((Reason::StoreUnavailable, MESSAGE.to_owned())),
+                };
+                let status = environment_status(status, environment.meta.generation, &verdict, now);
+                self.write_environment_status(&environment, status).await
+            }
+        }
+    }
+}
+
+impl<D: Database, C: Cluster> Reconciler<D, C> {
+    /// Says what the database answered about this one object: on a claim and on an environment in the status, of a lease that is
+    /// held, which goes on, in an Event. Once each, until it is another answer.
+    pub(super) async fn report_refused(&self, key: Key, sentence: &str) -> Result<(), ReconcileError> {
+        if !self.troubles.is_news(key, sentence) {
+            return Ok(());
+        }
+        // The row could not be looked at, so neither could the database's clock; this one only dates the conditions.
+        let now = Timestamp::cut(jiff::Timestamp::now());
+        match key {
+            Key::Lease(id) => {
+                let Some(lease) = self.index().leases.get(id).cloned() else {
+                    return Ok(());
+                };
+                let phase = lease.status.as_ref().and_then(|status| status.phase);
+                if !matches!(phase, None | Some(LeasePhase::Pending)) || lease.meta.deleting {
+                    let message = sentence.to_owned();
+                    self.cluster
+                        .notify(Notice {
+                            kind: "EnvironmentLease",
+                            regarding: lease.meta.clone(),
+                            warning: true,
+                            reason: Reason::StoreUnavailable.as_str(),
+                            message,
+                        })
+                        .await;
+                    return Ok(());
+                }
+                let verdict = lease_status::Verdict::Pending(Reason::StoreUnavailable, sentence.to_owned());
+                let status = lease_status(lease.status.as_ref(), lease.meta.generation, &verdict, now);
+                self.write_lease_status(&lease, status).await.map(drop)
+            }
+            Key::Environment(id) => {
+                let Some(environment) = self.index().environments.get(id).cloned() else {
+                    return Ok(());
+                };
+                let status = environment.status.as_ref();
+                let verdict = environment_status::Verdict {
+                    row: status.and_then(last_row),
+                    standing: status.and_then(Standing::shown),
+                    fault: Some((Reason::StoreUnavailable, sentence.to_owned())),
                 };
                 let status = environment_status(status, environment.meta.generation, &verdict, now);
                 self.write_environment_status(&environment, status).await

@@ -19,6 +19,7 @@ use super::index::Key;
 use super::queue::Ready;
 use super::reconcile::{ReconcileError, Reconciler};
 use crate::runtime::leadership::{Leadership, LeadershipState};
+use crate::runtime::metrics::Place;
 use crate::runtime::supervision::message_of;
 
 /// How long the first decisions wait for the run kinds at most: a lease whose run can't be looked at ends by other causes.
@@ -124,6 +125,7 @@ async fn run<D: Database, C: Cluster>(
             .work
             .looked_after_deadline(cause, begun.saturating_duration_since(since));
     }
+    let tries = reconciler.troubles.tries(key);
     let outcome = match (state, key) {
         (LeadershipState::Lapsed { .. }, _) => Err(ReconcileError::NotLeading),
         _ => reconcile(reconciler, key).await,
@@ -132,6 +134,7 @@ async fn run<D: Database, C: Cluster>(
     Span::current().record("result", result);
     let Err(error) = outcome else {
         reconciler.metrics.work.reconciled(kind(key), result, begun.elapsed());
+        reconciler.troubles.settle(key, tries);
         reconciler.queue.done(key);
         return;
     };
@@ -145,6 +148,12 @@ async fn run<D: Database, C: Cluster>(
         leadership.deposed(epoch);
     } else {
         tracing::warn!(?key, %error, "reconcile failed, trying again");
+        if let Some(sentence) = error.refusal_of_one() {
+            reconciler.metrics.database.set_aside(Place::Reconcile);
+            if let Err(error) = reconciler.report_refused(key, &sentence).await {
+                tracing::debug!(?key, %error, "what the database answered could not be reported");
+            }
+        }
     }
     if !lapsed {
         reconciler.metrics.work.reconciled(kind(key), result, begun.elapsed());

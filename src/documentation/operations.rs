@@ -9,7 +9,7 @@ use clap::Args as _;
 use super::agrees;
 use crate::api::{Driver, EnvironmentPhase, LeasePhase, LeasePolicy, Reason};
 use crate::runtime::configuration::{LogSettings, Settings};
-use crate::runtime::metrics::{Cause, Census, LeaseOwner, LeasesBy, Metrics, Waiting};
+use crate::runtime::metrics::{Cause, Census, LeaseOwner, LeasesBy, Metrics, Place, Waiting};
 use crate::store::{Category, PoolUse};
 
 const DOCUMENT: &str = "docs/operations.md";
@@ -106,6 +106,7 @@ fn exercise(metrics: &Metrics) {
     let (open, idle, max) = (1, 1, 8);
     metrics.database.set_pool("main", PoolUse { open, idle, max });
     metrics.database.failed(Category::Unavailable);
+    metrics.database.set_aside(Place::Sweep);
     metrics.database.set_notification_queue_usage(0.0);
     metrics.cluster.set_feed_freshness("EnvironmentLease", Duration::ZERO);
     metrics.cluster.feed_listed("EnvironmentLease");

@@ -30,6 +30,16 @@ const LIMIT: Duration = Duration::from_secs(12);
 /// Tries of a batch that another transaction was in the way of.
 const TRIES: u32 = 3;
 
+/// A failed transaction that took longer is slow: the server waited for a lock or broke off a statement.
+const SLOW: Duration = Duration::from_secs(1);
+
+/// Slow failures among the parts of one batch at most. The search for a culprit holds up the others; beyond, it is left to the
+/// next tries.
+const SLOW_FAILURES: usize = 10;
+
+/// Requests that were singled out and are remembered as such at most.
+const SUSPECTS: usize = 10_000;
+
 /// What carries out a batch: an answer for each request, in their order.
 pub(super) type Flush<Q, A> =
     Box<dyn Fn(Leader, Vec<Q>) -> BoxFuture<'static, Result<Vec<A>, StoreError>> + Send + Sync>;
@@ -125,6 +135,7 @@ where
     A: Send + 'static,
 {
     let mut put_off = VecDeque::new();
+    let mut suspects = HashSet::new();
     loop {
         let batch = gather(&mut queue, &mut put_off, work.key).await;
         if batch.is_empty() {
@@ -138,22 +149,49 @@ where
         for waiting in former {
             give(waiting.answer, Err(StoreError::Deposed));
         }
-        let span = tracing::info_span!("batch", otel.name = work.name, rows = current.len(), error = Empty);
-        let (requests, answers): (Vec<Q>, Vec<_>) = current
+        let Some(leader) = leading else { continue };
+        // What failed for itself the last time does not meet the others again before it has succeeded.
+        let (suspected, sound): (Vec<_>, Vec<_>) = current
             .into_iter()
-            .map(|waiting| {
-                span.follows_from(&waiting.span);
-                (waiting.request, waiting.answer)
-            })
-            .unzip();
-        if let Some(leader) = leading
-            && !requests.is_empty()
-        {
-            let outcomes = carry_out(&work, &leader, requests).instrument(span).await;
-            for (answer, outcome) in answers.into_iter().zip(outcomes) {
-                give(answer, outcome);
+            .partition(|waiting| suspects.contains(&(work.key)(&waiting.request)));
+        for part in [sound, suspected] {
+            if !part.is_empty() {
+                answer(&work, &leader, part, &mut suspects).await;
             }
         }
+    }
+}
+
+/// Carries out requests together and tells each caller its own outcome. `suspects` are the rows whose request failed for itself.
+async fn answer<Q, A>(work: &Work<Q, A>, leader: &Leader, batch: Vec<Waiting<Q, A>>, suspects: &mut HashSet<Uuid>)
+where
+    Q: Clone + Send + Sync + 'static,
+    A: Send + 'static,
+{
+    let span = tracing::info_span!("batch", otel.name = work.name, rows = batch.len(), error = Empty);
+    let (requests, answers): (Vec<Q>, Vec<_>) = batch
+        .into_iter()
+        .map(|waiting| {
+            span.follows_from(&waiting.span);
+            (waiting.request, waiting.answer)
+        })
+        .unzip();
+    let keys: Vec<Uuid> = requests.iter().map(work.key).collect();
+    let outcomes = carry_out(work, leader, requests).instrument(span).await;
+    for ((key, answer), outcome) in keys.into_iter().zip(answers).zip(outcomes) {
+        match &outcome {
+            Ok(_) => {
+                suspects.remove(&key);
+            }
+            Err(error) if !error.is_of_all() => {
+                if suspects.len() >= SUSPECTS {
+                    suspects.clear(); // they are found again
+                }
+                suspects.insert(key);
+            }
+            Err(_) => {}
+        }
+        give(answer, outcome);
     }
 }
 
@@ -198,8 +236,8 @@ async fn gather<Q, A>(
     batch
 }
 
-/// Carries out requests together. A request that the database refuses for its own data is found by halving, each half in a
-/// transaction of its own, so that its neighbours land.
+/// Carries out requests together. A request that the database refuses, for whatever reason, is found by halving, each half in a
+/// transaction of its own, so that its neighbours land. Only what speaks of the whole connection is told to all.
 async fn carry_out<Q, A>(work: &Work<Q, A>, leader: &Leader, requests: Vec<Q>) -> Vec<Result<A, StoreError>>
 where
     Q: Clone + Send + Sync,
@@ -207,25 +245,39 @@ where
 {
     let mut outcomes = Vec::with_capacity(requests.len());
     let mut parts = vec![requests];
+    let (mut tries, mut slow) = (TRIES, 0);
+    let mut of_all: Option<StoreError> = None;
     while let Some(mut part) = parts.pop() {
-        match transact(work, leader, &part).await {
+        if let Some(error) = &of_all {
+            outcomes.extend(part.iter().map(|_| Err(error.clone())));
+            continue;
+        }
+        if tries < TRIES {
+            sleep(GATHER).await; // the server tells of a failure before it gives up the locks
+        }
+        let began = Instant::now();
+        match transact(work, leader, &part, tries).await {
             Ok(answers) => outcomes.extend(answers.into_iter().map(Ok)),
-            Err(StoreError::Data { .. }) if part.len() > 1 => {
-                let second = part.split_off(part.len() / 2);
-                parts.push(second);
-                parts.push(part);
-            }
             Err(error) => {
                 Span::current().record("error", error.category().as_str());
-                outcomes.extend(part.iter().map(|_| Err(error.clone())));
+                slow += usize::from(began.elapsed() > SLOW);
+                if part.len() > 1 && !error.is_of_all() && slow <= SLOW_FAILURES {
+                    let second = part.split_off(part.len() / 2);
+                    parts.push(second);
+                    parts.push(part);
+                } else {
+                    outcomes.extend(part.iter().map(|_| Err(error.clone())));
+                    of_all = Some(error).filter(StoreError::is_of_all);
+                }
             }
         }
+        tries = 1; // whoever is still in the way of a part is its culprit's
     }
     outcomes
 }
 
 /// One transaction, tried again while others are in its way.
-async fn transact<Q, A>(work: &Work<Q, A>, leader: &Leader, requests: &[Q]) -> Result<Vec<A>, StoreError>
+async fn transact<Q, A>(work: &Work<Q, A>, leader: &Leader, requests: &[Q], allowed: u32) -> Result<Vec<A>, StoreError>
 where
     Q: Clone + Send + Sync,
     A: Send,
@@ -243,7 +295,7 @@ where
             outcome
         };
         match outcome {
-            Err(StoreError::Conflict(_)) if tries < TRIES => {
+            Err(StoreError::Conflict(_)) if tries < allowed => {
                 sleep(GATHER * tries).await;
                 tries += 1;
             }

@@ -195,10 +195,11 @@ impl Mirror {
         self.environment_looks.ask(look).await
     }
 
-    /// See [`crate::store::environment_leases::grant`]. What cannot be stored is refused as `InvalidSpec`.
+    /// See [`crate::store::environment_leases::grant`]. What cannot be stored is refused as `InvalidSpec`, and
+    /// what the database refuses for a reason of its own as `StoreUnavailable`.
     ///
     /// # Errors
-    /// Any category but `Data`.
+    /// Any category but `Data` and `Refused`.
     pub async fn grant(&self, grant: Grant) -> Result<GrantOutcome, StoreError> {
         let outcome = match check_grant(&grant) {
             Ok(()) => self.grants.ask(grant).await,
@@ -248,10 +249,11 @@ impl Mirror {
         self.foreign_ends.ask(end).await
     }
 
-    /// See [`crate::store::environments::sync`]. What cannot be stored is refused as `InvalidSpec`.
+    /// See [`crate::store::environments::sync`]. What cannot be stored is refused as `InvalidSpec`, and
+    /// what the database refuses for a reason of its own as `StoreUnavailable`.
     ///
     /// # Errors
-    /// Any category but `Data`.
+    /// Any category but `Data` and `Refused`.
     pub async fn sync_environment(&self, sync: EnvironmentSync) -> Result<EnvironmentOutcome, StoreError> {
         let outcome = match check_environment(&sync) {
             Ok(()) => self.environment_syncs.ask(sync).await,
@@ -308,16 +310,48 @@ impl Mirror {
         self.marks.ask(id).await
     }
 
-    /// See [`crate::store::retention::remove_ended`]. It takes its turn among the other transactions that write.
+    /// See [`crate::store::retention::remove_ended`]. It takes its turn among the other transactions that write. A lease that the
+    /// database does not let go is found by halving and goes into `aside`, and is left there until the caller takes it out.
     ///
     /// # Errors
-    /// Any category.
-    pub async fn remove_ended(&self, kept: Duration) -> Result<Removed, StoreError> {
+    /// Only what speaks of the whole connection, database or leadership.
+    pub async fn remove_ended(&self, kept: Duration, aside: &mut Vec<SetAside>) -> Result<Removed, StoreError> {
         let leader = self.leader().ok_or(StoreError::Deposed)?;
-        // The semaphore is never closed, so the error cannot come; it would only mean no turn to wait for.
-        let _turn = self.write.acquire().await.ok();
-        retention::remove_ended(&self.store, &leader, kept).await
+        let left: Vec<Uuid> = aside.iter().map(|lease| lease.id).collect();
+        let mut parts = vec![retention::candidates(&self.store, &leader, kept, &left).await?];
+        let mut removed = Removed::default();
+        // One session: the server tells of a failure before it gives up the locks, but answers nothing more before it has.
+        let mut session = self.store.pool().session().await.map_err(StoreError::from)?;
+        while let Some(mut part) = parts.pop() {
+            let outcome = {
+                // The semaphore is never closed, so the error cannot come; it would only mean no turn to wait for.
+                let _turn = self.write.acquire().await.ok();
+                retention::remove_ended_of(&mut session, &leader, kept, &part).await
+            };
+            match outcome {
+                Ok(done) => removed.add(done),
+                Err(error) if error.is_of_all() => return Err(error),
+                Err(_) if part.len() > 1 => {
+                    let second = part.split_off(part.len() / 2);
+                    parts.extend([second, part]);
+                }
+                Err(error) => aside.extend(part.into_iter().map(|id| SetAside {
+                    id,
+                    error: error.clone(),
+                })),
+            }
+        }
+        Ok(removed)
     }
+}
+
+/// A lease that could not be removed.
+#[derive(Clone, Debug)]
+pub struct SetAside {
+    /// Its id.
+    pub id: Uuid,
+    /// What the database answered.
+    pub error: StoreError,
 }
 
 fn check_grant(grant: &Grant) -> Result<(), StoreError> {
@@ -336,12 +370,13 @@ fn check_environment(sync: &EnvironmentSync) -> Result<(), StoreError> {
         .map_or(Ok(()), |metadata| soundness::object("spec.metadata", metadata))
 }
 
+/// What the author has to change is refused; what the database refuses for reasons of its own waits, and so does what another
+/// transaction was in the way of.
 fn or_refused<A>(outcome: Result<A, StoreError>, refused: impl FnOnce(Refusal) -> A) -> Result<A, StoreError> {
-    match outcome {
-        Err(StoreError::Data { message }) => Ok(refused(Refusal {
-            reason: Reason::InvalidSpec,
-            message,
-        })),
-        outcome => outcome,
-    }
+    let (reason, message) = match outcome {
+        Err(StoreError::Data { message }) => (Reason::InvalidSpec, message),
+        Err(error) if !error.is_of_all() => (Reason::StoreUnavailable, error.to_string()),
+        outcome => return outcome,
+    };
+    Ok(refused(Refusal { reason, message }))
 }

@@ -41,8 +41,10 @@ pub struct EnvironmentObjectRow {
     /// Whether the operator itself made the object (a lazily made Local).
     pub operator_made: bool,
     /// When the object was made, in whole seconds.
+    #[serde(deserialize_with = "spelling::read_moment")]
     pub created_at: jiff::Timestamp,
     /// When the object was seen to be deleted.
+    #[serde(deserialize_with = "spelling::read_optional_moment")]
     pub deleted_at: Option<jiff::Timestamp>,
 }
 
@@ -125,7 +127,7 @@ struct Looked {
     recorded_company: Option<Uuid>,
     company_exists: bool,
     object: Option<Json<EnvironmentObjectRow>>,
-    environment: Option<Json<EnvironmentRow>>,
+    environment: Option<Json<spelling::Row<EnvironmentRow>>>,
     active_leases: i64,
     canonical: Option<Json<CanonicalLocal>>,
 }
@@ -139,7 +141,7 @@ impl From<Looked> for EnvironmentView {
             recorded_company: row.recorded_company,
             company_exists: row.company_exists,
             object: row.object.map(|Json(row)| row),
-            row: row.environment.map(|Json(row)| row),
+            row: row.environment.and_then(|Json(row)| row.or_passed_over("environment")),
             active_leases: row.active_leases,
             canonical: row.canonical.map(|Json(canonical)| canonical),
         }

@@ -17,6 +17,13 @@ pub enum StoreError {
         /// What to change, as a sentence.
         message: String,
     },
+    /// The database refuses this request alone, for a reason that lies in its other rows, in a trigger, a policy or an index, or
+    /// because what it names is gone: it may go away by itself, so the request waits and is tried again.
+    #[error("{message}")]
+    Refused {
+        /// What the database answered, as a sentence.
+        message: String,
+    },
     /// This process does not lead any more: nothing was changed, and it has to step down.
     #[error("this replica is not the leader any more")]
     Deposed,
@@ -34,6 +41,8 @@ pub enum Category {
     Conflict,
     /// Tell the object's author.
     Data,
+    /// Retry this one with back-off, and say on its object what was answered.
+    Refused,
     /// Step down.
     Deposed,
     /// Tell the operator's authors.
@@ -47,6 +56,7 @@ impl Category {
             Self::Unavailable => "unavailable",
             Self::Conflict => "conflict",
             Self::Data => "data",
+            Self::Refused => "refused",
             Self::Deposed => "deposed",
             Self::Bug => "bug",
         }
@@ -60,8 +70,18 @@ impl StoreError {
             Self::Unavailable(_) => Category::Unavailable,
             Self::Conflict(_) => Category::Conflict,
             Self::Data { .. } => Category::Data,
+            Self::Refused { .. } => Category::Refused,
             Self::Deposed => Category::Deposed,
             Self::Bug(_) => Category::Bug,
+        }
+    }
+
+    /// Whether it speaks of the whole connection, database or leadership: no request of a batch would fare better alone. Any
+    /// other one may be a single request's.
+    pub const fn is_of_all(&self) -> bool {
+        match self.category() {
+            Category::Unavailable | Category::Deposed => true,
+            Category::Conflict | Category::Data | Category::Refused | Category::Bug => false,
         }
     }
 }
@@ -73,8 +93,10 @@ impl From<sqlx::Error> for StoreError {
                 let code = database.code().unwrap_or_default().into_owned();
                 of_code(&code, database.message().to_owned(), error)
             }
-            sqlx::Error::Decode(source) | sqlx::Error::ColumnDecode { source, .. } => Self::Data {
-                message: format!("a row holds a value that is not in its closed set or range: {source}"),
+            sqlx::Error::Decode(source) | sqlx::Error::ColumnDecode { source, .. } => Self::Refused {
+                message: cut(&format!(
+                    "a row holds a value that is not in its closed set or range: {source}"
+                )),
             },
             sqlx::Error::Io(_)
             | sqlx::Error::Tls(_)
@@ -92,8 +114,8 @@ impl From<sqlx::Error> for StoreError {
 fn of_code(code: &str, text: String, error: sqlx::Error) -> StoreError {
     match code {
         "40001" | "40P01" | "55P03" => StoreError::Conflict(Arc::new(error)),
-        // 25006: read-only, as after a fail-over. 57014: a statement longer than statement_timeout.
-        "25006" | "57014" | "57P01" | "57P02" | "57P03" | "57P05" | "25P03" => StoreError::Unavailable(Arc::new(error)),
+        // 25006: read-only, as after a fail-over.
+        "25006" | "57P01" | "57P02" | "57P03" | "57P05" | "25P03" => StoreError::Unavailable(Arc::new(error)),
         "22P05" | "22021" => data(
             "remove the NUL character (\\u0000), which a database cannot hold",
             &text,
@@ -102,10 +124,23 @@ fn of_code(code: &str, text: String, error: sqlx::Error) -> StoreError {
         "22008" => data("use a time before the year 9999", &text),
         "54000" => data("shorten the text", &text),
         "54001" => data("nest the value less deeply", &text),
-        "23503" => data("name only rows that exist", &text),
+        // Another row has what this one wants to have, or what it refers to was deleted in between: neither is for good.
+        "23505" => refused("another row is in the way", &text),
+        "23503" => refused("what it refers to is not there (any more)", &text),
+        // One row may be what makes a statement take longer than statement_timeout: its trigger waits, or its lock.
+        "57014" => refused("the database broke it off", &text),
+        "42501" if text.contains("new row violates") => refused("a policy of the table refuses it", &text),
         _ => match code.get(..2) {
             Some("08" | "53" | "58" | "28") => StoreError::Unavailable(Arc::new(error)),
             Some("22" | "23" | "54") => data("change the value that the database refuses", &text),
+            // What a trigger or a rule of the database's owner raises.
+            Some("P0" | "09" | "0A" | "21" | "27" | "38" | "39" | "40" | "44" | "55") => {
+                refused("the database refuses it", &text)
+            }
+            // The class of a code is its owner's to choose, where none of the server's own begins like it.
+            Some(class) if class.starts_with(|first: char| first.is_ascii_uppercase() && !"FHPX".contains(first)) => {
+                refused("the database refuses it", &text)
+            }
             _ => StoreError::Bug(format!("{text} (SQLSTATE {code})")),
         },
     }
@@ -117,6 +152,23 @@ fn data(advice: &str, text: &str) -> StoreError {
     }
 }
 
+fn refused(why: &str, text: &str) -> StoreError {
+    StoreError::Refused {
+        message: cut(&format!("{why}: {text}")),
+    }
+}
+
+/// Longest text of a database's that is passed on, in characters: a trigger may say as much as it likes.
+const LONGEST_ANSWER: usize = 512;
+
+/// An answer as it may stand in a status: of one line, and not longer than anybody reads.
+fn cut(text: &str) -> String {
+    text.chars()
+        .take(LONGEST_ANSWER)
+        .map(|character| if character.is_control() { ' ' } else { character })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,18 +176,41 @@ mod tests {
     #[test]
     fn each_sqlstate_says_what_to_do() {
         let category = |code| of_code(code, "text".to_owned(), sqlx::Error::WorkerCrashed).category();
-        for code in ["08006", "25006", "53100", "53300", "57014", "57P01", "57P03", "58030"] {
+        for code in ["08006", "25006", "53100", "53300", "57P01", "57P03", "58030"] {
             assert_eq!(category(code), Category::Unavailable, "{code}");
         }
         for code in ["40001", "40P01", "55P03"] {
             assert_eq!(category(code), Category::Conflict, "{code}");
         }
-        for code in ["22P05", "22021", "22003", "22008", "23503", "23514", "54000", "54001"] {
+        for code in ["22P05", "22021", "22003", "22008", "23514", "54000", "54001"] {
             assert_eq!(category(code), Category::Data, "{code}");
+        }
+        for code in ["P0001", "23505", "23503", "57014", "55000", "55006", "44000", "MYAPP"] {
+            assert_eq!(category(code), Category::Refused, "{code}");
         }
         for code in ["42501", "42P01", "42703", ""] {
             assert_eq!(category(code), Category::Bug, "{code}");
         }
+    }
+
+    #[test]
+    fn what_a_policy_says_of_one_new_row_is_that_row_s() {
+        let text = "new row violates row-level security policy for table \"environment_leases\"".to_owned();
+        let error = of_code("42501", text, sqlx::Error::WorkerCrashed);
+        assert_eq!(error.category(), Category::Refused);
+        assert!(!error.is_of_all());
+    }
+
+    #[test]
+    fn what_a_trigger_says_is_passed_on_in_one_line_and_not_at_any_length() {
+        let error = of_code(
+            "P0001",
+            format!("no\n{}", "x".repeat(10_000)),
+            sqlx::Error::WorkerCrashed,
+        );
+        let sentence = error.to_string();
+        assert!(sentence.starts_with("the database refuses it: no x"), "{sentence}");
+        assert_eq!(sentence.chars().count(), LONGEST_ANSWER);
     }
 
     #[test]

@@ -5,8 +5,8 @@
 use std::fmt::Display;
 use std::time::Duration;
 
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 use sqlx::FromRow;
 use uuid::Uuid;
 
@@ -58,13 +58,28 @@ pub struct ForeignLease {
 #[derive(FromRow)]
 struct Found {
     id: Uuid,
-    lease: Value,
-    environment: Value,
+    lease: String,
+    environment: String,
     driver: String,
     run_status: Option<String>,
     over_for: Option<f64>,
-    unused_for: f64,
+    unused_for: Option<f64>,
     expired_for: Option<f64>,
+}
+
+/// How many seconds ago a moment was, in SQL: of `-infinity` for ever, of `infinity` and of null null.
+macro_rules! seconds_since {
+    ($moment:literal) => {
+        concat!(
+            "CASE WHEN isfinite(",
+            $moment,
+            ") THEN extract(epoch FROM clock_timestamp() - ",
+            $moment,
+            ")::float8 WHEN ",
+            $moment,
+            " < clock_timestamp() THEN 'Infinity'::float8 END"
+        )
+    };
 }
 
 /// Looks at foreign leases by their ids, without locks. One that holds a value which this version does not know is an error
@@ -74,15 +89,21 @@ struct Found {
 /// Any category but `Deposed`: nothing is written.
 pub async fn look(store: &Store, ids: &[Uuid]) -> Result<Vec<Result<ForeignLease, StoreError>>, StoreError> {
     let found: Vec<Found> = sqlx::query_as(
-        "SELECT l.id, to_jsonb(l) AS lease, to_jsonb(e) AS environment, r.status AS run_status,
-           coalesce(l.metadata ->> 'driver', e.driver) AS driver,
-           extract(epoch FROM clock_timestamp() - coalesce(r.finished_at, r.updated_at))::float8 AS over_for,
-           extract(epoch FROM clock_timestamp() - l.last_used_at)::float8 AS unused_for,
-           extract(epoch FROM clock_timestamp() - l.expires_at)::float8 AS expired_for
+        // As text, for there is JSON that only the database can hold; and from a moment that is not finite nothing is subtracted.
+        concat!(
+            "SELECT l.id, to_jsonb(l)::text AS lease, to_jsonb(e)::text AS environment, r.status AS run_status,
+               coalesce(l.metadata ->> 'driver', e.driver) AS driver, ",
+            seconds_since!("coalesce(r.finished_at, r.updated_at)"),
+            " AS over_for, ",
+            seconds_since!("l.last_used_at"),
+            " AS unused_for, ",
+            seconds_since!("l.expires_at"),
+            " AS expired_for
          FROM public.environment_leases AS l
          JOIN public.environments AS e ON e.id = l.environment_id
          LEFT JOIN public.heartbeat_runs AS r ON r.id = l.heartbeat_run_id
-         WHERE l.id = ANY ($1) AND NOT EXISTS (SELECT FROM environment_operator.lease_object AS o WHERE o.id = l.id)",
+         WHERE l.id = ANY ($1) AND NOT EXISTS (SELECT FROM environment_operator.lease_object AS o WHERE o.id = l.id)"
+        ),
     )
     .bind(ids)
     .fetch_all(&store.pool)
@@ -91,8 +112,12 @@ pub async fn look(store: &Store, ids: &[Uuid]) -> Result<Vec<Result<ForeignLease
 }
 
 fn read(found: Found) -> Result<ForeignLease, StoreError> {
-    let row: LeaseRow = decode(&found.id, found.lease)?;
-    let environment: EnvironmentRow = decode(&found.id, found.environment)?;
+    let row: LeaseRow = decode(&found.id, &found.lease)?;
+    let environment: EnvironmentRow = decode(&found.id, &found.environment)?;
+    let Policy { lease_policy } = decode(&found.id, &found.lease)?;
+    if !spelling::is_policy(&lease_policy) {
+        return Err(unreadable(&found.id, format!("{lease_policy:?} is no lease policy")));
+    }
     // What its maker says that it holds: the environment's driver is only what stands there now.
     let driver = spelling::parse_driver(&found.driver)
         .ok_or_else(|| unreadable(&row.id, format!("{:?} is no driver", found.driver)))?;
@@ -110,7 +135,7 @@ fn read(found: Found) -> Result<ForeignLease, StoreError> {
     let facts = Facts {
         state: row.status,
         run,
-        unused_for: duration(found.unused_for),
+        unused_for: found.unused_for.map_or(Duration::ZERO, duration),
         expired_for: found.expired_for.filter(|seconds| *seconds >= 0.0).map(duration),
         driver,
         policy: row.lease_policy,
@@ -120,8 +145,14 @@ fn read(found: Found) -> Result<ForeignLease, StoreError> {
     Ok(ForeignLease { row, facts })
 }
 
-fn decode<T: DeserializeOwned>(id: &impl Display, value: Value) -> Result<T, StoreError> {
-    serde_json::from_value(value).map_err(|error| unreadable(id, error))
+/// The policy by which a foreign lease ends, which is nothing to guess.
+#[derive(Deserialize)]
+struct Policy {
+    lease_policy: String,
+}
+
+fn decode<T: DeserializeOwned>(id: &impl Display, row: &str) -> Result<T, StoreError> {
+    serde_json::from_str(row).map_err(|error| unreadable(id, error))
 }
 
 fn unreadable(id: &impl Display, error: impl Display) -> StoreError {
@@ -130,7 +161,7 @@ fn unreadable(id: &impl Display, error: impl Display) -> StoreError {
     }
 }
 
-/// What has not begun yet has lasted for no time.
+/// What has not begun yet has lasted for no time, and what never began for ever.
 fn duration(seconds: f64) -> Duration {
-    Duration::try_from_secs_f64(seconds).unwrap_or_default()
+    Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX)
 }

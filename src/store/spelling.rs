@@ -1,6 +1,10 @@
 //! How the tables spell what the API spells otherwise (DOMAIN: "Closed sets of values"), and how `serde` reads it.
 
-use serde::{Deserialize, Deserializer, de::Error};
+use jiff::Timestamp;
+use serde::de::{DeserializeOwned, Error};
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::api::{Driver, LeasePolicy, Reason};
 use crate::lifecycle::{EnvironmentState, LeaseState};
@@ -57,9 +61,15 @@ pub(crate) fn read_driver<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
     read(deserializer, parse_driver, "driver")
 }
 
-/// Reads `environment_leases.lease_policy`.
+/// Reads `environment_leases.lease_policy`. One of which nothing is known asks for nothing: it counts as ephemeral.
 pub(crate) fn read_policy<'de, D: Deserializer<'de>>(deserializer: D) -> Result<LeasePolicy, D::Error> {
-    read(deserializer, parse_policy, "lease policy")
+    let text = String::deserialize(deserializer)?;
+    Ok(parse_policy(&text).unwrap_or(LeasePolicy::Ephemeral))
+}
+
+/// Whether this is one of the lease policies.
+pub(crate) fn is_policy(text: &str) -> bool {
+    parse_policy(text).is_some()
 }
 
 /// Reads `environments.status`.
@@ -79,6 +89,83 @@ pub(crate) fn read_optional_lease_state<'de, D: Deserializer<'de>>(
     let text = Option::<String>::deserialize(deserializer)?;
     text.map(|text| LeaseState::parse(&text).ok_or_else(|| D::Error::custom(format!("{text:?} is no lease status"))))
         .transpose()
+}
+
+/// Reads a moment. One that lies beyond all that can be told (`infinity`, years before 1 or after 9999) is the first or the last
+/// that can.
+pub(crate) fn read_moment<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    moment(&text).ok_or_else(|| D::Error::custom(format!("{text:?} is no moment")))
+}
+
+/// Reads a moment that may be null.
+pub(crate) fn read_optional_moment<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    text.map(|text| moment(&text).ok_or_else(|| D::Error::custom(format!("{text:?} is no moment"))))
+        .transpose()
+}
+
+/// Reads a deadline: one that lies beyond all that can be told never comes, like null.
+pub(crate) fn read_deadline<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
+    Ok(read_optional_moment(deserializer)?.filter(|moment| *moment != Timestamp::MAX))
+}
+
+/// A `timestamptz` as `to_jsonb` spells it.
+fn moment(text: &str) -> Option<Timestamp> {
+    let year = text.split('-').next().unwrap_or_default();
+    match text {
+        "infinity" => Some(Timestamp::MAX),
+        "-infinity" => Some(Timestamp::MIN),
+        _ if text.ends_with(" BC") => Some(Timestamp::MIN),
+        _ if year.len() > 4 && year.bytes().all(|byte| byte.is_ascii_digit()) => Some(Timestamp::MAX),
+        // The last hours of the year 9999 are beyond what can be told of every time zone.
+        _ => text
+            .parse()
+            .ok()
+            .or_else(|| text.starts_with("9999-12-3").then_some(Timestamp::MAX)),
+    }
+}
+
+/// Reads free JSON. What only the database can hold (numbers beyond every range, nesting without end) reads as null: it is
+/// nothing that was ever written from here.
+pub(crate) fn read_json<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
+    let raw = Box::<RawValue>::deserialize(deserializer)?;
+    Ok(serde_json::from_str(raw.get()).unwrap_or(Value::Null))
+}
+
+/// Reads free JSON that may be null in the database.
+pub(crate) fn read_optional_json<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    let raw = Box::<RawValue>::deserialize(deserializer)?;
+    Ok(match raw.get() {
+        "null" => None,
+        text => Some(serde_json::from_str(text).unwrap_or(Value::Null)),
+    })
+}
+
+/// Reads a reason of the operator's own. One of which nothing is known was written by a newer version.
+pub(crate) fn read_reason<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Reason>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    Ok(text.map(|text| serde_json::from_value(Value::String(text)).unwrap_or(Reason::EndedInDatabase)))
+}
+
+/// A row that this version may not be able to read; the others beside it are read all the same.
+#[derive(Debug)]
+pub(crate) struct Row<T>(pub(crate) Result<T, String>);
+
+impl<'de, T: DeserializeOwned> Deserialize<'de> for Row<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = Box::<RawValue>::deserialize(deserializer)?;
+        Ok(Self(serde_json::from_str(raw.get()).map_err(|error| error.to_string())))
+    }
+}
+
+impl<T> Row<T> {
+    /// The row; one that can't be read is named in the log, and counts as not there.
+    pub(crate) fn or_passed_over(self, what: &'static str) -> Option<T> {
+        self.0
+            .inspect_err(|error| tracing::warn!(what, error, "a row cannot be read, passed over"))
+            .ok()
+    }
 }
 
 /// The word of a reason in the operator's own tables: the same as everywhere.
@@ -107,5 +194,22 @@ mod tests {
         assert_eq!(parse_driver("kubernetes"), None);
         assert_eq!(parse_policy("Ephemeral"), None);
         assert_eq!(reason(Reason::RunFinished), "RunFinished");
+    }
+
+    #[test]
+    fn a_moment_beyond_all_that_can_be_told_is_the_first_or_the_last() {
+        for text in [
+            "infinity",
+            "10000-01-01T00:00:00+00:00",
+            "9999-12-31T23:59:59+00:00",
+            "294276-12-31T23:59:59+00:00",
+        ] {
+            assert_eq!(moment(text), Some(Timestamp::MAX), "{text}");
+        }
+        for text in ["-infinity", "0044-03-15T00:00:00+00:00 BC"] {
+            assert_eq!(moment(text), Some(Timestamp::MIN), "{text}");
+        }
+        assert_eq!(moment("1970-01-01T00:00:01+00:00"), Timestamp::from_second(1).ok());
+        assert_eq!(moment("soon"), None);
     }
 }

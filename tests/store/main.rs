@@ -2,6 +2,7 @@
 
 mod attached;
 mod capacity;
+mod culprits;
 mod due;
 mod endings;
 mod environments;
@@ -14,6 +15,7 @@ mod locals;
 mod migrations;
 mod mirror;
 mod numbers;
+mod odd;
 mod origin;
 mod overtaken;
 mod parents;

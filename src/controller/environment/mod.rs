@@ -13,6 +13,7 @@ use super::event::Notice;
 use super::index::Key;
 use super::object::{EnvironmentObject, NamespaceObject};
 use super::reconcile::{Later, ReconcileError, Reconciler};
+use super::trouble::HELD;
 use crate::api::{ConditionStatus, Driver, EnvironmentStatus, Reason, Timestamp};
 use crate::lifecycle::environment_status::{MirroredEnvironment, Verdict, environment_status};
 use crate::store::environment_object::{EnvironmentLook, EnvironmentView};
@@ -22,9 +23,6 @@ mod local;
 mod plan;
 
 pub(super) use plan::{Plan, plan};
-
-/// Pause before a row that another transaction holds is tried again.
-const BUSY_PAUSE: Duration = Duration::from_millis(50);
 
 /// Pause before a company that could not be told is looked for again.
 const FAULT_PAUSE: Duration = Duration::from_secs(15);
@@ -58,7 +56,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             .and_then(|gone| gone.status.as_ref()?.environment_id);
         match self.database.archive_environment(id).await? {
             ArchiveOutcome::Busy => {
-                self.later(Key::Environment(id), Later::look(BUSY_PAUSE));
+                self.later(Key::Environment(id), self.troubles.busy(Key::Environment(id)));
                 return Ok(());
             }
             ArchiveOutcome::Archived => self.committed("archive_environment", Key::Environment(id)),
@@ -97,8 +95,12 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
                 EnvironmentOutcome::AlreadySo(row) => (Some(row), None),
                 EnvironmentOutcome::Refused(refusal) => (last_good, Some((refusal.reason, refusal.message))),
                 EnvironmentOutcome::Busy => {
-                    self.later(Key::Environment(environment.meta.uid), Later::look(BUSY_PAUSE));
-                    return Ok(());
+                    let key = Key::Environment(environment.meta.uid);
+                    self.later(key, self.troubles.busy(key));
+                    if !self.troubles.is_lasting(key) {
+                        return Ok(());
+                    }
+                    (last_good, Some((Reason::StoreUnavailable, HELD.to_owned())))
                 }
                 EnvironmentOutcome::Older => {
                     // The newer version is on its way through the feed; were it not, trying in haste would not bring it.

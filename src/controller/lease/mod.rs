@@ -11,6 +11,7 @@ use super::database::Database;
 use super::index::Key;
 use super::object::LeaseObject;
 use super::reconcile::{Later, ReconcileError, Reconciler};
+use super::trouble::HELD;
 use crate::api::{CompactObject, Driver, FreeObject, Reason, Timestamp};
 use crate::driver;
 use crate::lifecycle::lease::{Decision, Environment, Row, decide, refused_by_database};
@@ -37,13 +38,13 @@ mod scene;
 
 use choice::{awaited_object, local_object};
 use facts::Subject;
-use pause::patience;
+use pause::{patience, until_its_end};
 use scene::Scene;
 
 /// How many decisions one reconcile may carry out before others get their turn.
 const ROUNDS: usize = 5;
 
-/// Pause before a row that another transaction holds is tried again.
+/// Pause before a key that has had its turns is looked at again.
 const BUSY_PAUSE: Duration = Duration::from_millis(50);
 
 /// Pause before a run that could not be read is tried again.
@@ -210,7 +211,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             }
             GrantOutcome::Full => Ok(Step::Again), // others were granted meanwhile: the next look tells who
             GrantOutcome::AlreadySo | GrantOutcome::EndedMeanwhile => Ok(Step::Again),
-            GrantOutcome::Busy => Ok(Step::Done(Some(Later::look(BUSY_PAUSE)))),
+            GrantOutcome::Busy => Ok(self.wait_for_rows(subject, scene)),
             GrantOutcome::Refused(refusal) => Ok(
                 match refused_by_database(&scene.facts, refusal.reason, refusal.message) {
                     Some(Decision::Wait(reason, message)) => {
@@ -225,6 +226,29 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
                     Some(_) | None => Step::Again,
                 },
             ),
+        }
+    }
+
+    /// Another transaction holds a row that the grant needs: the claim is tried again later and later. If that lasts it says so,
+    /// holds up nobody in line, and its time runs out like any other's.
+    fn wait_for_rows(&self, subject: &Subject, scene: &Scene) -> Step {
+        let (key, Some(lease)) = (Key::Lease(subject.id), subject.present()) else {
+            return Step::Done(None);
+        };
+        let later = Later::look(self.troubles.busy(key).pause.min(until_its_end(lease, scene)));
+        if !self.troubles.is_lasting(key) && !scene.facts.acquire_timed_out {
+            return Step::Done(Some(later));
+        }
+        match refused_by_database(&scene.facts, Reason::StoreUnavailable, HELD.to_owned()) {
+            Some(Decision::Refuse(reason, message)) => {
+                self.leave_line(subject.id);
+                refuse(subject, reason, message)
+            }
+            Some(Decision::Wait(reason, message)) => {
+                self.stand_aside(subject.id);
+                Step::Report(Verdict::Pending(reason, message), Some(later))
+            }
+            Some(_) | None => Step::Done(Some(later)),
         }
     }
 
@@ -247,7 +271,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
                     return Ok(Step::Again);
                 }
                 SyncOutcome::NotHeld => return Ok(Step::Again),
-                SyncOutcome::Busy => return Ok(Step::Done(Some(Later::look(BUSY_PAUSE)))),
+                SyncOutcome::Busy => return Ok(Step::Done(Some(self.troubles.busy(Key::Lease(subject.id))))),
                 SyncOutcome::AlreadySo | SyncOutcome::Older => {}
             }
         }
@@ -301,7 +325,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             }
             EndOutcome::AlreadyEnded(_) | EndOutcome::Moved(_) | EndOutcome::RowMissing => Ok(Step::Again),
             EndOutcome::NotYetExpired(_) => Ok(Step::Done(self.until_expiry(scene).or(Some(Later::look(BUSY_PAUSE))))),
-            EndOutcome::Busy => Ok(Step::Done(Some(Later::look(BUSY_PAUSE)))),
+            EndOutcome::Busy => Ok(Step::Done(Some(self.troubles.busy(Key::Lease(subject.id))))),
         }
     }
 

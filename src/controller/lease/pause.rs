@@ -31,5 +31,10 @@ pub(super) fn until(now: jiff::Timestamp, at: jiff::Timestamp) -> Duration {
 pub(super) fn patience(lease: &LeaseObject, scene: &Scene) -> Duration {
     let waited = until(lease.meta.created_at, scene.view.now);
     let pause = (waited / 4).clamp(Duration::from_millis(500), Duration::from_secs(15));
-    pause.min(until(scene.view.now, acquire_deadline(lease)) + BUSY_PAUSE)
+    pause.min(until_its_end(lease, scene))
+}
+
+/// The time until a claim's own is out, and a moment more.
+pub(super) fn until_its_end(lease: &LeaseObject, scene: &Scene) -> Duration {
+    until(scene.view.now, acquire_deadline(lease)) + BUSY_PAUSE
 }

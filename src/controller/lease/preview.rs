@@ -14,13 +14,25 @@ use crate::store::{Leader, Store, StoreError};
 /// # Errors
 /// When the database cannot be asked.
 pub async fn preview(store: &Store, leader: &Leader, ids: &[Uuid]) -> Result<Vec<(LeaseView, Decision)>, StoreError> {
-    let looks: Vec<LeaseLook> = ids.iter().map(|id| look(*id)).collect();
-    let views = lease_object::look(store, leader, &looks).await?;
-    let decided = views.into_iter().map(|view| {
-        let decision = decide(&of_rows(&view));
-        (view, decision)
-    });
-    Ok(decided.collect())
+    let (mut decided, mut parts) = (Vec::new(), vec![ids]);
+    while let Some(part) = parts.pop() {
+        let looks: Vec<LeaseLook> = part.iter().map(|id| look(*id)).collect();
+        match lease_object::look(store, leader, &looks).await {
+            Ok(views) => decided.extend(views.into_iter().map(|view| {
+                let decision = decide(&of_rows(&view));
+                (view, decision)
+            })),
+            Err(error) if error.is_of_all() => return Err(error),
+            Err(error) => match part {
+                [id] => tracing::warn!(lease = %id, %error, "passed over"),
+                _ => {
+                    let (first, second) = part.split_at(part.len() / 2);
+                    parts.extend([second, first]);
+                }
+            },
+        }
+    }
+    Ok(decided)
 }
 
 fn look(id: Uuid) -> LeaseLook {
@@ -47,6 +59,7 @@ fn of_rows(view: &LeaseView) -> Facts {
         _ if run_object.is_some() => Run::Unknown,
         RunLook::None => Run::None,
         RunLook::Missing => Run::NotFound,
+        RunLook::Unknown => Run::Unknown,
         RunLook::Found { status, .. } => status.outcome().map_or(Run::Live, Run::Over),
     };
     Facts {

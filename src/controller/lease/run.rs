@@ -55,6 +55,10 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             return match view.run {
                 RunLook::None => seen(Run::None),
                 RunLook::Missing => seen(Run::NotFound),
+                RunLook::Unknown => {
+                    let message = "the run's row has a status that this version does not know".to_owned();
+                    unseen(Some(Obstacle::Waits(Reason::RunNotFound, message)))
+                }
                 RunLook::Found {
                     status, finished_at, ..
                 } => status.outcome().map_or_else(

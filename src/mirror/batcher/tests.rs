@@ -54,6 +54,21 @@ fn supervised() -> (FakeBatcher, Batches, watch::Sender<Option<Leader>>, Broken)
                     let message = "remove the poison".to_owned();
                     return Err(StoreError::Data { message });
                 }
+                if has("raises") {
+                    let message = "a trigger says no".to_owned();
+                    return Err(StoreError::Refused { message });
+                }
+                if has("unexpected") {
+                    return Err(StoreError::Bug("what is this?".to_owned()));
+                }
+                if has("held") {
+                    return Err(StoreError::Conflict(Arc::new(sqlx::Error::WorkerCrashed)));
+                }
+                if has("too long") {
+                    sleep(Duration::from_secs(10)).await;
+                    let message = "canceling statement due to statement timeout".to_owned();
+                    return Err(StoreError::Refused { message });
+                }
                 if has("deposed") {
                     return Err(StoreError::Deposed);
                 }
@@ -121,6 +136,52 @@ async fn the_neighbours_of_a_poisoned_request_land_in_the_same_flush() {
         }
     }
     assert!(batches.lock().unwrap().len() <= 17, "halved, not tried one by one");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_a_request_fails_for_its_neighbours_land_and_it_alone_is_told() {
+    for (word, category) in [
+        ("raises", "refused"),
+        ("unexpected", "bug"),
+        ("held", "conflict"),
+        ("too long", "refused"),
+    ] {
+        let (batcher, _batches, _lead) = batcher();
+        let request = |row| (row, if row == 77 { word } else { "" });
+        let answers = join_all((0..200).map(|row| batcher.ask(request(row)))).await;
+        for (row, answer) in (0..200).zip(answers) {
+            match answer {
+                Err(error) => assert_eq!((row, error.category().as_str()), (77, category), "{word}"),
+                Ok(answer) => assert_eq!(answer.0, row),
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_failed_for_itself_meets_the_others_again_only_after_it_has_succeeded() {
+    let (batcher, batches, _lead) = batcher();
+    let ask = async |requests: &[Request]| {
+        batches.lock().unwrap().clear();
+        join_all(requests.iter().map(|request| batcher.ask(*request))).await;
+        batches.lock().unwrap().clone()
+    };
+    ask(&[(1, ""), (2, "raises")]).await;
+    assert_eq!(
+        ask(&[(2, "raises"), (3, ""), (4, "")]).await,
+        [vec![(3, ""), (4, "")], vec![(2, "raises")]]
+    );
+    ask(&[(2, "")]).await;
+    assert_eq!(ask(&[(2, ""), (3, "")]).await, [vec![(2, ""), (3, "")]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_search_for_slow_culprits_has_an_end() {
+    let (batcher, batches, _lead) = batcher();
+    let answers = join_all((0..200).map(|row| batcher.ask((row, "too long")))).await;
+    assert!(answers.iter().all(Result::is_err));
+    let tries = batches.lock().unwrap().len();
+    assert!(tries <= SLOW_FAILURES + 10, "{tries} of ten seconds each");
 }
 
 #[tokio::test(start_paused = true)]

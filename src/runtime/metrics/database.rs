@@ -21,6 +21,23 @@ pub struct DatabaseMetrics {
     connections_max: Family<Pool, Gauge>,
     errors: Family<CategoryLabel, Counter>,
     notification_queue_usage: FloatGauge,
+    set_aside: Family<PlaceLabel, Counter>,
+}
+
+/// Who has set a row aside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A reconcile.
+    Reconcile,
+    /// The sweep of foreign leases.
+    Sweep,
+    /// The retention.
+    Retention,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PlaceLabel {
+    by: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -82,6 +99,12 @@ impl DatabaseMetrics {
                 "Failed sweeps and lost LISTEN connections (a reconcile that the database fails is one of reconciles)",
                 Family::default(),
             ),
+            set_aside: families.register(
+                "rows_set_aside",
+                "Rows that were passed over because they could not be read or the database refused what was to be done to them, each \
+                 time, by whom (reconcile, sweep, retention)",
+                Family::default(),
+            ),
             notification_queue_usage: families.register(
                 "notification_queue_usage_ratio",
                 "How full Postgres's queue of notifications is, 0 to 1",
@@ -128,6 +151,16 @@ impl DatabaseMetrics {
     pub fn failed(&self, category: Category) {
         let category = category.as_str();
         self.errors.get_or_create(&CategoryLabel { category }).inc();
+    }
+
+    /// A row was passed over: it could not be read, or the database refused it.
+    pub fn set_aside(&self, place: Place) {
+        let by = match place {
+            Place::Reconcile => "reconcile",
+            Place::Sweep => "sweep",
+            Place::Retention => "retention",
+        };
+        self.set_aside.get_or_create(&PlaceLabel { by }).inc();
     }
 
     /// How full Postgres's queue of notifications is, 0 to 1.

@@ -21,7 +21,7 @@ mod sweep;
 mod work;
 
 pub use cluster::ClusterMetrics;
-pub use database::DatabaseMetrics;
+pub use database::{DatabaseMetrics, Place};
 pub use leases::{Census, LeaseMetrics, LeasesBy};
 pub use replica::ReplicaMetrics;
 pub use sweep::{LeaseOwner, SweepMetrics};

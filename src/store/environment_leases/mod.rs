@@ -51,21 +51,28 @@ pub struct LeaseRow {
     /// The provider's own name of the lease.
     pub provider_lease_id: Option<String>,
     /// When it was granted.
+    #[serde(deserialize_with = "spelling::read_moment")]
     pub acquired_at: jiff::Timestamp,
     /// When it was last used.
+    #[serde(deserialize_with = "spelling::read_moment")]
     pub last_used_at: jiff::Timestamp,
-    /// When it expires.
+    /// When it expires; none: never.
+    #[serde(deserialize_with = "spelling::read_deadline")]
     pub expires_at: Option<jiff::Timestamp>,
     /// When it ended; null while held or retained.
+    #[serde(deserialize_with = "spelling::read_optional_moment")]
     pub released_at: Option<jiff::Timestamp>,
     /// Why it ended otherwise than in good order.
     pub failure_reason: Option<String>,
     /// How the removal of the provider's resources went.
     pub cleanup_status: Option<String>,
     /// Free, with `driver`.
+    #[serde(deserialize_with = "spelling::read_optional_json")]
     pub metadata: Option<serde_json::Value>,
     /// When the row was made.
+    #[serde(deserialize_with = "spelling::read_moment")]
     pub created_at: jiff::Timestamp,
     /// When it was last changed.
+    #[serde(deserialize_with = "spelling::read_moment")]
     pub updated_at: jiff::Timestamp,
 }

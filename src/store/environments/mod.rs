@@ -35,11 +35,15 @@ pub struct EnvironmentRow {
     #[serde(deserialize_with = "spelling::read_environment_state")]
     pub status: EnvironmentState,
     /// Configuration in the origin's own shape.
+    #[serde(deserialize_with = "spelling::read_json")]
     pub config: serde_json::Value,
     /// Free.
+    #[serde(deserialize_with = "spelling::read_optional_json")]
     pub metadata: Option<serde_json::Value>,
     /// When the row was made.
+    #[serde(deserialize_with = "spelling::read_moment")]
     pub created_at: jiff::Timestamp,
     /// When it was last changed.
+    #[serde(deserialize_with = "spelling::read_moment")]
     pub updated_at: jiff::Timestamp,
 }

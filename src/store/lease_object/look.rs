@@ -12,7 +12,7 @@ use crate::lifecycle::RunStatus;
 use crate::store::environment_leases::LeaseRow;
 use crate::store::environments::EnvironmentRow;
 use crate::store::references::Reference;
-use crate::store::{Leader, Store, StoreError, column};
+use crate::store::{Leader, Store, StoreError, column, spelling};
 
 /// Which environment a claim chooses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +53,8 @@ pub enum RunLook {
     None,
     /// No such run in this company.
     Missing,
+    /// It is there, with a status of which nothing is known here.
+    Unknown,
     /// It is there.
     Found {
         /// Its status.
@@ -181,13 +183,13 @@ struct Looked {
     recorded_company: Option<Uuid>,
     company_id: Option<Uuid>,
     company_exists: bool,
-    lease: Option<Json<LeaseRow>>,
+    lease: Option<Json<spelling::Row<LeaseRow>>>,
     object: Option<Json<LeaseObjectRow>>,
     run_id: Option<Uuid>,
     run_status: Option<String>,
     run_agent_id: Option<Uuid>,
     run_finished_at: Option<jiff_sqlx::Timestamp>,
-    environment: Option<Json<EnvironmentRow>>,
+    environment: Option<Json<spelling::Row<EnvironmentRow>>>,
     environment_deleted: bool,
     local_object: Option<Uuid>,
     agent_missing: bool,
@@ -198,28 +200,34 @@ impl Looked {
     fn view(self, issue_missing: bool, execution_workspace_missing: bool) -> Result<LeaseView, StoreError> {
         let run = match (self.run_id, self.run_status, self.run_agent_id) {
             (None, _, _) => RunLook::None,
-            (Some(id), Some(status), Some(agent_id)) => {
-                let status = RunStatus::parse(&status).ok_or_else(|| StoreError::Data {
-                    message: format!("run {id} has the status {status:?}, which is not in the closed set"),
-                })?;
-                RunLook::Found {
+            (Some(run), Some(text), Some(agent_id)) => match RunStatus::parse(&text) {
+                Some(status) => RunLook::Found {
                     status,
                     agent_id,
                     finished_at: self.run_finished_at.map(jiff_sqlx::Timestamp::to_jiff),
+                },
+                None => {
+                    tracing::warn!(%run, status = text, "a run has a status of which nothing is known: it ends no lease");
+                    RunLook::Unknown
                 }
-            }
+            },
             (Some(_), _, _) => RunLook::Missing,
         };
+        // Of a lease whose row can't be read nothing can be decided; its neighbours are looked at without it.
+        let row = self.lease.map(|Json(row)| row.0).transpose();
+        let row = row.map_err(|error| StoreError::Refused {
+            message: format!("its row in the database cannot be read: {error}"),
+        })?;
         Ok(LeaseView {
             id: self.id,
             now: self.now,
             leading: self.leading,
             recorded_company: self.recorded_company,
             company_exists: self.company_exists,
-            row: self.lease.map(|Json(row)| row),
+            row,
             object: self.object.map(|Json(row)| row),
             run,
-            environment: self.environment.map(|Json(row)| row),
+            environment: self.environment.and_then(|Json(row)| row.or_passed_over("environment")),
             environment_deleted: self.environment_deleted,
             local_object: self.local_object,
             agent_missing: self.agent_missing,
@@ -254,7 +262,8 @@ asked AS MATERIALIZED (
   LEFT JOIN public.environment_leases AS lease ON lease.id = i.id
 ),
 chosen AS MATERIALIZED (
-  SELECT asked.*, run.status AS run_status, run.agent_id AS run_agent_id, run.finished_at AS run_finished_at,
+  SELECT asked.*, run.status AS run_status, run.agent_id AS run_agent_id,
+    CASE WHEN run.finished_at BETWEEN '0001-01-01Z' AND '9999-12-30Z' THEN run.finished_at END AS run_finished_at,
     asked.agent_id IS NOT NULL AND agent.id IS DISTINCT FROM asked.agent_id AS agent_missing,
     CASE WHEN asked.environment_id IS NOT NULL THEN asked.environment_id
          WHEN asked.object_id IS NOT NULL THEN named.environment_id

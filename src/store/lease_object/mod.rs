@@ -56,12 +56,15 @@ pub struct LeaseObjectRow {
     #[serde(deserialize_with = "spelling::read_optional_lease_state")]
     pub ended_status: Option<LeaseState>,
     /// Why it ended.
+    #[serde(deserialize_with = "spelling::read_reason")]
     pub reason: Option<Reason>,
     /// Why it ended, as a sentence.
     pub message: Option<String>,
     /// When it ended.
+    #[serde(deserialize_with = "spelling::read_optional_moment")]
     pub ended_at: Option<jiff::Timestamp>,
     /// When the object was seen to be deleted.
+    #[serde(deserialize_with = "spelling::read_optional_moment")]
     pub deleted_at: Option<jiff::Timestamp>,
 }
 

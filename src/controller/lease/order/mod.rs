@@ -196,6 +196,7 @@ impl<'s> World<'s> {
         match view.run {
             RunLook::Found { status, .. } => status.outcome().map_or(Run::Live, Run::Over),
             RunLook::Missing => Run::NotFound,
+            RunLook::Unknown => Run::Unknown,
             RunLook::None => match self.index.run(&job_key(), None) {
                 KnownRun::Present { end, .. } => end.map_or(Run::Live, |end| Run::Over(end.outcome)),
                 KnownRun::Vanished(end) => end.map_or(Run::Gone, |end| Run::Over(end.outcome)),

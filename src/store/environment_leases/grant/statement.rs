@@ -56,6 +56,8 @@ impl Tagged {
                 format!("Environment \"{detail}\" is not active."),
             ),
             "RunNotFound" => refused(Reason::RunNotFound, format!("{run} does not exist in this company")),
+            // Of a status that nothing is known of it can't be said that the run is over: the next look tells.
+            "RunAlreadyFinished" if RunStatus::parse(&detail).is_none() => GrantOutcome::Busy,
             "RunAlreadyFinished" => {
                 // In the words of the decision, which says the same where it sees the end before the statement does.
                 let ended = RunStatus::parse(&detail)
