@@ -6,11 +6,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
+use tokio_util::sync::CancellationToken;
 
 use crate::runtime::client::{self, ClientError};
 use crate::runtime::configuration::{DatabaseSettings, IdentitySettings, LogSettings, Settings};
 use crate::runtime::supervision::TaskEnded;
-use crate::runtime::{NAME, telemetry};
+use crate::runtime::{NAME, shutdown, telemetry};
 use crate::store::{StartError, StoreError};
 
 mod crds;
@@ -80,6 +81,8 @@ enum Error {
     Ended,
     #[error(transparent)]
     Task(#[from] TaskEnded),
+    #[error("it was told to stop before it was done: what is not committed is not there")]
+    Stopped,
     #[error("standard output cannot be written: {0}")]
     Output(#[source] io::Error),
     #[error("the collector of traces cannot be used: {0}")]
@@ -109,9 +112,9 @@ fn execute(line: CommandLine) -> Result<(), Error> {
     line.command.tell_ignored_parameters();
     match line.command {
         Command::Run(settings) => block_on(run::run(&settings, traces)),
-        Command::Migrate(settings) => block_on(migrate::migrate(&settings)),
-        Command::Sweep(arguments) => block_on(async move { print(&sweep::plan(&arguments).await?) }),
-        Command::NewIncarnation(arguments) => block_on(new_incarnation::raise(&arguments)),
+        Command::Migrate(settings) => block_on(until_signal(migrate::migrate(&settings))),
+        Command::Sweep(arguments) => block_on(until_signal(async move { print(&sweep::plan(&arguments).await?) })),
+        Command::NewIncarnation(arguments) => block_on(until_signal(new_incarnation::raise(&arguments))),
         Command::UninstallDatabase(arguments) => print(uninstall_database::sql(&arguments)),
         Command::Crds => print(&crds::yaml()),
     }
@@ -131,7 +134,17 @@ fn block_on<Work: Future<Output = Result<(), Error>>>(work: Work) -> Result<(), 
         .enable_all()
         .build()
         .map_err(Error::Process)?;
-    runtime.block_on(work)
+    let outcome = runtime.block_on(work);
+    // A name that is looked up for ever, in a thread of its own, does not keep the process.
+    runtime.shutdown_background();
+    outcome
+}
+
+/// Ends work at the first signal: as the first process of a container it would otherwise not hear of one.
+async fn until_signal(work: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
+    let stop = CancellationToken::new();
+    shutdown::stop_on_signal(stop.clone()).map_err(Error::Process)?;
+    stop.run_until_cancelled(work).await.unwrap_or(Err(Error::Stopped))
 }
 
 /// Writes to standard output. A reader that has seen enough (`| head`) is no failure.

@@ -22,11 +22,11 @@ use crate::runtime::supervision::Supervisor;
 use crate::runtime::telemetry::{Exporting, Origin, Traces};
 use crate::store::{Category, Leader, StartError, Store, StoreError, installation, lead};
 
-/// Connections of the pool: two that write, the rest for looks, leadership and the sweep.
-const CONNECTIONS: u32 = 8;
-
 /// Pause between two tries to reach at the start what is not there yet.
 const START_PAUSE: Duration = Duration::from_secs(2);
+
+/// The part of the drain timeout that is the work's; in the rest leadership is given up and connections are closed.
+const WORK_SHARE: f64 = 0.7;
 
 /// How long the last answers over HTTP and the last words to the database may take.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -51,18 +51,25 @@ pub(super) async fn run(settings: &Settings, traces: Option<Traces>) -> Result<(
         health::serve(listener, health.clone(), Arc::clone(&metrics), serving_stop.clone()),
     );
 
-    let mut exporting = None;
-    let traces = traces.map(|traces| (traces, &mut exporting));
-    let operated = server.guard(operate(settings, &health, &metrics, traces, &stop)).await;
-    let outcome = operated.unwrap_or_else(|ended| Err(ended.into()));
-    if let Some(exporting) = exporting {
-        exporting.finish(FAREWELL).await;
-    }
-
-    // The server is the last to go, so that a probe sees the truth until the end.
-    serving_stop.cancel();
-    let _slow_reader = timeout(FAREWELL, server.join()).await;
-    outcome
+    let whole = async {
+        let mut exporting = None;
+        let traces = traces.map(|traces| (traces, &mut exporting));
+        let operated = server.guard(operate(settings, &health, &metrics, traces, &stop)).await;
+        let outcome = operated.unwrap_or_else(|ended| Err(ended.into()));
+        if let Some(exporting) = exporting {
+            exporting.finish(FAREWELL).await;
+        }
+        // The server is the last to go, so that a probe sees the truth until the end.
+        serving_stop.cancel();
+        let _slow_reader = timeout(FAREWELL, server.join()).await;
+        outcome
+    };
+    // Whatever hangs, nothing outlives the signal by more than the drain timeout.
+    let ended = shutdown::drain(whole, &stop, settings.pace.drain_timeout).await;
+    ended.unwrap_or_else(|| {
+        tracing::warn!("the process did not end by itself in time");
+        Ok(())
+    })
 }
 
 /// Everything between the first connection and the last.
@@ -73,16 +80,20 @@ async fn operate(
     traces: Option<(Traces, &mut Option<Exporting>)>,
     stop: &CancellationToken,
 ) -> Result<(), Error> {
-    let client = client::connect(settings.identity.kubeconfig.as_deref(), Arc::clone(metrics)).await?;
-    let Some(cluster) = reach_cluster(settings, &client, health, stop).await else {
+    let starting = async {
+        let client = client::connect(settings.identity.kubeconfig.as_deref(), Arc::clone(metrics)).await?;
+        let cluster = reach_cluster(settings, &client, health).await;
+        if let Some((traces, exporting)) = traces {
+            *exporting = export(settings, traces, &cluster)?;
+        }
+        let store = reach_store(settings, &cluster, health).await?;
+        Ok::<_, Error>((client, cluster, store))
+    };
+    // Nothing is begun yet that had to be finished: a signal ends each of these waits at once.
+    let Some(started) = stop.run_until_cancelled(starting).await else {
         return Ok(());
     };
-    if let Some((traces, exporting)) = traces {
-        *exporting = export(settings, traces, &cluster)?;
-    }
-    let Some(store) = reach_store(settings, &cluster, health, stop).await? else {
-        return Ok(());
-    };
+    let (client, cluster, store) = started?;
     tracing::info!(cluster, installation = settings.identity.installation, database = %settings.database.database_url, "started");
 
     let expiry = Duration::from_secs(lead::TERM_SECONDS.into());
@@ -116,7 +127,7 @@ async fn operate(
         instance: host(),
     };
     let work = office.guard(shell::run(context, stop.clone()));
-    let worked = shutdown::drain(work, stop, settings.pace.drain_timeout).await;
+    let worked = shutdown::drain(work, stop, settings.pace.drain_timeout.mul_f64(WORK_SHARE)).await;
     if worked.is_none() {
         tracing::warn!("what was begun did not end in time: the next leader decides it again");
     }
@@ -146,44 +157,34 @@ fn export(settings: &Settings, traces: Traces, cluster: &str) -> Result<Option<E
     exporting.map(Some).map_err(|error| Error::Traces(Box::new(error)))
 }
 
-/// The cluster's name: waits for an API server that does not answer yet. `None`: stopped meanwhile.
-async fn reach_cluster(
-    settings: &Settings,
-    client: &Client,
-    health: &Health,
-    stop: &CancellationToken,
-) -> Option<String> {
+/// The cluster's name: waits for an API server that does not answer yet.
+async fn reach_cluster(settings: &Settings, client: &Client, health: &Health) -> String {
     if let Some(id) = &settings.identity.cluster_id {
         health.set_api_server(Ok(()));
-        return Some(id.clone());
+        return id.clone();
     }
     loop {
         match client::cluster_id(client).await {
             Ok(id) => {
                 health.set_api_server(Ok(()));
-                return Some(id);
+                return id;
             }
             Err(error) => {
                 tracing::warn!(%error, "waiting for the API server");
                 health.set_api_server(Err(error.to_string()));
             }
         }
-        pause(stop).await?;
+        sleep(START_PAUSE).await;
     }
 }
 
-/// The database, migrated: waits for one that is not there yet, but not for one that is refused. `None`: stopped meanwhile.
-async fn reach_store(
-    settings: &Settings,
-    cluster: &str,
-    health: &Health,
-    stop: &CancellationToken,
-) -> Result<Option<Store>, StartError> {
+/// The database, migrated: waits for one that is not there yet, but not for one that is refused.
+async fn reach_store(settings: &Settings, cluster: &str, health: &Health) -> Result<Store, StartError> {
     loop {
         match open_store(settings, cluster).await {
             Ok(store) => {
                 health.set_database(Ok(()));
-                return Ok(Some(store));
+                return Ok(store);
             }
             Err(StartError::Store(error)) if matches!(error.category(), Category::Unavailable | Category::Conflict) => {
                 tracing::warn!(%error, "waiting for the database");
@@ -191,26 +192,21 @@ async fn reach_store(
             }
             Err(error) => return Err(error),
         }
-        if pause(stop).await.is_none() {
-            return Ok(None);
-        }
+        sleep(START_PAUSE).await;
     }
 }
 
 async fn open_store(settings: &Settings, cluster: &str) -> Result<Store, StartError> {
     let (database, identity) = (&settings.database, &settings.identity);
     migrate::prepare(database).await?;
-    let store = Store::open(database.database_url.address()?, database.mode, CONNECTIONS).await?;
+    let store = Store::open(
+        database.database_url.address()?,
+        database.mode,
+        settings.database_connections,
+    )
+    .await?;
     installation::enter(&store, cluster, &identity.installation, &identity.namespaces).await?;
     Ok(store)
-}
-
-/// Waits a little. `None`: the process is to stop.
-async fn pause(stop: &CancellationToken) -> Option<()> {
-    tokio::select! {
-        () = stop.cancelled() => None,
-        () = sleep(START_PAUSE) => Some(()),
-    }
 }
 
 /// The leadership's row, as the campaign asks for it.

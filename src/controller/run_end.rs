@@ -18,7 +18,12 @@ use super::backoff::Backoff;
 use super::reconcile::Reconciler;
 use crate::mirror::Mirror;
 use crate::runtime::configuration::NoticeSource;
+use crate::runtime::health::Health;
+use crate::store::heartbeat_runs::Heard;
 use crate::store::{StoreError, heartbeat_runs};
+
+/// The name of run rows among the feeds, in readiness and metrics.
+const FEED: &str = "heartbeat_runs";
 
 /// Runs that one statement asks for at most: 10,000 take the server about 50 ms.
 const POLL: usize = 10_000;
@@ -27,15 +32,17 @@ const POLL: usize = 10_000;
 const FEW: usize = 1_000;
 
 /// Listens until `stop`.
-pub async fn listen<C>(reconciler: Arc<Reconciler<Mirror, C>>, stop: CancellationToken) {
+pub async fn listen<C>(reconciler: Arc<Reconciler<Mirror, C>>, health: Health, stop: CancellationToken) {
     let mut backoff = backoff();
+    health.expect_feed(FEED);
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            outcome = hear(&reconciler, &mut backoff) => {
+            outcome = hear(&reconciler, &health, &mut backoff) => {
                 if let Err(error) = outcome {
                     reconciler.metrics.database.failed(error.category());
-                    tracing::warn!(%error, "lost the ear for run ends, connecting again");
+                    health.feed_failed(FEED, error.to_string());
+                    tracing::warn!(%error, "lost the listener for run ends, connecting again");
                 }
             }
         }
@@ -46,29 +53,36 @@ pub async fn listen<C>(reconciler: Arc<Reconciler<Mirror, C>>, stop: Cancellatio
     }
 }
 
-async fn hear<C>(reconciler: &Reconciler<Mirror, C>, backoff: &mut Backoff) -> Result<(), StoreError> {
+async fn hear<C>(reconciler: &Reconciler<Mirror, C>, health: &Health, backoff: &mut Backoff) -> Result<(), StoreError> {
     let mut ends = heartbeat_runs::listen(reconciler.database.store()).await?;
+    health.feed_listed(FEED);
     let all = reconciler.index().unfinished_of_heartbeat_runs();
     reconciler.admit(NoticeSource::Runs, all);
     loop {
-        let run = ends.next().await?;
+        let heard = ends.next().await?;
         backoff.reset();
-        let leases = reconciler.index().leases_of_heartbeat_run(run);
-        reconciler.admit(NoticeSource::Runs, leases);
+        health.feed_heard(FEED);
+        if let Heard::RunEnd(run) = heard {
+            let leases = reconciler.index().leases_of_heartbeat_run(run);
+            reconciler.admit(NoticeSource::Runs, leases);
+        }
     }
 }
 
 /// Asks again and again until `stop`, while this replica leads.
-pub async fn poll<C>(reconciler: Arc<Reconciler<Mirror, C>>, stop: CancellationToken) {
+pub async fn poll<C>(reconciler: Arc<Reconciler<Mirror, C>>, health: Health, stop: CancellationToken) {
     let (mut backoff, mut told) = (backoff(), Told::default());
+    health.expect_feed(FEED);
     loop {
         let pause = match ask(&reconciler, &mut told).await {
             Ok(asked) => {
+                health.feed_listed(FEED);
                 backoff.reset();
                 interval(asked)
             }
             Err(error) => {
                 reconciler.metrics.database.failed(error.category());
+                health.feed_failed(FEED, error.to_string());
                 tracing::warn!(%error, "cannot ask for run ends, trying again");
                 backoff.pause()
             }

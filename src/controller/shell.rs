@@ -101,10 +101,13 @@ pub async fn run(context: Context, stop: CancellationToken) -> Result<(), TaskEn
     if settings.database.has_run_trigger() {
         tasks.spawn(
             "listener for run ends",
-            run_end::listen(reconciler.clone(), stop.clone()),
+            run_end::listen(reconciler.clone(), feeds.health.clone(), stop.clone()),
         );
     } else {
-        tasks.spawn("poll for run ends", run_end::poll(reconciler.clone(), stop.clone()));
+        tasks.spawn(
+            "poll for run ends",
+            run_end::poll(reconciler.clone(), feeds.health.clone(), stop.clone()),
+        );
     }
     let worked = tokio::select! {
         worked = tasks.guard(work(&feeds, expected, leadership, &settings, stop)) => worked,

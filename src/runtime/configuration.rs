@@ -28,6 +28,9 @@ pub struct Settings {
     /// Where the rows are.
     #[command(flatten)]
     pub database: DatabaseSettings,
+    /// Sessions with Postgres that a replica opens at most, besides the one that listens; at least 4
+    #[arg(long, env = "ENVIRONMENT_OPERATOR_DATABASE_CONNECTIONS", value_name = "NUMBER", default_value = "8", value_parser = clap::value_parser!(u32).range(4..=100))]
+    pub database_connections: u32,
     /// Which part of which cluster this is.
     #[command(flatten)]
     pub identity: IdentitySettings,

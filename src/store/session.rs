@@ -207,3 +207,18 @@ impl<'c> Executor<'c> for &'c mut Session {
         self.bounded(move |connection| connection.describe(sql)).boxed()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::ends_session;
+
+    #[test]
+    fn a_session_that_the_server_has_ended_or_that_can_only_be_read_is_not_used_again() {
+        for code in ["25006", "57P01", "57P05", "25P03", "08006"] {
+            assert!(ends_session(code), "{code}");
+        }
+        for code in ["40P01", "55P03", "57014", "23505", ""] {
+            assert!(!ends_session(code), "{code}");
+        }
+    }
+}

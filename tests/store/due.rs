@@ -5,6 +5,7 @@ use std::time::Duration;
 use environment_operator::api::Reason;
 use environment_operator::lifecycle::{LeaseState, ResourceVersion};
 use environment_operator::store::environments::archive_deleted;
+use environment_operator::store::heartbeat_runs::Heard;
 use environment_operator::store::tombstone::{self, List};
 use environment_operator::store::{cluster, heartbeat_runs, lease_object, sweep};
 use sqlx::AssertSqlSafe;
@@ -221,7 +222,7 @@ async fn a_runs_end_and_its_deletion_are_heard_of_and_nothing_else_is() {
         .unwrap();
     for run in [runs[1], runs[0]] {
         let heard = tokio::time::timeout(Duration::from_secs(5), ends.next()).await.unwrap();
-        assert_eq!(heard.unwrap(), run);
+        assert_eq!(heard.unwrap(), Heard::RunEnd(run));
     }
 }
 

@@ -26,6 +26,7 @@ mod reuse;
 mod runbooks;
 mod scale;
 mod sessions;
+mod silence;
 mod support;
 mod syncs;
 mod tenants;

@@ -35,7 +35,7 @@ impl ClusterMetrics {
         Self {
             feed_freshness: families.register(
                 "feed_freshness_seconds",
-                "Time since a feed last heard from the API server",
+                "Time since a feed last heard from the API server; of heartbeat_runs, from the database",
                 Family::default(),
             ),
             feed_lists: families.register("feed_lists", "Complete lists of a kind", Family::default()),

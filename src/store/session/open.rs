@@ -261,3 +261,44 @@ async fn probe(host: &Host) -> Result<(), ConnectError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_that_is_refused_is_told_of_with_what_to_do() {
+        let sentence = |text: &str| {
+            let error = sqlx::Error::Io(io::Error::new(io::ErrorKind::InvalidData, text.to_owned()));
+            certificate_sentence("db:5432", &error).map(|error| error.to_string())
+        };
+        for (text, advice) in [
+            (
+                "invalid peer certificate: Other(OtherError(UnsupportedCertVersion))",
+                "version 1",
+            ),
+            (
+                "invalid peer certificate: Other(OtherError(CaUsedAsEndEntity))",
+                "CA:FALSE",
+            ),
+            ("invalid peer certificate: UnknownIssuer", "sslrootcert"),
+            (
+                "invalid peer certificate: certificate not valid for name \"db\"",
+                "subjectAltName",
+            ),
+            ("invalid peer certificate: certificate expired: …", "renewed"),
+            (
+                "invalid peer certificate: something new",
+                "look at the server's certificate",
+            ),
+        ] {
+            let sentence = sentence(text).unwrap();
+            assert!(
+                sentence.starts_with("the certificate of db:5432 is refused"),
+                "{sentence}"
+            );
+            assert!(sentence.contains(advice), "{sentence}");
+        }
+        assert_eq!(sentence("connection reset"), None);
+    }
+}
