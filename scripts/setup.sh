@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Prepares a machine for `make test` and `make demo`: installs Postgres's server programs and libfaketime where they are
+# Prepares a machine for `make test` and `make demo`: installs Postgres's server programs, PgBouncer and libfaketime where they are
 # missing (as root), builds the control plane where it is not built yet, and fetches Prometheus. What is there already is left alone.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -41,6 +41,14 @@ if ! has_postgres; then
   echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.d/no-main-cluster.conf
   install postgresql
   has_postgres || fail "the package postgresql is installed, but its programs are not where they should be."
+fi
+
+if [ ! -x /usr/sbin/pgbouncer ]; then
+  prepare_install PgBouncer pgbouncer
+  say "installing PgBouncer (its service is not started)"
+  # The package would start it where there is somebody to start services.
+  RUNLEVEL=1 install pgbouncer
+  [ -x /usr/sbin/pgbouncer ] || fail "the package pgbouncer is installed, but its program is not where it should be."
 fi
 
 if ! has_faketime; then

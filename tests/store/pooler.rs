@@ -1,6 +1,8 @@
 //! A transaction pooler, as far as a start has to recognise it: two clients on one session of the server.
 
+use environment_operator::store::heartbeat_runs::{self, Heard};
 use environment_operator::store::{Mode, StartError, Store, migrate};
+use harness::postgres::pooler::Pooler;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -90,4 +92,66 @@ async fn a_transaction_pooler_is_refused_with_one_sentence() {
             .is_ok(),
         "the direct way is fine"
     );
+}
+
+/// A store behind a session pooler reads, writes, keeps its settings, locks and listens.
+async fn works_behind(settings: &[&str]) {
+    let world = World::new().await;
+    let pooler = Pooler::start(&world.database, settings).await.unwrap();
+    let way = address(pooler.url());
+    let migrations = futures::future::join_all((0..3).map(|_| migrate::migrate(&way, Mode::Standalone))).await;
+    assert!(
+        migrations
+            .into_iter()
+            .all(|applied| applied.is_ok_and(|applied| applied == 0))
+    );
+    let store = Store::open(&way, Mode::Standalone, 4).await.unwrap();
+    // More than the pooler has sessions: some are handed on from one to the other, with whatever was left in them.
+    for _ in 0..3 {
+        let mut sessions = Vec::new();
+        for _ in 0..4 {
+            sessions.push(store.pool().session().await.unwrap());
+        }
+        for session in &mut sessions {
+            let shown: Vec<String> = sqlx::query_scalar(
+                "SELECT current_setting(name) FROM unnest('{statement_timeout,row_security,jit}'::text[]) AS name",
+            )
+            .fetch_all(session)
+            .await
+            .unwrap();
+            assert_eq!(shown, ["10s", "off", "off"]);
+        }
+    }
+    let mut ends = heartbeat_runs::listen(&store).await.unwrap();
+    let run = world.run("running").await;
+    world.set_run(run, "succeeded").await;
+    let heard = tokio::time::timeout(std::time::Duration::from_secs(5), ends.next()).await;
+    assert_eq!(heard.unwrap().unwrap(), Heard::RunEnd(run));
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_session_pooler_with_its_defaults_works() {
+    works_behind(&["pool_mode = session"]).await;
+}
+
+#[tokio::test]
+async fn a_session_pooler_that_drops_start_up_parameters_or_resets_nothing_works() {
+    works_behind(&[
+        "pool_mode = session",
+        "ignore_startup_parameters = extra_float_digits,options",
+        "server_reset_query =",
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn pgbouncer_in_transaction_mode_is_refused_with_one_sentence() {
+    let database = fresh_database().await;
+    let pooler = Pooler::start(&database, &["pool_mode = transaction"]).await.unwrap();
+    let refused = migrate::migrate(&address(pooler.url()), Mode::Standalone).await;
+    let Err(StartError::Refused(sentence)) = refused else {
+        panic!("{refused:?}")
+    };
+    assert!(sentence.contains("transaction pooler"), "{sentence}");
 }

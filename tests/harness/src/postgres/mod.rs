@@ -6,6 +6,7 @@
 
 mod backup;
 mod binaries;
+pub mod pooler;
 mod server;
 
 use std::path::{Path, PathBuf};
