@@ -39,7 +39,7 @@ impl Rights {
     pub fn refused(&self, verb: &str, resource: &str, message: &str) {
         let right = format!("{verb} {resource}");
         if is_of_rights(message) && self.health.lacks_right(&right, message) {
-            tracing::error!(right, message, "a right is missing");
+            tracing::error!(right, why = message, "a right is missing");
         }
     }
 }

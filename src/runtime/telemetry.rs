@@ -10,7 +10,10 @@ use tracing_subscriber::{EnvFilter, Layer as _, fmt};
 
 use super::configuration::LogSettings;
 
+mod lines;
 mod traces;
+
+use lines::Lines;
 
 pub use traces::{Exporting, Origin, Traces};
 
@@ -32,11 +35,10 @@ pub fn install(settings: &LogSettings, traced: bool) -> Result<Option<Traces>, S
     let filter = EnvFilter::try_new(&settings.log).map_err(|error| error.to_string())?;
     // Spans are for traces: a line names its objects itself.
     let filter = filter.and(filter_fn(|metadata| metadata.is_event()));
-    let lines = fmt::layer().with_writer(io::stderr);
-    let lines = match settings.log_format {
-        LogFormat::Text => lines.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).boxed(),
-        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).boxed(),
-    };
+    let lines = fmt::layer()
+        .with_writer(io::stderr)
+        .with_ansi(settings.log_format == LogFormat::Text && io::IsTerminal::is_terminal(&io::stderr()))
+        .event_format(Lines(settings.log_format));
     let (layer, traces) = traced.then(traces::layer).unzip();
     tracing_subscriber::registry()
         .with(layer)

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+mod logs;
+
 /// The rooms that a room may import from, itself apart: cli -> runtime, controller -> mirror, driver -> store -> lifecycle
 /// -> api. Of two neighbours only one may know the other: the controller reports to the process's metrics and health, and
 /// mirrors what a driver projects.

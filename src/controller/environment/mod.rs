@@ -219,7 +219,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             name,
             phase = phase.as_str(),
             reason = reason.as_str(),
-            message,
+            why = message,
             "environment changed"
         );
         let warning = ready.status != ConditionStatus::True;

@@ -45,7 +45,9 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
     pub(super) async fn give_row_its_local(&self, subject: &Subject, scene: &Scene) -> Result<(), ReconcileError> {
         match self.make_local(subject, scene).await {
             Ok(Made::Coming | Made::Again) => {}
-            Ok(Made::Refused(message)) => tracing::info!(lease = %subject.id, message, "no object local was made"),
+            Ok(Made::Refused(message)) => {
+                tracing::info!(lease = %subject.id, why = message, "no object local was made")
+            }
             Err(error) if error.is_deposed() => return Err(error),
             Err(error) => tracing::warn!(lease = %subject.id, %error, "no object local could be made"),
         }

@@ -95,7 +95,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             name,
             phase = phase.as_str(),
             reason = reason.as_str(),
-            message,
+            why = message,
             "lease changed"
         );
         if phase == LeasePhase::Failed && status.lease_id.is_none() {
@@ -132,7 +132,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
                 ending.state.as_str(),
                 row.status.as_str()
             );
-            tracing::warn!(lease = %subject.id, message);
+            tracing::warn!(lease = %subject.id, why = message, "an ended lease was rewritten");
             self.cluster
                 .notify(notice(lease, true, Reason::EndedInDatabase, message))
                 .await;
