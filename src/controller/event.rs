@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::cluster::ClusterError;
 use super::object::Meta;
 use super::rights::Rights;
-use crate::api::{GROUP, VERSION};
+use crate::api::{GROUP, VERSION, cut};
 use crate::runtime::NAME;
 use crate::runtime::metrics::Metrics;
 
@@ -29,6 +29,15 @@ const RESERVED: f64 = 20.0;
 
 /// Tokens that a Namespace gets back per second.
 const PER_SECOND: f64 = 10.0;
+
+/// The most bytes of a note. The API server counts bytes, and refuses more than 1024.
+const NOTE_BYTES: usize = 1024;
+
+/// The most bytes of the name of who writes, which the API server bounds too.
+const INSTANCE_BYTES: usize = 128;
+
+/// The most bytes of an object's name that its Events' names begin with: a name has ASCII characters alone.
+const NAME_BYTES: usize = 200;
 
 /// How long writing an Event may take.
 const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
@@ -131,13 +140,13 @@ impl Emitter {
         let of = &notice.regarding;
         Event {
             metadata: ObjectMeta {
-                generate_name: Some(format!("{}-", of.name.chars().take(200).collect::<String>())),
+                generate_name: Some(format!("{}-", of.name.get(..NAME_BYTES).unwrap_or(&of.name))),
                 namespace: Some(of.namespace.clone()),
                 ..ObjectMeta::default()
             },
             action: Some("Reconcile".to_owned()),
             event_time: Some(MicroTime(jiff::Timestamp::now())),
-            note: Some(notice.message.chars().take(1_000).collect()),
+            note: Some(cut(&notice.message, NOTE_BYTES)),
             reason: Some(notice.reason.to_owned()),
             regarding: Some(ObjectReference {
                 api_version: Some(format!("{GROUP}/{VERSION}")),
@@ -149,7 +158,7 @@ impl Emitter {
                 ..ObjectReference::default()
             }),
             reporting_controller: Some(NAME.to_owned()),
-            reporting_instance: Some(self.instance.clone()),
+            reporting_instance: Some(cut(&self.instance, INSTANCE_BYTES)),
             type_: Some(if notice.warning { "Warning" } else { "Normal" }.to_owned()),
             ..Event::default()
         }
@@ -161,6 +170,20 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn a_text_is_cut_by_bytes_between_two_characters() {
+        assert_eq!(cut("short", NOTE_BYTES), "short");
+        for (text, least) in [
+            ("x".repeat(2_000), 1_024),
+            ("ä".repeat(1_000), 1_023),
+            ("🦀".repeat(300), 1_020),
+        ] {
+            let note = cut(&text, NOTE_BYTES);
+            assert!((least..=NOTE_BYTES).contains(&note.len()), "{}", note.len());
+            assert!(note.ends_with('…') && text.starts_with(note.trim_end_matches('…')));
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn warnings_may_take_the_last_tokens_and_time_brings_new_ones() {

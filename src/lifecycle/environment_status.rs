@@ -3,9 +3,10 @@
 use uuid::Uuid;
 
 use super::EnvironmentState;
-use super::lease_status::carry_transition_times;
+use super::lease_status::{MESSAGE_BYTES, carry_transition_times};
 use crate::api::{
     CanonicalRef, Condition, ConditionStatus, ConditionType, EnvironmentPhase, EnvironmentStatus, Reason, Timestamp,
+    cut,
 };
 
 /// The row that an environment object stands for.
@@ -107,7 +108,7 @@ pub fn environment_status(
             ConditionStatus::False
         },
         reason,
-        message,
+        message: cut(&message, MESSAGE_BYTES),
         last_transition_time: now,
         observed_generation: Some(generation),
     };

@@ -3,9 +3,12 @@
 use super::{Ending, LeaseState};
 use crate::api::{
     CompactObject, Condition, ConditionStatus, ConditionType, EnvironmentLeaseStatus, FreeObject, LeasePhase,
-    LeasedEnvironment, LeasedRun, Reason, Timestamp,
+    LeasedEnvironment, LeasedRun, Reason, Timestamp, cut,
 };
 use uuid::Uuid;
+
+/// The most bytes of a message in a status. What others say (the API server, a policy, the database) may be of any length.
+pub(super) const MESSAGE_BYTES: usize = 2048;
 
 /// What the grant has fixed: it stands in the status as long as the object lives.
 #[derive(Clone, Debug, PartialEq)]
@@ -98,6 +101,7 @@ pub fn lease_status(
             )
         }
     };
+    let message = cut(&message, MESSAGE_BYTES);
     let condition = |type_, value: bool| Condition {
         type_,
         status: if value {

@@ -31,14 +31,12 @@ where
         if chunk.is_empty() {
             return text(splitter.around);
         }
-        let length = chunk.len();
-        for byte in chunk {
-            if splitter.take(*byte)? {
-                item(std::str::from_utf8(&splitter.item).map_err(|_| FeedError::Garbled)?)?;
-                empty(&mut splitter.item);
-            }
+        let (taken, complete) = splitter.take(chunk)?;
+        answer.as_mut().consume(taken);
+        if complete {
+            item(std::str::from_utf8(&splitter.item).map_err(|_| FeedError::Garbled)?)?;
+            empty(&mut splitter.item);
         }
-        answer.as_mut().consume(length);
     }
 }
 
@@ -89,7 +87,7 @@ fn empty(buffer: &mut Vec<u8>) {
     buffer.shrink_to(BUFFER_BYTES);
 }
 
-/// Parts the elements of a list's `items` from what is around them, byte by byte. It knows of JSON what tells where a value
+/// Parts the elements of a list's `items` from what is around them. It knows of JSON what tells where a value
 /// ends: texts, and how deep they stand. Whether it is JSON is for the decoder to say.
 #[derive(Default)]
 struct Splitter {
@@ -102,10 +100,36 @@ struct Splitter {
 }
 
 impl Splitter {
-    /// Takes one byte in; whether `item` is complete with it.
-    fn take(&mut self, byte: u8) -> Result<bool, FeedError> {
+    /// Takes the begin of a chunk in: how many bytes, and whether `item` is complete with them.
+    fn take(&mut self, chunk: &[u8]) -> Result<(usize, bool), FeedError> {
+        let tells = |byte: &u8| match (self.in_text, self.escaped) {
+            (true, true) => true,
+            (true, false) => matches!(byte, b'"' | b'\\'),
+            (false, _) => matches!(byte, b'"' | b'{' | b'}' | b'[' | b']'),
+        };
+        let run = chunk.iter().position(tells).unwrap_or(chunk.len());
+        let (run, rest) = chunk.split_at(run);
+        // Between two items stand commas and blanks, which belong to neither.
+        if self.in_items && self.depth > 2 {
+            self.item.extend_from_slice(run);
+        } else if !self.is_between() {
+            self.around.extend_from_slice(run);
+        }
+        let complete = rest.first().is_some_and(|byte| self.take_sign(*byte));
+        if self.item.len().max(self.around.len()) > OBJECT_BYTES {
+            return Err(FeedError::TooLarge);
+        }
+        Ok((run.len() + rest.len().min(1), complete))
+    }
+
+    fn is_between(&self) -> bool {
+        self.in_items && self.depth == 2 && !self.in_text
+    }
+
+    /// Takes a byte in that tells something; whether `item` is complete with it.
+    fn take_sign(&mut self, byte: u8) -> bool {
         let mut complete = false;
-        let between = self.in_items && self.depth == 2 && !self.in_text;
+        let between = self.is_between();
         if self.in_text {
             self.in_text = self.escaped || byte != b'"';
             self.escaped = !self.escaped && byte == b'\\';
@@ -124,17 +148,13 @@ impl Splitter {
                 _ => {}
             }
         }
-        // Between two items stand commas and blanks, which belong to neither.
         let inside = self.in_items && (self.depth > 2 || complete);
         if inside {
             self.item.push(byte);
         } else if !between || byte == b']' {
             self.around.push(byte);
         }
-        if self.item.len().max(self.around.len()) > OBJECT_BYTES {
-            return Err(FeedError::TooLarge);
-        }
-        Ok(complete)
+        complete
     }
 
     /// Whether what was read last is the name of the items.
