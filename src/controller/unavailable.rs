@@ -83,11 +83,8 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
 
 impl<D: Database, C: Cluster> Reconciler<D, C> {
     /// Says what the database answered about this one object: on a claim and on an environment in the status, of a lease that is
-    /// held, which goes on, in an Event. Once each, until it is another answer.
+    /// held, which goes on, in an Event, once until it is another answer.
     pub(super) async fn report_refused(&self, key: Key, sentence: &str) -> Result<(), ReconcileError> {
-        if !self.troubles.is_news(key, sentence) {
-            return Ok(());
-        }
         // The row could not be looked at, so neither could the database's clock; this one only dates the conditions.
         let now = Timestamp::cut(jiff::Timestamp::now());
         match key {
@@ -97,6 +94,9 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
                 };
                 let phase = lease.status.as_ref().and_then(|status| status.phase);
                 if !matches!(phase, None | Some(LeasePhase::Pending)) || lease.meta.deleting {
+                    if !self.troubles.is_news(key, sentence) {
+                        return Ok(());
+                    }
                     let message = sentence.to_owned();
                     self.cluster
                         .notify(Notice {

@@ -33,6 +33,7 @@ mod precedence;
 mod races;
 mod random;
 mod refusal;
+mod refused_rows;
 mod removal;
 mod replicas;
 mod restored;
