@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Client;
-use tokio::net::TcpListener;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -39,11 +38,10 @@ pub(super) async fn run(settings: &Settings, traces: Option<Traces>) -> Result<(
     let health = Health::new(settings.pace.watch_timeout * 2);
     let measured = health.clone();
     metrics.measure_when_read(move |metrics| measured.measure(metrics));
-    let listen = |source| Error::Listen {
+    let listener = health::listen(settings.listen).map_err(|source| Error::Listen {
         address: settings.listen,
         source,
-    };
-    let listener = TcpListener::bind(settings.listen).await.map_err(listen)?;
+    })?;
     let serving_stop = CancellationToken::new();
     let server = Supervisor::new(serving_stop.clone());
     server.spawn(

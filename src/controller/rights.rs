@@ -38,15 +38,17 @@ impl Rights {
     /// The API server has refused to let the operator do `verb` on `resource`, in these words.
     pub fn refused(&self, verb: &str, resource: &str, message: &str) {
         let right = format!("{verb} {resource}");
-        if is_of_rights(message) && self.health.lacks_right(&right, message) {
+        if counts(verb, resource, message) && self.health.lacks_right(&right, message) {
             tracing::error!(right, why = message, "a right is missing");
         }
     }
 }
 
-/// Whether a refusal is the authorizer's. Admission refuses with the same code: a quota, a policy, a Namespace that is going.
-fn is_of_rights(message: &str) -> bool {
-    message.contains(" is forbidden: User ") && message.contains(" cannot ")
+/// Whether a refusal keeps the operator from its work: the authorizer's, and any of a status, for what is not shown nobody can act
+/// upon. All else that admission refuses with the same code is about one object: a quota, a policy, a Namespace that is going.
+fn counts(verb: &str, resource: &str, message: &str) -> bool {
+    let is_of_rights = message.contains(" is forbidden: User ") && message.contains(" cannot ");
+    is_of_rights || (verb == "patch" && resource.ends_with("/status"))
 }
 
 #[cfg(test)]
@@ -56,13 +58,28 @@ mod tests {
     #[test]
     fn refusals_by_admission_are_no_lack_of_rights() {
         let lacking = "leases.example \"x\" is forbidden: User \"system:serviceaccount:a:b\" cannot patch resource \"leases/status\"";
-        assert!(is_of_rights(lacking));
+        assert!(counts("patch", "leases/status", lacking) && counts("get", "leases", lacking));
         for other in [
             "environments \"local\" is forbidden: exceeded quota: few, requested: 1, used: 1, limited: 1",
             "environments \"local\" is forbidden: unable to create new content in namespace x because it is being terminated",
             "leases \"x\" is forbidden: ValidatingAdmissionPolicy 'status' with binding 'status' denied request: no",
         ] {
-            assert!(!is_of_rights(other), "{other}");
+            assert!(!counts("create", "environments", other), "{other}");
         }
+    }
+
+    #[test]
+    fn a_refused_status_keeps_the_replica_from_being_ready_with_the_policy_s_sentence() {
+        let health = Health::new(std::time::Duration::from_secs(60));
+        let rights = Rights::new(health.clone());
+        let message = "environmentleases.paperclip.ing \"x\" is forbidden: ValidatingAdmissionPolicy 'other-status' with binding \
+                       'other-status' denied request: it takes the verb report";
+        let told = |health: &Health| health.missing().into_iter().any(|line| line.contains(message));
+        rights.refused("delete", "environmentleases", message);
+        assert!(!told(&health));
+        rights.refused("patch", "environmentleases/status", message);
+        assert!(told(&health));
+        rights.granted("patch", "environmentleases/status");
+        assert!(!told(&health));
     }
 }

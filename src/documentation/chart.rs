@@ -9,6 +9,7 @@ use super::{agrees, read, settle};
 use crate::runtime::configuration::{LogSettings, Settings};
 
 const VALUES: &str = "charts/environment-operator/values.yaml";
+const DEFAULTS: &str = "charts/environment-operator/files/defaults.json";
 const SCHEMA: &str = "charts/environment-operator/values.schema.json";
 
 /// Flags that are no settings of the chart's: the credentials, the way to the API server, the port.
@@ -19,6 +20,9 @@ const BY_HAND: &str = "run-kinds";
 
 /// What the chart sets that the operator would not; all else is left to the operator's own defaults.
 const SET: &[(&str, &str)] = &[("log-format", "json")];
+
+/// A level by itself, or targets with levels: a misspelt level is neither.
+const LOG: &str = "^(([^,\\s]+=)?(off|error|warn|info|debug|trace)(,([^,\\s]+=)?(off|error|warn|info|debug|trace))*)?$";
 
 /// What a flag takes.
 enum Shape {
@@ -139,15 +143,32 @@ fn schema(flag: &Arg) -> Value {
         choices.extend(may_be_empty.then(String::new));
         json!({ "enum": choices })
     };
+    let written = |mut schema: Value| {
+        if let (Some(pattern), None) = (pattern(flag), schema.get("enum")) {
+            schema["pattern"] = json!(pattern);
+        }
+        schema
+    };
     let mut schema = match shape(flag) {
         Shape::Switch => json!({ "type": "boolean" }),
         Shape::Number(_) => json!({ "type": "integer", "minimum": 0 }),
-        Shape::Text(choices) => text(choices, true),
+        Shape::Text(choices) => written(text(choices, true)),
         Shape::Duration => json!({ "type": "string", "pattern": format!("^([0-9]+({}))?$", units(flag).join("|")) }),
-        Shape::List(choices) => json!({ "type": "array", "items": text(choices, false), "uniqueItems": true }),
+        Shape::List(choices) => json!({ "type": "array", "items": written(text(choices, false)), "uniqueItems": true }),
     };
     schema["description"] = json!(help(flag));
     schema
+}
+
+/// What a text may be where it is none of a closed set, as the flag's own parser has it; one that stands by itself may be empty.
+fn pattern(flag: &Arg) -> Option<&'static str> {
+    match name(flag) {
+        "cluster-id" | "installation" => Some("^[-_.a-zA-Z0-9]{0,63}$"),
+        "namespaces" => Some("^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"),
+        "otlp-endpoint" => Some("^(https?://[^/]+.*)?$"),
+        "log" => Some(LOG),
+        _ => None,
+    }
 }
 
 /// The units that the flag of a duration takes, by its own parser.
@@ -190,6 +211,10 @@ fn each_flag_of_run_is_a_value_of_the_chart_s() {
     }
     // The closing mark is a comment of YAML's too.
     agrees(VALUES, "settings", &(block + "  # "));
+    // What the templates take where a value is missing.
+    let values: Value = serde_saphyr::from_str(&read(VALUES)).unwrap();
+    let defaults = serde_json::to_string_pretty(&values).unwrap() + "\n";
+    settle(DEFAULTS, &read(DEFAULTS), defaults);
 }
 
 #[test]

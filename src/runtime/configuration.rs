@@ -40,12 +40,12 @@ pub struct Settings {
     /// How often, how long.
     #[command(flatten)]
     pub pace: PaceSettings,
-    /// Address of /metrics, /healthz and /readyz
+    /// Address of /metrics, /healthz and /readyz; [::] is every address, of IPv4 too
     #[arg(
         long,
         env = "ENVIRONMENT_OPERATOR_LISTEN",
         value_name = "ADDRESS",
-        default_value = "0.0.0.0:8080"
+        default_value = "[::]:8080"
     )]
     pub listen: SocketAddr,
     /// Collector of traces, over OTLP with gRPC, as in http://collector:4317 [default: no traces]
@@ -173,7 +173,7 @@ pub struct LogSettings {
     /// Form of a log line
     #[arg(long, global = true, env = "ENVIRONMENT_OPERATOR_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
-    /// What to log: a level, or targets with levels as in info,sqlx=warn
+    /// What to log: a level, or targets with levels as in info,environment_operator=debug
     #[arg(long, global = true, env = "ENVIRONMENT_OPERATOR_LOG", value_name = "FILTER", default_value = "info", value_parser = telemetry::parse_filter)]
     pub log: String,
 }

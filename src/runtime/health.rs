@@ -19,6 +19,10 @@ use tokio_util::sync::CancellationToken;
 use super::leadership::LeadershipState;
 use super::metrics::{CONTENT_TYPE, Metrics};
 
+mod socket;
+
+pub use socket::listen;
+
 /// Where every part of the process reports how it is; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Health {

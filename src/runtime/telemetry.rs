@@ -50,8 +50,7 @@ pub fn install(settings: &LogSettings, traced: bool) -> Result<Option<Traces>, S
 
 /// Checks a filter at the command line, so that a bad one is refused with the others.
 pub(super) fn parse_filter(text: &str) -> Result<String, String> {
-    const SENTENCE: &str =
-        "write a level (off, error, warn, info, debug, trace) or targets with levels, as in info,sqlx=warn";
+    const SENTENCE: &str = "write a level (off, error, warn, info, debug, trace) or targets with levels, as in info,environment_operator=debug";
     // A word alone would be taken for a target with every level, and a misspelt level would silence all the rest.
     let misspelt = |part: &str| part.is_empty() || (!part.contains(['=', '[']) && part.parse::<LevelFilter>().is_err());
     if text.split(',').any(misspelt) || EnvFilter::try_new(text).is_err() {

@@ -11,7 +11,7 @@ use harness::wait::eventually;
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use k8s_openapi::api::core::v1::Namespace as NamespaceObject;
 use kube::Client;
-use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, ObjectMeta, Patch, PatchParams, PostParams};
 use serde_json::json;
 use tokio::sync::OnceCell;
 
@@ -51,7 +51,7 @@ pub async fn helm(control_plane: &ControlPlane, arguments: &[&str]) -> Result<St
     run(&mut command).await
 }
 
-/// Waits until each of the three policies has been taken up: the API server needs a moment.
+/// Waits until each of the four policies has been taken up: the API server needs a moment.
 async fn policies_hold(admin: &Client) {
     let namespace = Namespace::create(admin, "probe").await.unwrap();
     let leases: Api<EnvironmentLease> = Api::namespaced(admin.clone(), namespace.name());
@@ -61,6 +61,16 @@ async fn policies_hold(admin: &Client) {
     .await;
     let control_plane = ControlPlane::shared().await;
     let writer = User::bound(control_plane, admin, namespace.name(), "edit").await;
+    let operator = User::named(control_plane, OPERATOR).await;
+    let environment = Environment::new("probe", serde_json::from_value(json!({ "driver": "Local" })).unwrap());
+    let environments = operator.environments(namespace.name());
+    let mine: Api<Environment> = Api::namespaced(admin.clone(), namespace.name());
+    eventually("an environment that a lease holds is there", LIMIT, async || {
+        let _there_already = mine.create(&PostParams::default(), &environment).await;
+        let held = Patch::Merge(json!({ "status": { "activeLeases": 1 } }));
+        environments.patch_status("probe", &PatchParams::default(), &held).await
+    })
+    .await;
     let try_out = PatchParams {
         dry_run: true,
         ..PatchParams::default()
@@ -76,7 +86,13 @@ async fn policies_hold(admin: &Client) {
             },
             ..NamespaceObject::default()
         };
+        let delete = DeleteParams {
+            dry_run: true,
+            ..DeleteParams::default()
+        };
+        let deleted = writer.environments(namespace.name()).delete("probe", &delete).await;
         let admission = [
+            refused(deleted.map(drop))?,
             refused(leases.patch_status("probe", &try_out, &status).await)?,
             refused(writer.leases(namespace.name()).patch("probe", &try_out, &spec).await)?,
             refused(

@@ -8,7 +8,15 @@ use serde_json::{Value, json};
 use crate::support::{agrees, objects_with, of_kind, path, read, template, yaml};
 
 /// The names of the values files in `tests/chart/values` and of their snapshots in `tests/chart/golden`.
-pub const CASES: &[&str] = &["least", "namespaced", "parts", "embedded", "hook", "everything"];
+pub const CASES: &[&str] = &[
+    "least",
+    "namespaced",
+    "parts",
+    "embedded",
+    "hook",
+    "everything",
+    "given",
+];
 
 /// The rendered chart of a case, definitions and dashboard apart: those are files that are looked at elsewhere.
 pub async fn case(name: &str) -> String {

@@ -72,7 +72,7 @@ async fn every_pod_passes_the_restricted_level() {
     }
     assert_eq!(
         tried,
-        2 * CASES.len() + 2,
-        "a Deployment and a test each, one Postgres, one migration"
+        2 * CASES.len() + 3,
+        "a Deployment and a test each, one Postgres, two migrations"
     );
 }

@@ -54,9 +54,19 @@ pub async fn run(command: &mut Command) -> Result<String, String> {
 
 /// Renders the chart with more arguments, as text.
 pub async fn template(arguments: &[&str]) -> Result<String, String> {
-    let chart = chart();
-    let first = ["template", RELEASE, chart.to_str().unwrap(), "--namespace", NAMESPACE];
+    template_of(&chart(), RELEASE, arguments).await
+}
+
+/// Renders a chart as a release of a name.
+pub async fn template_of(chart: &Path, release: &str, arguments: &[&str]) -> Result<String, String> {
+    let first = ["template", release, chart.to_str().unwrap(), "--namespace", NAMESPACE];
     helm(&[&first, arguments].concat()).await
+}
+
+/// A copy of the chart that a test may change, at this path.
+pub fn copy_chart(to: &Path) {
+    let copied = std::process::Command::new("cp").arg("-r").arg(chart()).arg(to).status();
+    assert!(copied.unwrap().success(), "{}", to.display());
 }
 
 /// Renders the chart with values, as in `replicaCount=3`.

@@ -10,7 +10,15 @@ use crate::installed::{OPERATOR, User, installed, lease};
 use crate::support::read;
 
 /// The columns of the table, after its first.
-const USERS: &[&str] = &["viewer", "editor", "admin", "runner", "stranger", "operator"];
+const USERS: &[&str] = &[
+    "viewer",
+    "environment editor",
+    "editor",
+    "admin",
+    "runner",
+    "stranger",
+    "operator",
+];
 
 /// The rows of the table: what is done, and for whom there is a yes.
 fn documented() -> Vec<(String, Vec<bool>)> {
@@ -59,6 +67,7 @@ async fn may(user: &User, namespace: &str, action: &str) -> bool {
             environments.patch("box", &write, &change).await.map(drop)
         }
         "delete an environment" => environments.delete("box", &delete).await.map(drop),
+        "delete an environment that leases hold" => environments.delete("busy", &delete).await.map(drop),
         "read leases" => leases.list(&ListParams::default()).await.map(drop),
         "take a lease" => leases.create(&post, &lease("other")).await.map(drop),
         "release a lease" => leases
@@ -114,15 +123,26 @@ async fn each_user_may_do_exactly_what_the_documentation_says() {
         .create(&post, &environment("box"))
         .await
         .unwrap();
+    admin
+        .environments(name)
+        .create(&post, &environment("busy"))
+        .await
+        .unwrap();
+    let operator = User::named(control_plane, OPERATOR).await;
+    let holds = Patch::Merge(json!({ "status": { "activeLeases": 1 } }));
+    let as_operator = operator.environments(name);
+    let shown = as_operator.patch_status("busy", &PatchParams::default(), &holds).await;
+    shown.unwrap();
     admin.leases(name).create(&post, &lease("held")).await.unwrap();
     let bound = async |role: &str| User::bound(control_plane, &admin.client, name, role).await;
     let users = [
         bound("view").await,
+        bound("demo-environment-operator-environment-editor").await,
         bound("edit").await,
         bound("admin").await,
         bound("demo-environment-operator-runner").await,
         User::stranger(control_plane).await,
-        User::named(control_plane, OPERATOR).await,
+        operator,
     ];
     let documented = documented();
     assert!(documented.len() >= 15, "{documented:?}");

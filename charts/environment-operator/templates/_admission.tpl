@@ -4,8 +4,7 @@ apiVersion: admissionregistration.k8s.io/v1
 kind: ValidatingAdmissionPolicyBinding
 metadata:
   name: {{ .name }}
-  labels:
-    {{- include "environment-operator.labels" .root | nindent 4 }}
+  {{- include "environment-operator.marks" (dict "root" .root) | nindent 2 }}
 spec:
   policyName: {{ .name }}
   validationActions: [Deny]

@@ -11,9 +11,10 @@ include this.
 - apiGroups: [paperclip.ing]
   resources: [environmentleases]
   verbs: [get, list, watch, delete]
+# Report is no verb of the API server's: the admission policy for status asks for it.
 - apiGroups: [paperclip.ing]
   resources: [environments/status, environmentleases/status]
-  verbs: [patch]
+  verbs: [patch, report]
 {{- range .Values.settings.runKinds }}
 - apiGroups: [{{ ternary (splitList "/" .apiVersion | first) "" (contains "/" .apiVersion) | quote }}]
   resources: [{{ .resource }}]

@@ -23,7 +23,7 @@
 {{/* The name of the Secret with the database's credentials. */}}
 {{- define "environment-operator.databaseSecretName" -}}
 {{- if .Values.postgresql.embedded.enabled }}
-{{- printf "%s-postgresql" (include "environment-operator.fullname" .) }}
+{{- include "environment-operator.postgresqlName" . }}
 {{- else }}
 {{- .Values.database.secretName }}
 {{- end }}
@@ -38,7 +38,7 @@ own variables, for a password inside a URL would have to be escaped.
 {{- with .root.Values.database }}
 {{- if and .host (not $.root.Values.postgresql.embedded.enabled) }}
 - name: DATABASE_URL
-  value: {{ printf "postgres://%s:%d/%s" .host (int64 .port) .name | quote }}
+  value: {{ printf "postgres://%s:%d/%s" (include "environment-operator.bracketed" .host) (int64 .port) .name | quote }}
 - name: PGUSER
   valueFrom:
     secretKeyRef:
@@ -75,41 +75,4 @@ own variables, for a password inside a URL would have to be escaped.
 {{- end }}
 {{- end }}
 {{- end }}
-{{- end }}
-
-{{/* The certificates' volume and its mount; empty without them. */}}
-{{- define "environment-operator.databaseVolumes" -}}
-{{- with .Values.database.tls.secretName }}
-volumes:
-  - name: database-certificates
-    secret:
-      secretName: {{ . }}
-      defaultMode: 288 # 0440 in decimal, which every reader of YAML understands alike
-{{- end }}
-{{- end }}
-
-{{- define "environment-operator.databaseVolumeMounts" -}}
-{{- if .Values.database.tls.secretName }}
-volumeMounts:
-  - name: database-certificates
-    mountPath: /etc/environment-operator/database
-    readOnly: true
-{{- end }}
-{{- end }}
-
-{{/* The restricted Pod security standard, of a Pod and of its containers. */}}
-{{- define "environment-operator.podSecurityContext" -}}
-runAsNonRoot: true
-runAsUser: 65532
-runAsGroup: 65532
-fsGroup: 65532
-seccompProfile:
-  type: RuntimeDefault
-{{- end }}
-
-{{- define "environment-operator.containerSecurityContext" -}}
-allowPrivilegeEscalation: false
-readOnlyRootFilesystem: true
-capabilities:
-  drop: [ALL]
 {{- end }}

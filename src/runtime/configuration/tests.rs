@@ -46,7 +46,7 @@ fn defaults_are_those_of_the_documentation() {
     assert_eq!(settings.pace.resync_interval, Duration::from_secs(600));
     assert_eq!(settings.pace.watch_timeout, Duration::from_secs(55));
     assert_eq!(settings.pace.drain_timeout, Duration::from_secs(10));
-    assert_eq!(settings.listen.to_string(), "0.0.0.0:8080");
+    assert_eq!(settings.listen.to_string(), "[::]:8080");
 }
 
 #[test]
@@ -182,7 +182,7 @@ fn every_bad_value_is_refused_with_one_sentence_that_says_what_to_write() {
     for filter in ["inof", "", "info,environment_operator=loud"] {
         let sentence = refusal(&[&format!("--log={filter}")]);
         assert!(
-            sentence.ends_with("or targets with levels, as in info,sqlx=warn"),
+            sentence.ends_with("or targets with levels, as in info,environment_operator=debug"),
             "{sentence}"
         );
     }

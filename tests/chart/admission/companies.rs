@@ -156,3 +156,35 @@ async fn everything_else_of_a_namespace_is_not_the_policy_s_business() {
             .unwrap();
     }
 }
+
+#[tokio::test]
+async fn a_label_that_is_no_company_s_id_is_refused_when_it_is_set_whoever_sets_it() {
+    let control_plane = installed().await;
+    let namespaces: Api<Namespace> = Api::all(control_plane.client().await.unwrap());
+    let dry_run = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    let (nil, max) = (uuid::Uuid::nil().to_string(), uuid::Uuid::max().to_string());
+    let malformed = [
+        "acme",
+        "",
+        "aaaaaaaa-0000-4000-8000-00000000000",
+        "aaaaaaaa-0000-4000-80000-00000000001",
+        "gaaaaaaa-0000-4000-8000-000000000001",
+        &nil,
+        &max.to_uppercase(),
+    ];
+    for company in malformed {
+        let said = refused(namespaces.create(&dry_run, &namespace(Some(company))).await).unwrap();
+        assert!(
+            said.contains(&format!("is \"{company}\", which is no company's id")),
+            "{said}"
+        );
+    }
+    // However a uuid is written, the operator reads it.
+    for company in [OWN, &OWN.to_uppercase(), &OWN.replace('-', "")] {
+        company.parse::<uuid::Uuid>().unwrap();
+        namespaces.create(&dry_run, &namespace(Some(company))).await.unwrap();
+    }
+}

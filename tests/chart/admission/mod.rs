@@ -1,5 +1,6 @@
 //! The admission policies on a real API server, as users with all the rights that RBAC can give them.
 
 mod companies;
+mod environments;
 mod leases;
 mod status;
