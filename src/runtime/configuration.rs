@@ -173,7 +173,7 @@ pub struct LogSettings {
     /// Form of a log line
     #[arg(long, global = true, env = "ENVIRONMENT_OPERATOR_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
-    /// What to log: a level, or targets with levels as in info,environment_operator=debug
+    /// Least level that is logged (off, error, warn, info, debug, trace); others for parts follow, as in info,environment_operator=debug
     #[arg(long, global = true, env = "ENVIRONMENT_OPERATOR_LOG", value_name = "FILTER", default_value = "info", value_parser = telemetry::parse_filter)]
     pub log: String,
 }

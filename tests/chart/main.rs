@@ -3,6 +3,7 @@
 mod accepted;
 mod admission;
 mod alerts;
+mod commands;
 mod dashboard;
 mod definitions;
 mod given;

@@ -10,9 +10,10 @@ use harness::namespace::Namespace;
 use harness::operator::{Operator, Options};
 use harness::postgres::{Database, Postgres};
 use harness::wait::eventually;
+use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicyBinding;
 use kube::Client;
-use kube::api::{Api, DynamicObject, PostParams};
-use serde_json::Value;
+use kube::api::{Api, DeleteParams, DynamicObject, PostParams};
+use serde_json::{Value, json};
 use sqlx::postgres::PgConnectOptions;
 use tokio::sync::Mutex;
 
@@ -159,4 +160,70 @@ pub async fn works_in(control_plane: &ControlPlane, client: &Client, namespace: 
     operator.stop(Duration::from_secs(15)).await.unwrap();
     let refused = refused(control_plane, mark);
     assert!(refused.is_empty(), "{refused:#?}");
+}
+
+/// A policy of somebody else's that refuses every status in one namespace.
+fn refusal(name: &str, namespace: &Namespace) -> String {
+    let policy = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingAdmissionPolicy",
+        "metadata": { "name": name },
+        "spec": {
+            "matchConstraints": { "resourceRules": [{
+                "apiGroups": ["paperclip.ing"],
+                "apiVersions": ["*"],
+                "operations": ["UPDATE"],
+                "resources": ["environmentleases/status"],
+            }] },
+            "validations": [{ "expression": "false", "message": "somebody else writes here", "reason": "Forbidden" }],
+        },
+    });
+    let binding = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingAdmissionPolicyBinding",
+        "metadata": { "name": name },
+        "spec": {
+            "policyName": name,
+            "validationActions": ["Deny"],
+            "matchResources": { "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": namespace.name() } } },
+        },
+    });
+    format!("{policy}\n---\n{binding}")
+}
+
+#[tokio::test]
+async fn a_policy_that_refuses_the_status_keeps_the_replica_from_being_ready_with_its_sentence() {
+    let control_plane = installed().await;
+    let client = control_plane.client().await.unwrap();
+    let namespace = Namespace::create(&client, "refused-status").await.unwrap();
+    let _alone = ALONE.lock().await;
+    let database = Postgres::shared().await.database().await.unwrap();
+    let variables = vec![("DATABASE_URL".to_owned(), database.url().to_owned())];
+    let mut operator = operator(control_plane, variables).await.start().unwrap();
+    operator.wait_ready().await;
+    let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(client.clone());
+    let name = format!("refuses-{}", uuid::Uuid::new_v4().simple());
+    harness::objects::apply(&client, "default", &refusal(&name, &namespace))
+        .await
+        .unwrap();
+    let leases: Api<EnvironmentLease> = Api::namespaced(client.clone(), namespace.name());
+    // Leases are made until the API server has taken the policy up.
+    eventually("/readyz says what the policy says", LIMIT, async || {
+        let next = lease(&format!("lease-{}", uuid::Uuid::new_v4().simple()));
+        leases
+            .create(&PostParams::default(), &next)
+            .await
+            .map_err(|error| error.to_string())?;
+        let answer = operator.get("/readyz").await.map_err(|error| format!("{error:#}"))?;
+        if answer.status == 503 && answer.body.contains("right: ") && answer.body.contains("somebody else writes here")
+        {
+            Ok(())
+        } else {
+            Err(format!("{answer:?}"))
+        }
+    })
+    .await;
+    bindings.delete(&name, &DeleteParams::default()).await.unwrap();
+    operator.wait_ready().await;
+    operator.stop(Duration::from_secs(15)).await.unwrap();
 }
