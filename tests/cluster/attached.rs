@@ -12,7 +12,8 @@ mod rights;
 
 /// The triggers that anybody has made on the origin's tables.
 async fn triggers(world: &World<'_>) -> Vec<String> {
-    let select = "SELECT tgname::text FROM pg_trigger WHERE NOT tgisinternal ORDER BY tgname";
+    let select = "SELECT t.tgname::text FROM pg_trigger AS t JOIN pg_class AS c ON c.oid = t.tgrelid
+                  WHERE NOT t.tgisinternal AND c.relnamespace = 'public'::regnamespace ORDER BY t.tgname";
     sqlx::query_scalar(select).fetch_all(&world.pool).await.unwrap()
 }
 
