@@ -10,7 +10,7 @@ use sqlx::migrate::Migrator;
 use super::StoreError;
 use super::address::Address;
 use super::connect::{Mode, StartError};
-use super::session::{Purpose, Session, check_server, open};
+use super::session::{Purpose, Session, check_server, lost, open};
 
 /// Key of the advisory lock: the first eight letters of `environment-operator` as a number.
 const LOCK: i64 = i64::from_be_bytes(*b"environm");
@@ -48,9 +48,9 @@ pub async fn migrate(address: &Address, mode: Mode) -> Result<usize, StartError>
         lock(&mut connection).await?;
         count = pending(&mut connection, mode).await?; // another process may have done it meanwhile
         if mode == Mode::Standalone {
-            run(&mut connection, &ORIGIN, ORIGIN_TABLE).await?;
+            run(&mut connection, address, &ORIGIN, ORIGIN_TABLE).await?;
         }
-        run(&mut connection, &OPERATOR, OPERATOR_TABLE).await?;
+        run(&mut connection, address, &OPERATOR, OPERATOR_TABLE).await?;
     }
     connection.close().await; // gives up the lock as well
     Ok(count)
@@ -144,17 +144,26 @@ pub(super) async fn lock(connection: &mut Session) -> Result<(), StartError> {
     ))
 }
 
-async fn run(connection: &mut Session, embedded: &Migrator, table: &'static str) -> Result<(), StartError> {
+async fn run(
+    connection: &mut Session,
+    address: &Address,
+    embedded: &Migrator,
+    table: &'static str,
+) -> Result<(), StartError> {
     let mut migrator = Migrator::with_migrations(embedded.iter().cloned().collect());
     migrator.dangerous_set_table_name(table);
     migrator.create_schema("environment_operator");
     migrator.set_locking(false); // sqlx's own lock blocks in the server and stays held after a failure
     migrator.set_ignore_missing(true); // a newer version's migrations do not keep an older one from running
-    migrator
-        .run(connection.unbounded()?)
-        .await
-        .map_err(|error| match error {
-            sqlx::migrate::MigrateError::Execute(error) => error.into(),
-            error => StartError::Store(StoreError::Bug(error.to_string())),
-        })
+    let process: i32 = sqlx::query_scalar("SELECT pg_backend_pid()")
+        .fetch_one(&mut *connection)
+        .await?;
+    let outcome = tokio::select! {
+        outcome = migrator.run(connection.unbounded()?) => outcome,
+        error = lost(address, process) => return Err(error.into()),
+    };
+    outcome.map_err(|error| match error {
+        sqlx::migrate::MigrateError::Execute(error) => error.into(),
+        error => StartError::Store(StoreError::Bug(error.to_string())),
+    })
 }

@@ -18,12 +18,14 @@ use super::pool::Manager;
 
 mod open;
 mod settings;
+mod watch;
 
 pub use open::ConnectError;
 pub(crate) use open::{check_server, open, open_listener};
 pub(crate) use settings::Purpose;
 #[cfg(test)]
 pub(crate) use settings::{SETTINGS, Setting, Wanted};
+pub(super) use watch::lost;
 
 /// Longest wait for the answer to one statement: above the server's `statement_timeout`, below a term of leadership.
 const STATEMENT_LIMIT: Duration = Duration::from_secs(12);
@@ -115,7 +117,8 @@ impl Session {
         self.is_spoiled = true;
     }
 
-    /// The driver's connection, for an operation that has no limit of time by itself: the caller has to see to its end.
+    /// The driver's connection, for an operation that has no limit of time by itself, as a migration has none: to be ended
+    /// when [`lost`] does.
     pub(super) fn unbounded(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
         Ok(self.held.as_mut().ok_or_else(unanswered)?.connection())
     }

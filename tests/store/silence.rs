@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use environment_operator::store::heartbeat_runs::{self, Heard};
-use environment_operator::store::{Category, Mode, Store, StoreError};
+use environment_operator::store::{Category, Mode, StartError, Store, StoreError};
 use harness::guard::fresh_directory;
 use harness::operator::Operator;
 use harness::postgres::{Database, Postgres};
@@ -17,10 +17,10 @@ use tokio::task::JoinSet;
 
 use crate::support::*;
 
-/// A way to the database that can fall silent: what is under way then never arrives, and no connection ends.
+/// A way to the database that can fall silent: what is sent then never arrives, and no connection ends.
 struct Way {
     here: SocketAddr,
-    silent: watch::Sender<bool>,
+    silences: watch::Sender<u32>,
     _serving: JoinSet<()>,
 }
 
@@ -30,7 +30,7 @@ impl Way {
         let far = (options.get_host().to_owned(), options.get_port());
         let listener = TcpListener::bind(at).await.unwrap();
         let here = listener.local_addr().unwrap();
-        let (silent, seen) = watch::channel(false);
+        let (silences, seen) = watch::channel(0);
         let mut serving = JoinSet::new();
         serving.spawn(async move {
             let mut connections = JoinSet::new();
@@ -38,16 +38,20 @@ impl Way {
                 let (near, _) = listener.accept().await.unwrap();
                 let far = TcpStream::connect((far.0.as_str(), far.1)).await.unwrap();
                 let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
-                // One that was made on a silent way is as dead as the others when the way opens again.
                 connections.spawn(pass_on(near_in, far_out, seen.clone()));
                 connections.spawn(pass_on(far_in, near_out, seen.clone()));
             }
         });
         Self {
             here,
-            silent,
+            silences,
             _serving: serving,
         }
+    }
+
+    /// The connections that there are fall silent for ever; new ones find the way open.
+    fn fall_silent(&self) {
+        self.silences.send_modify(|silences| *silences += 1);
     }
 
     fn url(&self, database: &Database) -> String {
@@ -59,13 +63,14 @@ impl Way {
 async fn pass_on(
     mut from: tokio::net::tcp::OwnedReadHalf,
     mut to: tokio::net::tcp::OwnedWriteHalf,
-    mut silent: watch::Receiver<bool>,
+    mut silences: watch::Receiver<u32>,
 ) {
+    let before = *silences.borrow();
     let mut buffer = vec![0; 16 << 10];
     loop {
         let length = tokio::select! {
             biased;
-            _ = async { drop(silent.wait_for(|silent| *silent).await) } => None,
+            _ = async { drop(silences.wait_for(|silences| *silences > before).await) } => None,
             read = from.read(&mut buffer) => Some(read.unwrap_or(0)),
         };
         let Some(length) = length else {
@@ -90,7 +95,7 @@ async fn on_a_way_that_falls_silent_statements_and_the_listener_end_and_new_sess
     let mut held = store.pool().session().await.unwrap();
     drop(store.pool().session().await.unwrap()); // an idle one
 
-    way.silent.send_replace(true);
+    way.fall_silent();
     let begin = Instant::now();
     let statement = async {
         let answer = sqlx::query("SELECT 1").execute(&mut held).await;
@@ -107,13 +112,45 @@ async fn on_a_way_that_falls_silent_statements_and_the_listener_end_and_new_sess
     );
     drop(held);
 
-    way.silent.send_replace(false);
     let begin = Instant::now();
     for _ in 0..4 {
         sqlx::query("SELECT 1").execute(store.pool()).await.unwrap();
     }
     heartbeat_runs::listen(&store).await.unwrap();
     assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+}
+
+#[tokio::test]
+async fn a_migration_whose_answer_is_lost_on_the_way_ends() {
+    let database = fresh_database().await;
+    let way = Way::to(&database, "127.0.0.1:0").await;
+    // What the first migration makes is made by somebody who does not commit.
+    let mut other = database.connect().await.unwrap();
+    sqlx::raw_sql("BEGIN; CREATE SCHEMA environment_operator")
+        .execute(&mut other)
+        .await
+        .unwrap();
+    let mut looking = database.connect().await.unwrap(); // a transaction sees one moment's activity alone
+    let address = address(&way.url(&database));
+    let migration = environment_operator::store::migrate::migrate(&address, Mode::Standalone);
+    let loses_the_way = async {
+        eventually("the migration waits", Duration::from_secs(20), async || {
+            let waits = "SELECT count(*) FROM pg_stat_activity
+                 WHERE datname = current_database() AND wait_event_type = 'Lock'";
+            let waits: i64 = sqlx::query_scalar(waits).fetch_one(&mut looking).await.unwrap();
+            if waits == 1 { Ok(()) } else { Err(waits) }
+        })
+        .await;
+        way.fall_silent();
+    };
+    let ended = tokio::time::timeout(Duration::from_secs(50), async {
+        tokio::join!(migration, loses_the_way).0
+    })
+    .await;
+    let StartError::Store(error) = ended.expect("it ends").unwrap_err() else {
+        panic!("refused")
+    };
+    assert_eq!(error.category(), Category::Unavailable);
 }
 
 #[tokio::test]
