@@ -206,6 +206,12 @@ named_set! {
     .message("an ended lease stays ended: create another lease instead of changing its phase")
     .field_path(".phase"),
     validation = Rule::new(
+        "!has(oldSelf.phase) || oldSelf.phase != 'PendingCleanup' \
+         || (has(self.phase) && self.phase in ['PendingCleanup', 'Released', 'Expired', 'Failed'])"
+    )
+    .message("a lease whose cleanup is pending has ended: only its final phase follows, Released, Expired or Failed")
+    .field_path(".phase"),
+    validation = Rule::new(
         "!has(oldSelf.fencingToken) || (has(self.fencingToken) && self.fencingToken >= oldSelf.fencingToken)"
     )
     .message("fencingToken never falls: write one that is not below the present one")
@@ -213,9 +219,9 @@ named_set! {
 )]
 pub struct EnvironmentLeaseStatus {
     /// Where the lease stands: Pending (waits for its grant), Active (is held), Retained (is kept for inspection after its
-    /// run failed), PendingCleanup (its provider's resources wait for their removal), or ended: Released (in good order),
-    /// Expired (by time, cancellation or disappearance) or Failed (its run failed, its environment went, or it was refused).
-    /// Released, Expired and Failed never change.
+    /// run failed), or ended: PendingCleanup (its provider's resources wait for their removal, then one of the next three
+    /// follows), Released (in good order), Expired (by time, cancellation or disappearance) or Failed (its run failed, its
+    /// environment went, or it was refused). Released, Expired and Failed never change.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub phase: Option<LeasePhase>,
     /// The id of the lease's row in the database: the uid of this object.

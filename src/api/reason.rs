@@ -61,6 +61,8 @@ named_set! {
         Ready = "Ready",
         /// An object's row in the database agrees with it.
         Mirrored = "Mirrored",
+        /// An object's row was changed in the database into what its object does not say, where nothing is written again.
+        ChangedInDatabase = "ChangedInDatabase",
         /// An Environment is archived and grants nothing new.
         Archived = "Archived",
         /// A Local Environment is the one that stands for its company's row.

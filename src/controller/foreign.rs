@@ -97,6 +97,7 @@ pub fn request(due: &Due, rules: &Rules) -> Option<ForeignLeaseEnd> {
             leaves: due.row.status,
             ending: ending.clone(),
             only_if_expired: *only_if == Condition::Expired,
+            run_ended_at: None,
         },
         only_if_unused_for: (*only_if == Condition::Unused).then_some(rules.grace),
         cleanup_failed: *cleanup_failed,

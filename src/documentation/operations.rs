@@ -99,6 +99,9 @@ fn exercise(metrics: &Metrics) {
     metrics.leases.refused(Reason::AcquireTimedOut);
     metrics.leases.ended(Reason::RunFinished);
     metrics.leases.released(Duration::ZERO);
+    metrics
+        .leases
+        .outlived_its_run(Reason::RunFinished, Duration::from_secs(61));
     metrics.leases.ending_rewritten();
     metrics.leases.object_removed();
     metrics.database.batch("grant", 1, Duration::ZERO);

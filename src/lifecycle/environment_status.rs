@@ -87,6 +87,8 @@ pub fn environment_status(
     let fault = verdict.fault.clone();
     let mirrored = "the row in the database says what the spec says".to_owned();
     let accepting = match (state, &fault) {
+        // What would be granted is not what the object says.
+        (Some(_), Some((reason @ Reason::ChangedInDatabase, message))) => (false, *reason, message.clone()),
         (Some(EnvironmentState::Active), _) => (true, Reason::Ready, "leases are granted".to_owned()),
         (Some(EnvironmentState::Archived), _) => (
             false,

@@ -174,10 +174,16 @@ pub fn decide(facts: &Facts) -> Decision {
             None => decide_held(facts, *state, recorded.as_ref()),
         },
         Row::Present { state, recorded } => match for_good(recorded) {
+            // What became of the cleanup follows the ending, which keeps its reason.
+            Some(ending) if !ending.state.is_final() && state.is_final() => {
+                follow(facts, &ended_as(ending, *state), true)
+            }
             Some(ending) => follow(facts, ending, false),
             None => follow(facts, &ended_by_another(facts, *state, recorded.is_some()), true),
         },
         Row::Deleted { recorded } => match for_good(recorded) {
+            // The row that would have told what became of the cleanup is gone.
+            Some(ending) if !ending.state.is_final() => follow(facts, &as_written(ending), true),
             Some(ending) => follow(facts, ending, false),
             None => {
                 let ending = Ending {
@@ -212,6 +218,11 @@ fn as_written(ending: &Ending) -> Ending {
         LeaseState::PendingCleanup => LeaseState::Expired,
         state => state,
     };
+    ended_as(ending, state)
+}
+
+/// The same ending with another status.
+fn ended_as(ending: &Ending, state: LeaseState) -> Ending {
     Ending {
         state,
         ..ending.clone()

@@ -39,7 +39,12 @@ pub enum Verdict {
     /// The claim has failed: it never had a row.
     Refused(Reason, String),
     /// The row is there and active.
-    Held(Box<Grant>),
+    Held {
+        /// What the row tells of the grant; none where it is not the row any more that was granted.
+        grant: Option<Box<Grant>>,
+        /// What row and object do not agree about.
+        fault: Option<Fault>,
+    },
     /// The row has been ended (or deleted: then there is no grant to read any more).
     Ended {
         /// What the row still tells of the grant.
@@ -50,13 +55,19 @@ pub enum Verdict {
         released_at: Option<Timestamp>,
         /// The row's `cleanup_status`, as found.
         cleanup_status: Option<String>,
+        /// What row and object do not agree about, while it is retained.
+        fault: Option<Fault>,
     },
 }
+
+/// Why a row does not say what its object says and will not: the reason and the sentence of the condition `Mirrored`.
+pub type Fault = (Reason, String);
 
 /// The complete status of a lease object.
 ///
 /// `previous` is what the object shows: transition times of unchanged conditions stay, and so does an ending that is shown
-/// (the first one stands, whatever the row says later; how the cleanup goes on is copied). `now` is the database's clock.
+/// (the first one stands, whatever the row says later; how the cleanup goes on is copied, and how it ended follows it).
+/// `now` is the database's clock.
 pub fn lease_status(
     previous: Option<&EnvironmentLeaseStatus>,
     generation: i64,
@@ -64,26 +75,37 @@ pub fn lease_status(
     now: Timestamp,
 ) -> EnvironmentLeaseStatus {
     if let Some(shown) = previous.filter(|status| shown_ending(status).is_some()) {
-        let mut status = shown.clone();
-        if let Verdict::Ended { cleanup_status, .. } = verdict {
-            status.cleanup_status.clone_from(cleanup_status);
-        }
-        return status;
+        return follow_cleanup(shown, verdict);
     }
     let mut status = previous.cloned().unwrap_or_default();
-    let (phase, active, finished, mirrored, reason, message) = match verdict {
-        Verdict::Pending(reason, message) => (LeasePhase::Pending, false, false, false, *reason, message.clone()),
-        Verdict::Refused(reason, message) => (LeasePhase::Failed, false, true, false, *reason, message.clone()),
-        Verdict::Held(grant) => {
-            fill(&mut status, grant);
-            let message = format!("holds environment {}", grant.environment.name);
-            (LeasePhase::Active, true, false, true, Reason::Granted, message)
+    let no_row = |reason: &Reason, message: &String| Some((*reason, message.clone()));
+    let (phase, active, finished, fault, reason, message) = match verdict {
+        Verdict::Pending(reason, message) => {
+            let fault = no_row(reason, message);
+            (LeasePhase::Pending, false, false, fault, *reason, message.clone())
+        }
+        Verdict::Refused(reason, message) => {
+            let fault = no_row(reason, message);
+            (LeasePhase::Failed, false, true, fault, *reason, message.clone())
+        }
+        Verdict::Held { grant, fault } => {
+            if let Some(grant) = grant {
+                fill(&mut status, grant);
+            }
+            let held = status.environment.as_ref();
+            let message = held.map_or_else(
+                || "is held".to_owned(),
+                |environment| format!("holds environment {}", environment.name),
+            );
+            let phase = LeasePhase::Active;
+            (phase, true, false, fault.clone(), Reason::Granted, message)
         }
         Verdict::Ended {
             grant,
             ending,
             released_at,
             cleanup_status,
+            fault,
         } => {
             if let Some(grant) = grant {
                 fill(&mut status, grant);
@@ -95,7 +117,7 @@ pub fn lease_status(
                 phase,
                 false,
                 phase != LeasePhase::Retained,
-                true,
+                fault.clone().filter(|_| phase == LeasePhase::Retained),
                 ending.reason,
                 ending.message.clone(),
             )
@@ -118,7 +140,14 @@ pub fn lease_status(
         condition(ConditionType::Decided, phase != LeasePhase::Pending),
         condition(ConditionType::Active, active),
         condition(ConditionType::Finished, finished),
-        condition(ConditionType::Mirrored, mirrored),
+        match fault {
+            None => condition(ConditionType::Mirrored, true),
+            Some((reason, message)) => Condition {
+                reason,
+                message,
+                ..condition(ConditionType::Mirrored, false)
+            },
+        },
     ];
     status.conditions = carry_transition_times(conditions.into(), &status.conditions);
     status.phase = Some(phase);
@@ -126,6 +155,36 @@ pub fn lease_status(
     status.reason = Some(reason);
     status.message = Some(message);
     status
+}
+
+/// An ending that is shown stays, with its reason. Where the provider's resources waited for their removal, the final status
+/// follows it.
+fn follow_cleanup(shown: &EnvironmentLeaseStatus, verdict: &Verdict) -> EnvironmentLeaseStatus {
+    let mut status = shown.clone();
+    if let Verdict::Ended {
+        ending,
+        released_at,
+        cleanup_status,
+        ..
+    } = verdict
+    {
+        status.cleanup_status.clone_from(cleanup_status);
+        if shown.phase == Some(LeasePhase::PendingCleanup) && ending.state.is_final() {
+            status.phase = Some(phase(ending.state));
+            status.released_at = released_at.or(status.released_at);
+        }
+    }
+    status
+}
+
+/// Why a held lease's row does not say what its object says, as far as the status tells.
+pub fn shown_fault(status: &EnvironmentLeaseStatus) -> Option<Fault> {
+    let of_row = |condition: &&Condition| {
+        condition.type_ == ConditionType::Mirrored && condition.status == ConditionStatus::False
+    };
+    let is_of_row = matches!(status.phase, Some(LeasePhase::Active | LeasePhase::Retained));
+    let condition = status.conditions.iter().find(of_row).filter(|_| is_of_row)?;
+    Some((condition.reason, condition.message.clone()))
 }
 
 /// The ending that a status shows, if it shows one for good (Retained is no end yet).
@@ -184,20 +243,4 @@ fn phase(state: LeaseState) -> LeasePhase {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_claim_is_decided_once_it_is_granted_or_refused() {
-        let decided = |verdict: &Verdict| {
-            let now = Timestamp::cut(jiff::Timestamp::from_second(1).unwrap());
-            let status = lease_status(None, 1, verdict, now);
-            let found = status.conditions.iter().find(|one| one.type_ == ConditionType::Decided);
-            found.map(|condition| condition.status)
-        };
-        let waits = Verdict::Pending(Reason::CapacityFull, String::new());
-        assert_eq!(decided(&waits), Some(ConditionStatus::False));
-        let refused = Verdict::Refused(Reason::AcquireTimedOut, String::new());
-        assert_eq!(decided(&refused), Some(ConditionStatus::True));
-    }
-}
+mod tests;

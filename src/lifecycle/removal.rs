@@ -51,6 +51,7 @@ mod tests {
             ending,
             released_at: None,
             cleanup_status: None,
+            fault: None,
         };
         lease_status(None, 1, &verdict, Timestamp::cut(second(100)))
     }

@@ -81,6 +81,17 @@ closed_set! {
     }
 }
 
+impl LeaseState {
+    /// Whether nothing follows any more: not for a lease that is held or retained, nor for one whose provider's resources
+    /// wait for their removal.
+    pub const fn is_final(self) -> bool {
+        match self {
+            Self::Released | Self::Expired | Self::Failed => true,
+            Self::Active | Self::Retained | Self::PendingCleanup => false,
+        }
+    }
+}
+
 closed_set! {
     /// `environments.status`.
     EnvironmentState {

@@ -213,7 +213,9 @@ impl Mirror {
     /// # Errors
     /// Any category; `Data` says what the object's author should change.
     pub async fn sync_lease(&self, sync: LeaseSync) -> Result<SyncOutcome, StoreError> {
-        soundness::object("spec.metadata", &sync.metadata)?;
+        if let Some(metadata) = &sync.metadata {
+            soundness::object("spec.metadata", metadata)?;
+        }
         self.lease_syncs.ask(sync).await
     }
 

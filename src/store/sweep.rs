@@ -7,7 +7,8 @@ use super::{Leader, Store, StoreError};
 
 /// Selects the leases of this installation's objects (`$1` cluster, `$2` installation) in the namespaces `$3` (none: in all)
 /// that have to be looked at: held ones whose run is over or gone or whose time has passed, those that another writer has
-/// ended, retained or deleted unrecorded, and ended or retained ones that another writer has set back.
+/// ended, retained or deleted unrecorded, those whose cleanup is over unrecorded, and ended or retained ones that another
+/// writer has set back.
 ///
 /// `OFFSET 0` has each held row look up its object: a join would read all objects that ever were.
 pub const CANDIDATES: &str = "
@@ -26,6 +27,12 @@ WHERE o.cluster = $1 AND o.installation = $2 AND ($3 = '{}' OR o.namespace = ANY
       AND coalesce(r.status, 'gone') NOT IN ('queued', 'scheduled_retry', 'running')
     )
   )
+UNION
+SELECT o.id
+FROM environment_operator.lease_object AS o
+LEFT JOIN public.environment_leases AS l ON l.id = o.id
+WHERE o.cluster = $1 AND o.installation = $2 AND ($3 = '{}' OR o.namespace = ANY ($3))
+  AND o.ended_status = 'pending_cleanup' AND l.status IS DISTINCT FROM 'pending_cleanup'
 UNION
 SELECT l.id
 FROM public.environment_leases AS l

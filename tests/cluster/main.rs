@@ -2,6 +2,7 @@
 //!
 //! Each test has a namespace, a database and an operator process of its own on parts that all of them share.
 
+mod agreement;
 mod api_server;
 mod attached;
 mod benchmark;

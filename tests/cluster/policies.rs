@@ -220,7 +220,7 @@ async fn the_next_lease_takes_over_what_the_last_has_left_and_no_two_share_it() 
 #[tokio::test]
 async fn how_the_cleanup_goes_is_copied_from_the_row_and_never_written_to_it() {
     let world = World::attached("policy-cleanup").await;
-    let _operator = world.start_with(&["--sweep-interval=1s", "--resync-interval=2s"]).await;
+    let operator = world.start_with(&["--sweep-interval=1s", "--resync-interval=2s"]).await;
     let ours = world.granted(lease("ours")).await;
     let theirs = world.granted(lease("theirs")).await;
     let pending = world.granted(lease("pending")).await;
@@ -263,4 +263,22 @@ async fn how_the_cleanup_goes_is_copied_from_the_row_and_never_written_to_it() {
         (&row["status"], &row["cleanup_status"]),
         (&json!("pending_cleanup"), &json!("pending"))
     );
+    // Its end is followed to the last, with its reason, and then it is removed like any other.
+    let before = world.leases().get("pending").await.unwrap().status.unwrap();
+    set(&pending, "released", "success").await;
+    shows("pending", LeasePhase::Released, "success").await;
+    let status = world.leases().get("pending").await.unwrap().status.unwrap();
+    assert_eq!((status.reason, status.message), (before.reason, before.message));
+    let rewritten = operator
+        .metric("environment_operator_rewritten_endings_total", "")
+        .await;
+    assert_eq!(rewritten.unwrap(), 0.0, "it was no rewriting of an ending");
+    patch(&world, "pending", json!({ "ttlSecondsAfterFinished": 0 })).await;
+    eventually("it is removed", LIMIT, async || {
+        match world.leases().get_opt("pending").await.unwrap() {
+            None => Ok(()),
+            Some(lease) => Err(json!(lease.status).to_string()),
+        }
+    })
+    .await;
 }

@@ -102,6 +102,7 @@ async fn an_ending_or_an_environment_that_a_trigger_refuses_is_told_so_alone() {
         leaves: LeaseState::Active,
         ending: ending(LeaseState::Released, Reason::ReleaseRequested),
         only_if_expired: false,
+        run_ended_at: None,
     };
     for (place, outcome) in join_all(leases.iter().map(|id| mirror.end(end(*id))))
         .await

@@ -2,6 +2,7 @@ use environment_operator::api::Reason;
 use environment_operator::lifecycle::LeaseState;
 use environment_operator::store::environment_leases::{self, End, EndOutcome, ForeignEnd, Grant};
 use environment_operator::store::lease_object::RunLook;
+use environment_operator::store::sweep;
 use serde_json::json;
 use sqlx::Connection;
 use uuid::Uuid;
@@ -80,6 +81,7 @@ async fn another_writers_ending_is_remembered_once_and_its_row_left_alone() {
         let end = ForeignEnd {
             id: lease.id,
             ending: ending(LeaseState::Failed, reason),
+            run_ended_at: None,
         };
         environment_leases::record_foreign_end(&world.store, &world.leader, &[end])
             .await
@@ -149,6 +151,7 @@ async fn a_deadline_is_judged_by_the_databases_clock() {
         leaves: LeaseState::Active,
         ending: ending(LeaseState::Expired, Reason::TtlExpired),
         only_if_expired: true,
+        run_ended_at: None,
     };
     let ends = [end];
     let outcome = environment_leases::end(&world.store, &world.leader, &ends)
@@ -185,6 +188,7 @@ async fn a_lease_that_another_transaction_holds_is_busy_and_its_neighbour_ends()
             leaves: LeaseState::Active,
             ending: ending(LeaseState::Released, Reason::RunFinished),
             only_if_expired: false,
+            run_ended_at: None,
         })
         .into();
     let mut outcomes = environment_leases::end(&world.store, &world.leader, &ends)
@@ -254,4 +258,103 @@ async fn ending_one_runs_leases_touches_no_other_row() {
         ended(world.end(id, LeaseState::Released, Reason::RunFinished).await);
     }
     assert_eq!(world.lease(second.id).await.unwrap(), second);
+}
+
+#[tokio::test]
+async fn an_ending_whose_cleanup_was_pending_is_followed_to_its_final_status_once() {
+    let world = World::new().await;
+    sqlx::query("ALTER TABLE environment_leases DROP CONSTRAINT environment_leases_status_check")
+        .execute(world.pool())
+        .await
+        .unwrap();
+    let lease = world.held().await;
+    let set = async |status: &str| {
+        sqlx::query("UPDATE environment_leases SET status = $1, released_at = now()")
+            .bind(status)
+            .execute(world.pool())
+            .await
+            .unwrap();
+    };
+    let record = async |state| {
+        let end = ForeignEnd {
+            id: lease.id,
+            ending: ending(state, Reason::RunFailed),
+            run_ended_at: None,
+        };
+        environment_leases::record_foreign_end(&world.store, &world.leader, &[end])
+            .await
+            .unwrap();
+        world.look(world.look_at(lease.id)).await.object.unwrap()
+    };
+    let due = async || sweep::candidates(&world.store, &world.leader, &[]).await.unwrap();
+    set("pending_cleanup").await;
+    assert_eq!(due().await, [lease.id]);
+    let pending = record(LeaseState::PendingCleanup).await;
+    assert_eq!(due().await, Vec::<Uuid>::new(), "it waits for its cleanup");
+    set("released").await;
+    assert_eq!(due().await, [lease.id], "its cleanup is over");
+    let last = record(LeaseState::Released).await;
+    assert_eq!(last.ended_status, Some(LeaseState::Released));
+    assert!(last.ended_at > pending.ended_at, "its object has its time from now on");
+    assert_eq!(due().await, Vec::<Uuid>::new());
+    assert_eq!(record(LeaseState::Failed).await, last, "what is final stays");
+}
+
+#[tokio::test]
+async fn when_its_run_ended_and_how_long_it_was_held_is_remembered_of_each_lease() {
+    let world = World::new().await;
+    let (late, retained, theirs) = (world.held().await, world.held().await, world.held().await);
+    let run_ended_at = Some(jiff::Timestamp::now() - jiff::SignedDuration::from_mins(5));
+    let end = async |id, leaves, state, run_ended_at| {
+        let end = End {
+            id,
+            leaves,
+            ending: ending(state, Reason::RunFailed),
+            only_if_expired: false,
+            run_ended_at,
+        };
+        environment_leases::end(&world.store, &world.leader, &[end])
+            .await
+            .unwrap();
+    };
+    end(late.id, LeaseState::Active, LeaseState::Failed, run_ended_at).await;
+    end(
+        retained.id,
+        LeaseState::Active,
+        LeaseState::Retained,
+        Some(jiff::Timestamp::now()),
+    )
+    .await;
+    sqlx::query("UPDATE environment_operator.lease_object SET ended_at = ended_at - interval '1 hour'")
+        .execute(world.pool())
+        .await
+        .unwrap();
+    end(retained.id, LeaseState::Retained, LeaseState::Released, run_ended_at).await;
+    sqlx::query(
+        "UPDATE environment_leases SET status = 'released', released_at = now() - interval '2 minutes' WHERE id = $1",
+    )
+    .bind(theirs.id)
+    .execute(world.pool())
+    .await
+    .unwrap();
+    let theirs = ForeignEnd {
+        id: theirs.id,
+        ending: ending(LeaseState::Released, Reason::RunFailed),
+        run_ended_at,
+    };
+    environment_leases::record_foreign_end(&world.store, &world.leader, std::slice::from_ref(&theirs))
+        .await
+        .unwrap();
+    let by = async |id: Uuid| -> f64 {
+        sqlx::query_scalar(
+            "SELECT extract(epoch FROM held_until - run_ended_at)::float8 FROM environment_operator.lease_object WHERE id = $1",
+        )
+        .bind(id)
+        .fetch_one(world.pool())
+        .await
+        .unwrap()
+    };
+    assert!((300.0..360.0).contains(&by(late.id).await), "{}", by(late.id).await);
+    assert!(by(retained.id).await < 60.0, "it was out of use since its run failed");
+    assert!((180.0..240.0).contains(&by(theirs.id).await), "{}", by(theirs.id).await);
 }

@@ -8,6 +8,7 @@ use environment_operator::store::environments::{
 };
 use environment_operator::store::session::Session;
 use serde_json::json;
+use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
 use crate::support::*;
@@ -316,4 +317,72 @@ async fn a_lease_learns_that_its_environment_was_deleted() {
         .await
         .unwrap();
     assert!(world.look(world.look_at(lease.id)).await.environment_deleted);
+}
+
+#[tokio::test]
+async fn a_row_that_got_another_driver_or_company_is_not_written_and_nothing_of_it_told() {
+    let world = World::new().await;
+    let sync = EnvironmentSync {
+        settle: None,
+        ..world.sandbox("one")
+    };
+    world.sync_environment(&world.sandbox("first")).await;
+    world.sync_environment(&sync).await;
+    let edited = EnvironmentSync {
+        version: version("one", 11, 2),
+        description: Some("new".to_owned()),
+        ..sync.clone()
+    };
+    let rows = async || {
+        let rows = world
+            .rows("SELECT to_jsonb(e) FROM environments AS e ORDER BY id")
+            .await;
+        let remembered = "SELECT to_jsonb(o) FROM environment_operator.environment_object AS o ORDER BY id";
+        (rows, world.rows(remembered).await)
+    };
+    let other: Uuid =
+        sqlx::query_scalar("INSERT INTO companies (name, issue_prefix) VALUES ('other', 'OTHER') RETURNING id")
+            .fetch_one(world.pool())
+            .await
+            .unwrap();
+    for (column, value) in [("driver", "plugin".to_owned()), ("company_id", other.to_string())] {
+        let statement = format!("UPDATE environments SET {column} = '{value}' WHERE id = '{}'", sync.id);
+        sqlx::query(AssertSqlSafe(statement))
+            .execute(world.pool())
+            .await
+            .unwrap();
+        let before = rows().await;
+        for sync in [&sync, &edited, &edited] {
+            assert_eq!(
+                world.sync_environment(sync).await,
+                EnvironmentOutcome::OfAnother,
+                "{column}"
+            );
+        }
+        assert_eq!(rows().await, before, "{column}");
+    }
+}
+
+#[tokio::test]
+async fn a_local_whose_row_got_another_driver_is_told_and_finds_the_next_local_of_its_company() {
+    let world = World::new().await;
+    let local = world.local();
+    world.sync_environment(&local).await;
+    let local = EnvironmentSync { settle: None, ..local };
+    sqlx::query("UPDATE environments SET driver = 'ssh'")
+        .execute(world.pool())
+        .await
+        .unwrap();
+    assert_eq!(world.sync_environment(&local).await, EnvironmentOutcome::OfAnother);
+    let next: Uuid = sqlx::query_scalar(
+        "INSERT INTO environments (company_id, name, driver) VALUES ($1, 'Local', 'local') RETURNING id",
+    )
+    .bind(world.company)
+    .fetch_one(world.pool())
+    .await
+    .unwrap();
+    match world.sync_environment(&local).await {
+        EnvironmentOutcome::AlreadySo(row) => assert_eq!(row.id, next),
+        other => panic!("{other:?}"),
+    }
 }

@@ -167,6 +167,7 @@ fn expire(id: Uuid) -> ForeignLeaseEnd {
             leaves: LeaseState::Active,
             ending: ending(LeaseState::Expired, Reason::RunGone),
             only_if_expired: false,
+            run_ended_at: None,
         },
         only_if_unused_for: Some(Duration::from_secs(900)),
         cleanup_failed: false,

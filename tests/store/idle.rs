@@ -38,7 +38,7 @@ async fn an_idle_look_and_an_idle_sync_write_no_log() {
         id: lease.id,
         version: version("lease", 25, 1),
         ttl_seconds: 3600,
-        metadata: Default::default(),
+        metadata: Some(Default::default()),
         ttl_seconds_after_finished: 60,
     };
     let before = position(&world).await;

@@ -151,6 +151,7 @@ async fn two_requests_for_one_lease_are_answered_one_after_the_other() {
             leaves: LeaseState::Active,
             ending: ending(LeaseState::Released, Reason::ReleaseRequested),
             only_if_expired: false,
+            run_ended_at: None,
         })
     };
     let (first, second) = tokio::join!(end(), end());
@@ -178,6 +179,7 @@ async fn a_thousand_leases_are_granted_looked_at_and_ended_by_many_callers() {
                         leaves: LeaseState::Active,
                         ending,
                         only_if_expired: false,
+                        run_ended_at: None,
                     })
                     .await
                     .unwrap(),

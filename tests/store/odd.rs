@@ -81,6 +81,7 @@ async fn end(world: &World, id: Uuid) -> Result<EndOutcome, StoreError> {
         leaves: LeaseState::Active,
         ending: ending(LeaseState::Released, Reason::ReleaseRequested),
         only_if_expired: false,
+        run_ended_at: None,
     };
     let mut outcomes = environment_leases::end(&world.store, &world.leader, &[end]).await?;
     Ok(outcomes.remove(0))

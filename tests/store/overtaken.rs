@@ -27,7 +27,7 @@ async fn a_newer_spec_keeps_the_keys_that_another_writer_sets_meanwhile() {
         id: lease.id,
         version: version("lease", 30, 2),
         ttl_seconds: 7200,
-        metadata: object(json!({"mine": 2})),
+        metadata: Some(object(json!({"mine": 2}))),
         ttl_seconds_after_finished: 60,
     };
     let (store, leader) = (world.store.clone(), world.leader.clone());
@@ -64,6 +64,7 @@ async fn an_ending_and_a_heartbeat_keep_what_another_writer_sets_meanwhile() {
         leaves: LeaseState::Active,
         ending: ending(LeaseState::Released, Reason::ReleaseRequested),
         only_if_expired: false,
+        run_ended_at: None,
     };
     let (store, leader) = (world.store.clone(), world.leader.clone());
     let ours = async move { environment_leases::end(&store, &leader, &[end]).await };
@@ -81,6 +82,7 @@ async fn a_lease_that_another_writer_retains_meanwhile_is_not_ended_as_if_it_wer
         leaves: LeaseState::Active,
         ending: ending(LeaseState::Released, Reason::RunFinished),
         only_if_expired: false,
+        run_ended_at: None,
     };
     let retain = "UPDATE environment_leases SET status = 'retained', failure_reason = 'kept for a look'";
     let (store, leader, ends) = (world.store.clone(), world.leader.clone(), [end.clone()]);

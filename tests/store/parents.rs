@@ -133,6 +133,7 @@ async fn an_ending_waits_for_no_agent_and_only_a_held_company_makes_its_own_leas
         leaves: LeaseState::Active,
         ending: ending(LeaseState::Released, Reason::ReleaseRequested),
         only_if_expired: false,
+        run_ended_at: None,
     };
     let mut other = world.connect().await;
     let mut obstacle = other.begin().await.unwrap();

@@ -186,6 +186,7 @@ async fn everything_works_with_generic_plans() {
             leaves: LeaseState::Active,
             ending: ending(LeaseState::Released, Reason::RunFinished),
             only_if_expired: false,
+            run_ended_at: None,
         })
         .collect();
     let outcomes = environment_leases::end(&world.store, &world.leader, &ends)
@@ -290,6 +291,7 @@ async fn grants_and_endings_beside_the_origins_server_neither_deadlock_nor_get_l
                 leaves: LeaseState::Active,
                 ending: ending(LeaseState::Failed, Reason::RunFailed),
                 only_if_expired: false,
+                run_ended_at: None,
             })
             .collect();
         match environment_leases::end(&world.store, &world.leader, &ends).await {

@@ -338,6 +338,7 @@ async fn what_was_named_after_the_grant_is_left_whoever_ends_the_lease() {
     let end = ForeignEnd {
         id: second.id,
         ending: ending(LeaseState::Expired, Reason::EndedInDatabase),
+        run_ended_at: None,
     };
     environment_leases::record_foreign_end(&world.store, &world.leader, &[end])
         .await

@@ -248,6 +248,7 @@ impl World {
                 .unwrap_or(LeaseState::Active),
             ending: ending(state, reason),
             only_if_expired: false,
+            run_ended_at: None,
         };
         environment_leases::end(&self.store, &self.leader, &[end])
             .await

@@ -12,7 +12,7 @@ fn newer(lease: &LeaseRow, resource_version: u64, generation: i64) -> LeaseSync 
         id: lease.id,
         version: version("lease", resource_version, generation),
         ttl_seconds: 7200,
-        metadata: object(json!({"mine": 2})),
+        metadata: Some(object(json!({"mine": 2}))),
         ttl_seconds_after_finished: 60,
     }
 }
@@ -119,4 +119,28 @@ async fn an_ended_or_unknown_lease_is_not_written() {
         ..newer(&lease, 21, 2)
     };
     assert_eq!(sync(&world, &world.leader, unknown).await, SyncOutcome::NotHeld);
+}
+
+#[tokio::test]
+async fn a_spec_whose_metadata_can_not_be_stored_moves_the_deadline_and_leaves_the_metadata() {
+    let world = World::new().await;
+    let lease = held_with_metadata(&world).await;
+    let without = LeaseSync {
+        metadata: None,
+        ..newer(&lease, 21, 2)
+    };
+    let SyncOutcome::Updated(row) = sync(&world, &world.leader, without.clone()).await else {
+        panic!()
+    };
+    assert_eq!(row.metadata, lease.metadata);
+    assert_eq!(
+        row.expires_at.unwrap(),
+        row.acquired_at + jiff::SignedDuration::from_secs(7200)
+    );
+    assert_eq!(sync(&world, &world.leader, without).await, SyncOutcome::AlreadySo);
+    // What the spec left out meanwhile is still known to be its own.
+    let SyncOutcome::Updated(row) = sync(&world, &world.leader, newer(&lease, 22, 3)).await else {
+        panic!()
+    };
+    assert_eq!(row.metadata, Some(json!({"mine": 2, "driver": "sandbox"})));
 }

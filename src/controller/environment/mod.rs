@@ -93,6 +93,8 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
                     (Some(row), None)
                 }
                 EnvironmentOutcome::AlreadySo(row) => (Some(row), None),
+                // The row of another company is none of its own to show.
+                EnvironmentOutcome::OfAnother => (last_good, Some(of_another())),
                 EnvironmentOutcome::Refused(refusal) => (last_good, Some((refusal.reason, refusal.message))),
                 EnvironmentOutcome::Busy => {
                     let key = Key::Environment(environment.meta.uid);
@@ -123,8 +125,9 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
                 return Ok(()); // the API server; its deletion is on its way through the feed
             }
         }
-        // An invalid spec waits for its change, of which the feed tells.
-        if fault.as_ref().is_some_and(|(reason, _)| *reason != Reason::InvalidSpec) {
+        // An invalid spec waits for its change, of which the feed tells; a row that was changed, for a resync.
+        let waits = [Reason::InvalidSpec, Reason::ChangedInDatabase];
+        if fault.as_ref().is_some_and(|(reason, _)| !waits.contains(reason)) {
             self.later(Key::Environment(environment.meta.uid), Later::look(FAULT_PAUSE));
         }
         let row = row.map(|row| MirroredEnvironment {
@@ -234,4 +237,11 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             })
             .await;
     }
+}
+
+/// What is told of an Environment whose row has got another driver or company.
+fn of_another() -> (Reason, String) {
+    let message = "another driver or company stands in the row in the database, and neither is ever written again: restore the \
+                   row, or delete this Environment and create another one";
+    (Reason::ChangedInDatabase, message.to_owned())
 }

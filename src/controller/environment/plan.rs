@@ -101,6 +101,7 @@ fn in_step(sync: &EnvironmentSync, view: &EnvironmentView) -> bool {
     if object.generation < sync.version.generation
         || object.deleted_at.is_some()
         || object.environment_id != row.id
+        || row.driver != sync.driver
         || !view.is_chosen(sync.driver, sync.version.generation)
     {
         return false;

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use kube::core::GroupVersionKind;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{Index, Key, Reference};
@@ -94,7 +95,7 @@ type Place = (String, String);
 pub(super) struct RunObjects {
     present: HashMap<GroupKind, HashMap<Place, PresentRun>>,
     /// Those that vanished while a lease named them, with the last end seen.
-    pub(super) vanished: HashMap<RunKey, HashMap<Uuid, Option<RunEnd>>>,
+    pub(super) vanished: HashMap<RunKey, HashMap<Uuid, VanishedRun>>,
     /// By the Namespace that is watched (none: all).
     kinds: HashMap<(GroupKind, Option<String>), RunKindState>,
 }
@@ -105,6 +106,15 @@ struct PresentRun {
     uid: Uuid,
     resource_version: ResourceVersion,
     end: Option<RunEnd>,
+    /// Since when it is seen to be over.
+    over_since: Option<Instant>,
+}
+
+/// What is kept of a run object that has vanished.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct VanishedRun {
+    end: Option<RunEnd>,
+    over_since: Instant,
 }
 
 impl RunObjects {
@@ -128,14 +138,17 @@ impl Index {
                 return Vec::new();
             }
             if known.uid != uid {
-                let (gone, end) = (known.uid, known.end);
-                self.vanish(key, gone, end);
+                let (gone, end, over_since) = (known.uid, known.end, known.over_since);
+                self.vanish(key, gone, end, over_since);
             }
         }
+        let known = self.runs.get(key).filter(|known| known.uid == uid);
+        let over_since = known.and_then(|known| known.over_since);
         let run = PresentRun {
             uid,
             resource_version,
             end: run.end,
+            over_since: run.end.map(|_| over_since.unwrap_or_else(Instant::now)),
         };
         let of_kind = self.runs.present.entry(key.group_kind()).or_default();
         of_kind.insert(key.place(), run);
@@ -214,7 +227,20 @@ impl Index {
             };
         }
         let vanished = pinned.and_then(|pinned| self.runs.vanished.get(key)?.get(&pinned));
-        vanished.map_or(KnownRun::Unknown, |end| KnownRun::Vanished(*end))
+        vanished.map_or(KnownRun::Unknown, |run| KnownRun::Vanished(run.end))
+    }
+
+    /// Since when the run object at `key` (with `pinned`, the one with that uid) is seen to be over or gone, by what the feeds
+    /// have shown.
+    pub fn run_over_since(&self, key: &RunKey, pinned: Option<Uuid>) -> Option<Instant> {
+        let present = self
+            .runs
+            .get(key)
+            .filter(|run| pinned.is_none_or(|pinned| run.uid == pinned));
+        match present {
+            Some(run) => run.over_since,
+            None => Some(self.runs.vanished.get(key)?.get(&pinned?)?.over_since),
+        }
     }
 
     /// Whether the run objects of this kind can be looked at; `None` before the first list.
@@ -249,17 +275,21 @@ impl Index {
     fn lose_run(&mut self, key: &RunKey, uid: Uuid, end: Option<RunEnd>) -> Vec<Key> {
         let known = self.runs.get(key).filter(|known| known.uid == uid);
         let end = end.or(known.and_then(|known| known.end));
+        let over_since = known.and_then(|known| known.over_since);
         if known.is_some() {
             self.runs.remove(key);
         }
-        self.vanish(key, uid, end);
+        self.vanish(key, uid, end, over_since);
         self.leases_of_run(key)
     }
 
-    fn vanish(&mut self, key: &RunKey, uid: Uuid, end: Option<RunEnd>) {
+    fn vanish(&mut self, key: &RunKey, uid: Uuid, end: Option<RunEnd>, over_since: Option<Instant>) {
         // Kept only as long as a lease asks for it.
         if self.leases_by.contains_key(&Reference::RunObject(key.clone())) {
-            self.runs.vanished.entry(key.clone()).or_default().insert(uid, end);
+            let vanished = self.runs.vanished.entry(key.clone()).or_default();
+            let before = vanished.get(&uid).map(|run| run.over_since);
+            let over_since = before.or(over_since).unwrap_or_else(Instant::now);
+            vanished.insert(uid, VanishedRun { end, over_since });
         }
     }
 }

@@ -54,6 +54,11 @@ pub(super) fn environment(
         {
             Environment::NotMirrored
         }
+        (Some(row), Some(EnvironmentChoice::Object(id)))
+            if view.object.is_none() && is_of_another_driver(index, id, row.driver) =>
+        {
+            Environment::NotMirrored
+        }
         (Some(row), _) if row.status == EnvironmentState::Archived => Environment::Archived,
         (Some(_), _) => Environment::Active,
         (None, Some(EnvironmentChoice::Object(_))) => Environment::NotMirrored,
@@ -69,6 +74,12 @@ fn is_to_be_active(index: &Index, id: Uuid) -> bool {
         // A Local's row belongs to the company: what the spec leaves out is not written, and nothing is repaired.
         spec.driver != Driver::Local && spec.archived != Some(true) && environment.check().is_ok()
     })
+}
+
+/// Whether another writer has given the row another driver than its object has: a grant would be of something else.
+fn is_of_another_driver(index: &Index, id: Uuid, driver: Driver) -> bool {
+    let environment = index.environments.get(id);
+    environment.is_some_and(|environment| environment.spec.driver != driver)
 }
 
 /// The Environment object whose reconcile makes the row that a claim waits for.

@@ -8,6 +8,7 @@ use crate::api::Reason;
 use crate::controller::index::Key;
 use crate::controller::object::LeaseObject;
 use crate::controller::reconcile::Reconciler;
+use crate::lifecycle::LeaseState;
 use crate::store::environment_leases::LeaseRow;
 
 impl<D, C> Reconciler<D, C> {
@@ -26,10 +27,29 @@ impl<D, C> Reconciler<D, C> {
         let noticed = self.queue.ready(key).map(|ready| ready.since.elapsed());
         // The moment of the ending; a retained lease has no other.
         let ended_at = row.last_used_at;
+        if let Some(at) = scene.run_ended_at.filter(|_| !was_retained(scene)) {
+            self.metrics.leases.outlived_its_run(reason, until(at, ended_at));
+        }
         if let Some(delay) = after_run(reason, scene.run_ended_at, ended_at, noticed.unwrap_or_default()) {
             self.metrics.leases.released(delay);
         }
     }
+
+    /// A lease was ended, or retained, by another writer.
+    pub(super) fn note_foreign_end(&self, scene: &Scene, reason: Reason) {
+        self.metrics.leases.ended(reason);
+        let released_at = scene.view.row.as_ref().and_then(|row| row.released_at);
+        if let Some(at) = scene.run_ended_at.filter(|_| !was_retained(scene)) {
+            let by = until(at, released_at.unwrap_or(scene.view.now));
+            self.metrics.leases.outlived_its_run(reason, by);
+        }
+    }
+}
+
+/// Whether the lease was out of use before it ended for good.
+fn was_retained(scene: &Scene) -> bool {
+    let recorded = scene.view.object.as_ref().and_then(|object| object.ended_status);
+    recorded == Some(LeaseState::Retained)
 }
 
 /// How long after its run's end a lease ended; `None` where it ended for something else. A run that does not tell its end, or

@@ -60,7 +60,10 @@ pub(super) fn row(view: &LeaseView, object: Option<&LeaseObject>) -> Row {
 fn shows_own_grant(lease: &LeaseObject) -> bool {
     let shows = |status: &EnvironmentLeaseStatus| {
         let held = match status.phase {
-            Some(phase) => matches!(phase, LeasePhase::Active | LeasePhase::Retained),
+            Some(phase) => matches!(
+                phase,
+                LeasePhase::Active | LeasePhase::Retained | LeasePhase::PendingCleanup
+            ),
             None => lease.status_unreadable && status.acquired_at.is_some(), // a phase that is not known shows no end
         };
         status.lease_id == Some(lease.meta.uid) && held

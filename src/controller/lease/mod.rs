@@ -19,13 +19,15 @@ use crate::lifecycle::lease_status::{Verdict, shown_ending};
 use crate::lifecycle::{Ending, LeaseState};
 use crate::runtime::metrics::Cause;
 use crate::store::ObjectVersion;
-use crate::store::environment_leases::{End, EndOutcome, ForeignEnd, Grant, GrantOutcome, LeaseSync, SyncOutcome};
+use crate::store::environment_leases::{End, EndOutcome, ForeignEnd, Grant, GrantOutcome};
 
+mod agreement;
 mod capacity;
 mod choice;
 mod delay;
 mod facts;
 mod heartbeat;
+mod hold;
 mod local;
 #[cfg(test)]
 mod order;
@@ -252,55 +254,6 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
         }
     }
 
-    /// Keeps the row of a held lease in step with its object, and the object with its row.
-    async fn hold(&self, subject: &Subject, scene: &Scene) -> Result<Step, ReconcileError> {
-        if let Some(lease) = subject
-            .present()
-            .filter(|lease| lease.check().is_ok() && !in_step(lease, scene))
-        {
-            let sync = LeaseSync {
-                id: subject.id,
-                version: version(lease),
-                ttl_seconds: lease.spec.ttl_seconds,
-                metadata: metadata(lease),
-                ttl_seconds_after_finished: lease.spec.ttl_seconds_after_finished,
-            };
-            match self.database.sync_lease(sync).await? {
-                SyncOutcome::Updated(_) => {
-                    self.committed("sync_lease", Key::Lease(subject.id));
-                    return Ok(Step::Again);
-                }
-                SyncOutcome::NotHeld => return Ok(Step::Again),
-                SyncOutcome::Busy => return Ok(Step::Done(Some(self.troubles.busy(Key::Lease(subject.id))))),
-                SyncOutcome::AlreadySo | SyncOutcome::Older => {}
-            }
-        }
-        self.show_use(subject, scene).await?;
-        let pause = self.until_expiry(scene);
-        Ok(match (&scene.facts.row, self.granted(subject, scene)) {
-            (
-                Row::Present {
-                    state: LeaseState::Retained,
-                    recorded: Some(ending),
-                },
-                grant,
-            ) => {
-                let ending = ending.clone();
-                Step::Report(
-                    Verdict::Ended {
-                        grant,
-                        ending,
-                        released_at: None,
-                        cleanup_status: scene.view.row.as_ref().and_then(|row| row.cleanup_status.clone()),
-                    },
-                    pause,
-                )
-            }
-            (_, Some(grant)) => Step::Report(Verdict::Held(grant), pause),
-            (_, None) => Step::Done(pause),
-        })
-    }
-
     async fn end(&self, subject: &Subject, scene: &Scene, ending: Ending) -> Result<Step, ReconcileError> {
         let (reason, only_if_expired) = (ending.reason, ending.reason == Reason::TtlExpired);
         let Row::Present { state: leaves, .. } = scene.facts.row else {
@@ -313,6 +266,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
                 leaves,
                 ending,
                 only_if_expired,
+                run_ended_at: scene.run_ended_at,
             })
             .await?
         {
@@ -347,11 +301,18 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
                 .record_foreign_end(ForeignEnd {
                     id: subject.id,
                     ending: ending.clone(),
+                    run_ended_at: scene.run_ended_at,
                 })
                 .await?;
             self.committed("record_foreign_end", Key::Lease(subject.id));
-            self.metrics.leases.ended(ending.reason);
-            tracing::info!(lease = %subject.id, reason = ending.reason.as_str(), "lease was ended by another writer");
+            let status = ending.state.as_str();
+            if scene.view.object.as_ref().and_then(|object| object.ended_status) == Some(LeaseState::PendingCleanup) {
+                tracing::info!(lease = %subject.id, status, "the cleanup of an ended lease is over");
+            } else {
+                self.note_foreign_end(scene, ending.reason);
+                let reason = ending.reason.as_str();
+                tracing::info!(lease = %subject.id, reason, status, "lease was ended by another writer");
+            }
             if let Some(object) = &scene.view.object {
                 // Its own row may have gone with the lease's: the Environment says so then.
                 self.count_again(object.environment_id);
@@ -375,6 +336,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             ending,
             released_at: released_at.map(Timestamp::cut),
             cleanup_status: scene.view.row.as_ref().and_then(|row| row.cleanup_status.clone()),
+            fault: None,
         };
         let pause = self.remove_in_time(subject, scene).await?;
         Ok(Step::Report(verdict, pause))
@@ -404,18 +366,4 @@ fn refuse(subject: &Subject, reason: Reason, message: String) -> Step {
     let ttl = subject.present().map(|lease| lease.spec.ttl_seconds_after_finished);
     let removal = |seconds: i32| Later::new(Cause::Removal, Duration::from_secs(seconds.unsigned_abs().into()));
     Step::Report(Verdict::Refused(reason, message), ttl.map(removal))
-}
-
-/// Whether the row says what the spec says, as far as it may change. Keys of others are no drift.
-fn in_step(lease: &LeaseObject, scene: &Scene) -> bool {
-    let (Some(row), Some(object)) = (&scene.view.row, &scene.view.object) else {
-        return true;
-    };
-    let ttl = jiff::SignedDuration::from_secs(lease.spec.ttl_seconds.into());
-    let expires = row.acquired_at.saturating_add(ttl).ok();
-    object.generation >= lease.meta.generation
-        && row.expires_at == expires
-        && metadata(lease)
-            .iter()
-            .all(|(key, value)| row.metadata.as_ref().and_then(|metadata| metadata.get(key)) == Some(value))
 }

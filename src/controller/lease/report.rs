@@ -4,6 +4,7 @@ use std::sync::PoisonError;
 
 use serde_json::json;
 
+use super::agreement::is_granted_row;
 use super::facts::Subject;
 use super::scene::Scene;
 use crate::api::{Driver, EnvironmentLeaseStatus, LeasePhase, LeasedEnvironment, LeasedRun, Reason, Timestamp};
@@ -15,7 +16,7 @@ use crate::controller::object::LeaseObject;
 use crate::controller::reconcile::{ReconcileError, Reconciler};
 use crate::lifecycle::Ending;
 use crate::lifecycle::lease::Row;
-use crate::lifecycle::lease_status::{Grant, Verdict, lease_status, shown_ending};
+use crate::lifecycle::lease_status::{Grant, Verdict, lease_status, shown_ending, shown_fault};
 use crate::store::environments::EnvironmentRow;
 
 impl<D: Database, C: Cluster> Reconciler<D, C> {
@@ -81,6 +82,19 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
 
     /// An Event and a log line for each transition.
     async fn explain(&self, lease: &LeaseObject, status: &EnvironmentLeaseStatus) {
+        if let Some((reason, message)) = shown_fault(status)
+            && lease.status.as_ref().and_then(shown_fault).as_ref() != Some(&(reason, message.clone()))
+        {
+            let (namespace, name) = (&lease.meta.namespace, &lease.meta.name);
+            tracing::warn!(
+                namespace,
+                name,
+                reason = reason.as_str(),
+                message,
+                "lease is not mirrored"
+            );
+            self.cluster.notify(notice(lease, true, reason, message)).await;
+        }
         let before = lease.status.as_ref().map(|status| (status.phase, status.reason));
         let (Some(phase), Some(reason)) = (status.phase, status.reason) else {
             return;
@@ -146,6 +160,9 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             scene.view.object.as_ref()?,
             scene.view.environment.as_ref()?,
         );
+        if !is_granted_row(row, object) {
+            return None;
+        }
         let run = scene.facts.run_display.clone().map(|display| LeasedRun {
             display,
             kind: object.run_kind.clone(),

@@ -84,9 +84,10 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             let message = "spec.run.objectRef.uid is no uuid: copy it from the object's metadata.uid".to_owned();
             return unseen(Some(Obstacle::Refuses(Reason::InvalidSpec, message)));
         };
-        let (known, state) = {
+        let (known, state, over_since) = {
             let index = self.index();
-            (index.run(&key, pinned), index.run_kind(&key))
+            let over_since = index.run_over_since(&key, pinned);
+            (index.run(&key, pinned), index.run_kind(&key), over_since)
         };
         let pinned_anew = match known {
             KnownRun::Present { uid, .. } => Some(uid),
@@ -103,8 +104,11 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             },
             (_, Some(state)) => unseen(obstacle_of_kind(state, kind, object)),
         };
+        // One that does not tell when it ended, or is gone, ended when that was seen.
+        let seen_at = over_since.and_then(|since| view.now.checked_sub(since.elapsed()).ok());
         SeenRun {
             pinned: pinned_anew,
+            ended_at: seen.ended_at.or(seen_at),
             ..seen
         }
     }

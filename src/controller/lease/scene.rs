@@ -136,6 +136,11 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             Some(Company::Known(id, settle)) => Some((id, settle)),
             Some(Company::Doubt(..)) | None => None,
         };
+        // What an object tells may be any moment: no lease has outlived its run for longer than it was held.
+        let run_ended_at = match &view.row {
+            Some(row) => seen.ended_at.map(|at| at.max(row.acquired_at).min(view.now)),
+            None => None,
+        };
         let run_object = run_object.map(|object| ObjectRef {
             uid: seen.pinned.map(|uid| uid.to_string()),
             ..object
@@ -145,7 +150,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             view,
             company,
             run_object,
-            run_ended_at: seen.ended_at,
+            run_ended_at,
         })
     }
 

@@ -11,6 +11,9 @@ use prometheus_client::metrics::histogram::Histogram;
 use super::families::{Counted, DELAYS, Families};
 use crate::api::{Driver, EnvironmentPhase, LeasePhase, LeasePolicy, Reason};
 
+/// By how much a lease outlives its run where that is counted: what `docs/operations.md` asks the database for.
+const LATE: Duration = Duration::from_secs(60);
+
 /// The label of what an object does not show (yet).
 const NONE: &str = "none";
 
@@ -25,6 +28,7 @@ pub struct LeaseMetrics {
     refusals: Family<ReasonLabel, Counter>,
     endings: Family<ReasonLabel, Counter>,
     release_delay: Histogram,
+    late_endings: Family<ReasonLabel, Counter>,
     rewritten_endings: Counter,
     removed_objects: Counter,
 }
@@ -109,6 +113,11 @@ impl LeaseMetrics {
                  told it counts from when the operator noticed",
                 DELAYS.histogram(),
             ),
+            late_endings: families.register(
+                "late_lease_endings",
+                "Leases that outlived their run by more than a minute, counted when they ended, by the reason of the ending",
+                Family::default(),
+            ),
             rewritten_endings: families.register(
                 "rewritten_endings",
                 "Ended rows that another writer changed after their end",
@@ -164,6 +173,13 @@ impl LeaseMetrics {
     /// A lease was ended because its run is over, so long after that.
     pub fn released(&self, delay: Duration) {
         self.release_delay.observe(delay.as_secs_f64());
+    }
+
+    /// A lease that was active ended so long after its run: more than a minute is a leak.
+    pub fn outlived_its_run(&self, reason: Reason, by: Duration) {
+        if by > LATE {
+            self.late_endings.get_or_create(&reason.into()).inc();
+        }
     }
 
     /// An ended row was found changed by another writer.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use jiff_sqlx::ToSqlx;
 use sqlx::FromRow;
 use sqlx::types::Json;
 use uuid::Uuid;
@@ -22,6 +23,8 @@ pub struct End {
     pub ending: Ending,
     /// End it only if `expires_at` has passed, judged in the UPDATE by the database's clock.
     pub only_if_expired: bool,
+    /// When its run ended, where it has, to be remembered.
+    pub run_ended_at: Option<jiff::Timestamp>,
 }
 
 /// An [`End`] of a foreign lease, which its maker may use meanwhile, and which may hold what nobody tears down.
@@ -100,6 +103,7 @@ pub async fn end_foreign(
         .bind(column(&guards, |(unused_for, _)| *unused_for))
         .bind(column(&guards, |(_, cleanup_failed)| *cleanup_failed))
         .bind(column(&ends, |end| end.leaves.as_str()))
+        .bind(column(&ends, |end| end.run_ended_at.map(ToSqlx::to_sqlx)))
         .fetch_all(&store.pool)
         .await?;
     if !rows.iter().any(|row| row.id.is_none()) {
@@ -161,8 +165,8 @@ struct Ended {
 }
 
 /// The guard is the status that was decided upon: what any other writer has made of it since wins. The deadline is judged under
-/// the row's lock by the database's clock. The first ending is remembered and stays, but for `retained`, which another one
-/// follows. The activity refers to the run and to the agent only where their rows could be locked, for one that somebody holds,
+/// the row's lock by the database's clock. The first ending is remembered and stays, but for `retained` and
+/// `pending_cleanup`, which another one follows. The activity refers to the run and to the agent only where their rows could be locked, for one that somebody holds,
 /// or deletes, would hold up the batch. Who acted is told all the same. Its company it has to refer to: where that is taken, it
 /// is `Busy`.
 const END: &str = r#"
@@ -173,8 +177,9 @@ WITH leader AS MATERIALIZED (
 ),
 asked AS MATERIALIZED (
   SELECT t.*, leader.epoch, l.company_id, l.heartbeat_run_id FROM leader
-  CROSS JOIN unnest($4::uuid[], $5::text[], $6::text[], $7::text[], $8::bool[], $9::float8[], $10::bool[], $11::text[])
-    AS t(id, status, reason, message, only_if_expired, only_if_unused_for, cleanup_failed, leaves)
+  CROSS JOIN unnest(
+    $4::uuid[], $5::text[], $6::text[], $7::text[], $8::bool[], $9::float8[], $10::bool[], $11::text[], $12::timestamptz[]
+  ) AS t(id, status, reason, message, only_if_expired, only_if_unused_for, cleanup_failed, leaves, run_ended_at)
   JOIN public.environment_leases AS l ON l.id = t.id
   WHERE l.status = t.leaves AND t.leaves IN ('active', 'retained') AND l.status <> t.status
     AND (NOT t.only_if_expired OR l.expires_at <= clock_timestamp())
@@ -234,10 +239,11 @@ ended AS (
 remembered AS (
   UPDATE environment_operator.lease_object AS o
   SET ended_status = asked.status, reason = asked.reason, message = asked.message, ended_at = moment.now,
+    held_until = coalesce(o.held_until, moment.now), run_ended_at = coalesce(o.run_ended_at, asked.run_ended_at),
     epoch = asked.epoch
   FROM asked CROSS JOIN moment
   WHERE o.id = asked.id AND o.id = ANY (ARRAY (SELECT id FROM ended))
-    AND (o.ended_status IS NULL OR o.ended_status = 'retained')
+    AND (o.ended_status IS NULL OR o.ended_status IN ('retained', 'pending_cleanup'))
 ),
 told AS (
   INSERT INTO public.activity_log (
@@ -271,9 +277,12 @@ pub struct ForeignEnd {
     pub id: Uuid,
     /// The row's own status (or `expired` for a deleted row), with the reason that the object shows.
     pub ending: Ending,
+    /// When its run ended, where it has, to be remembered.
+    pub run_ended_at: Option<jiff::Timestamp>,
 }
 
-/// Remembers endings of other writers, each once: what is recorded already stays, but for `retained`.
+/// Remembers endings of other writers, each once: what is recorded already stays, but for `retained` and
+/// `pending_cleanup`.
 ///
 /// # Errors
 /// Any category. Nothing is changed then.
@@ -286,16 +295,23 @@ pub async fn record_foreign_end(store: &Store, leader: &Leader, ends: &[ForeignE
          ),
          own AS MATERIALIZED (
            SELECT o.id FROM leader CROSS JOIN environment_operator.lease_object AS o
-           WHERE o.id = ANY ($4) AND (o.ended_status IS NULL OR o.ended_status = 'retained')
+           WHERE o.id = ANY ($4) AND (o.ended_status IS NULL OR o.ended_status IN ('retained', 'pending_cleanup'))
            ORDER BY o.id FOR NO KEY UPDATE OF o
          ),
          remembered AS (
            UPDATE environment_operator.lease_object AS o
            SET ended_status = t.status, reason = t.reason, message = t.message,
-             ended_at = date_trunc('milliseconds', clock_timestamp())
-           FROM unnest($4::uuid[], $5::text[], $6::text[], $7::text[]) AS t(id, status, reason, message)
+             ended_at = moment.now, run_ended_at = coalesce(o.run_ended_at, t.run_ended_at),
+             held_until = coalesce(o.held_until, least(t.released_at, moment.now))
+           FROM (SELECT date_trunc('milliseconds', clock_timestamp()) AS now) AS moment
+           CROSS JOIN (
+             SELECT i.*, l.released_at
+             FROM unnest($4::uuid[], $5::text[], $6::text[], $7::text[], $8::timestamptz[])
+               AS i(id, status, reason, message, run_ended_at)
+             LEFT JOIN public.environment_leases AS l ON l.id = i.id
+           ) AS t
            WHERE o.id = t.id AND o.id = ANY (ARRAY (SELECT id FROM own))
-             AND (o.ended_status IS NULL OR o.ended_status = 'retained')
+             AND (o.ended_status IS NULL OR o.ended_status IN ('retained', 'pending_cleanup'))
          )
          SELECT EXISTS (SELECT FROM leader)",
     )
@@ -306,6 +322,7 @@ pub async fn record_foreign_end(store: &Store, leader: &Leader, ends: &[ForeignE
     .bind(column(ends, |end| end.ending.state.as_str()))
     .bind(column(ends, |end| spelling::reason(end.ending.reason)))
     .bind(column(ends, |end| end.ending.message.as_str()))
+    .bind(column(ends, |end| end.run_ended_at.map(ToSqlx::to_sqlx)))
     .fetch_one(&store.pool)
     .await?;
     if led { Ok(()) } else { Err(StoreError::Deposed) }

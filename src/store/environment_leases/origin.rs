@@ -62,6 +62,7 @@ pub async fn end_for_runs(
                 leaves: LeaseState::Active,
                 ending,
                 only_if_expired: false,
+                run_ended_at: None,
             })
         })
         .collect();

@@ -19,8 +19,9 @@ pub struct LeaseSync {
     pub version: ObjectVersion,
     /// Seconds from the grant to `expires_at`.
     pub ttl_seconds: i32,
-    /// `spec.metadata`: its keys are set, keys that the spec had before and has no more are removed, all others stay.
-    pub metadata: FreeObject,
+    /// `spec.metadata`: its keys are set, keys that the spec had before and has no more are removed, all others stay. `None`:
+    /// it cannot be stored, and what was written before stays.
+    pub metadata: Option<FreeObject>,
     /// `spec.ttlSecondsAfterFinished`.
     pub ttl_seconds_after_finished: i32,
 }
@@ -56,7 +57,7 @@ pub async fn sync(store: &Store, leader: &Leader, syncs: &[LeaseSync]) -> Result
         .bind(column(syncs, |sync| sync.version.resource_version.as_str()))
         .bind(column(syncs, |sync| sync.version.generation))
         .bind(column(syncs, |sync| sync.ttl_seconds))
-        .bind(column(syncs, |sync| Json(&sync.metadata)))
+        .bind(column(syncs, |sync| sync.metadata.as_ref().map(Json)))
         .bind(column(syncs, |sync| sync.ttl_seconds_after_finished))
         .fetch_all(&store.pool)
         .await?;
@@ -130,7 +131,8 @@ remembered AS (
   UPDATE environment_operator.lease_object AS o
   SET rv = asked.rv, generation = asked.generation, epoch = $3, incarnation = $4,
     namespace = asked.namespace, name = asked.name, ttl_seconds_after_finished = asked.ttl_seconds_after_finished,
-    metadata_keys = ARRAY (SELECT jsonb_object_keys(asked.metadata))
+    metadata_keys = CASE WHEN asked.metadata IS NULL THEN o.metadata_keys
+      ELSE ARRAY (SELECT jsonb_object_keys(asked.metadata)) END
   FROM asked
   WHERE o.id = asked.id AND asked.id = ANY (ARRAY (SELECT id FROM held)) AND o.deleted_at IS NULL
     AND (o.incarnation < $4 OR (o.incarnation = $4
@@ -139,8 +141,9 @@ remembered AS (
 ),
 wanted AS MATERIALIZED (
   SELECT held.id, held.acquired_at + make_interval(secs => asked.ttl_seconds) AS expires_at,
-    CASE WHEN jsonb_typeof(held.metadata) = 'object' THEN held.metadata ELSE '{}' END
-      - array_remove(own.metadata_keys, 'driver') || (asked.metadata - 'driver') AS metadata
+    CASE WHEN asked.metadata IS NULL THEN held.metadata
+      ELSE CASE WHEN jsonb_typeof(held.metadata) = 'object' THEN held.metadata ELSE '{}' END
+        - array_remove(own.metadata_keys, 'driver') || (asked.metadata - 'driver') END AS metadata
   FROM asked JOIN own USING (id) JOIN held USING (id)
   WHERE held.id = ANY (ARRAY (SELECT id FROM remembered))
 ),

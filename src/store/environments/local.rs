@@ -103,6 +103,9 @@ async fn sync_local(
     }
     // A row that another writer has deleted comes back under the same id.
     let id = object.as_ref().map_or(sync.id, |object| object.environment_id);
+    if is_taken(connection, id, sync.company_id).await? {
+        return Ok(EnvironmentOutcome::OfAnother);
+    }
     let (row, made) = ensure_local(connection, sync.company_id, id).await?;
     // Locked before anything is remembered, for what is remembered stays if the row turns out to be busy.
     if sync.sets_fields() && !lock(connection, row.id).await? {
@@ -135,6 +138,19 @@ async fn sync_local(
         (false, Some(_)) if changed => EnvironmentOutcome::Updated(row),
         (false, Some(_)) => EnvironmentOutcome::AlreadySo(row),
     })
+}
+
+/// Whether the company has no Local and can't get one under this id, for another writer has given its row another driver or
+/// company.
+async fn is_taken(connection: &mut Session, id: Uuid, company_id: Uuid) -> Result<bool, StoreError> {
+    Ok(sqlx::query_scalar(
+        "SELECT EXISTS (SELECT FROM public.environments WHERE id = $1 AND (driver <> 'local' OR company_id <> $2))
+           AND NOT EXISTS (SELECT FROM public.environments WHERE company_id = $2 AND driver = 'local')",
+    )
+    .bind(id)
+    .bind(company_id)
+    .fetch_one(connection)
+    .await?)
 }
 
 fn is_older(leader: &Leader, sync: &EnvironmentSync, object: &EnvironmentObjectRow) -> bool {

@@ -82,6 +82,8 @@ pub enum EnvironmentOutcome {
     Adopted(EnvironmentRow),
     /// A newer version of the object is there already, or the object is known to be deleted.
     Older,
+    /// The row of that id is of another company or driver, which updates never write: nothing is written, nothing remembered.
+    OfAnother,
     /// It can't be stored as it is.
     Refused(Refusal),
     /// Another transaction holds the row: retry alone.
@@ -151,6 +153,7 @@ async fn unchanged(store: &Store, leader: &Leader, syncs: &[EnvironmentSync]) ->
             && ResourceVersion::parse(&object.rv).is_some_and(|seen| seen <= sync.version.resource_version)
             && object.environment_id == row.id
             && is_chosen
+            && row.driver == sync.driver
             && (sync.driver == Driver::Local || sync.is_row(&row));
         is_same.then_some((sync.id, EnvironmentOutcome::AlreadySo(row)))
     });
@@ -241,6 +244,7 @@ async fn sync_others(
     for row in rows {
         let outcome = match (row.what.as_str(), row.environment) {
             ("older", _) => EnvironmentOutcome::Older,
+            ("of_another", _) => EnvironmentOutcome::OfAnother,
             ("same", Some(Json(row))) => EnvironmentOutcome::AlreadySo(row),
             ("inserted", Some(Json(row))) => EnvironmentOutcome::Inserted(row),
             ("updated", Some(Json(row))) => EnvironmentOutcome::Updated(row),
@@ -266,8 +270,10 @@ WITH asked AS MATERIALIZED (
     WHEN object.deleted_at IS NOT NULL OR object.incarnation > $4 OR (object.incarnation = $4
       AND (length(t.rv), t.rv COLLATE "C") < (length(object.rv), object.rv)) THEN 'older'
     WHEN object.incarnation = $4 AND object.generation = t.generation AND row.id IS NOT NULL
+      AND row.company_id = t.company_id AND row.driver = t.driver
       AND (row.name, row.description, row.status, row.config, row.metadata)
         IS NOT DISTINCT FROM (t.name, t.description, t.status, t.config, t.metadata) THEN 'same'
+    WHEN row.company_id <> t.company_id OR row.driver <> t.driver THEN 'of_another'
   END AS answer
   FROM unnest(
     $5::uuid[], $6::uuid[], $7::text[], $8::text[], $9::text[], $10::text[], $11::jsonb[], $12::jsonb[], $13::text[],
@@ -319,7 +325,7 @@ written AS (
       IS DISTINCT FROM (EXCLUDED.name, EXCLUDED.description, EXCLUDED.status, EXCLUDED.config, EXCLUDED.metadata)
   RETURNING e.*, (xmax = 0) AS inserted
 )
-SELECT asked.id, answer AS what, to_jsonb(row) AS environment
+SELECT asked.id, answer AS what, CASE answer WHEN 'same' THEN to_jsonb(row) END AS environment
 FROM asked LEFT JOIN public.environments AS row ON row.id = asked.id
 WHERE answer IS NOT NULL
 UNION ALL

@@ -66,6 +66,11 @@ pub fn cases() -> Vec<Case> {
             "status.phase: Invalid value: an ended lease stays ended: create another lease instead of changing its phase",
         ),
         change(
+            json!({ "phase": "PendingCleanup" }),
+            json!({ "phase": "Active" }),
+            "status.phase: Invalid value: a lease whose cleanup is pending has ended: only its final phase follows, Released, Expired or Failed",
+        ),
+        change(
             json!({ "phase": "Released" }),
             Value::Null,
             "status: Invalid value: the status of a lease never vanishes: write its fields instead of removing it",

@@ -163,3 +163,54 @@ fn a_lease_that_waited_for_its_cleanup_is_never_written_back_to_that() {
         (LeaseState::Expired, Reason::EndedInDatabase)
     );
 }
+
+#[test]
+fn an_ending_whose_cleanup_was_pending_follows_its_row_to_the_final_status_and_stays_there() {
+    let recorded = |state| Ending {
+        state,
+        reason: Reason::RunFailed,
+        message: "job/x failed".to_owned(),
+    };
+    let facts = |state, recorded| Facts {
+        row: Row::Present {
+            state,
+            recorded: Some(recorded),
+        },
+        ..Facts::held()
+    };
+    let pending = recorded(LeaseState::PendingCleanup);
+    for state in [LeaseState::Released, LeaseState::Expired, LeaseState::Failed] {
+        let ending = recorded(state);
+        let follow = |record| Decision::Follow {
+            ending: ending.clone(),
+            record,
+        };
+        assert_eq!(decide(&facts(state, pending.clone())), follow(true));
+        assert_eq!(decide(&facts(state, ending.clone())), follow(false));
+        assert_eq!(
+            decide(&facts(LeaseState::PendingCleanup, ending.clone())),
+            follow(false),
+            "what is final stays"
+        );
+    }
+    assert_eq!(
+        decide(&facts(LeaseState::PendingCleanup, pending.clone())),
+        Decision::Follow {
+            ending: pending.clone(),
+            record: false
+        }
+    );
+    assert_eq!(
+        decide(&Facts {
+            row: Row::Deleted {
+                recorded: Some(pending)
+            },
+            ..Facts::held()
+        }),
+        Decision::Follow {
+            ending: recorded(LeaseState::Expired),
+            record: true
+        },
+        "nothing will tell any more what became of it"
+    );
+}

@@ -1,0 +1,78 @@
+//! A lease that is held: its row follows the object, the object shows the row, and what the two do not agree about is told.
+
+use super::agreement::{fault, in_step};
+use super::facts::Subject;
+use super::scene::Scene;
+use super::{Step, metadata, version};
+use crate::api::Reason;
+use crate::controller::cluster::Cluster;
+use crate::controller::database::Database;
+use crate::controller::index::Key;
+use crate::controller::object::LeaseObject;
+use crate::controller::reconcile::{ReconcileError, Reconciler};
+use crate::lifecycle::LeaseState;
+use crate::lifecycle::lease::Row;
+use crate::lifecycle::lease_status::{Fault, Verdict};
+use crate::store::StoreError;
+use crate::store::environment_leases::{LeaseSync, SyncOutcome};
+
+impl<D: Database, C: Cluster> Reconciler<D, C> {
+    /// Keeps the row of a held lease in step with its object, and the object with its row.
+    pub(super) async fn hold(&self, subject: &Subject, scene: &Scene) -> Result<Step, ReconcileError> {
+        let mut told = subject.present().and_then(|lease| fault(lease, &scene.view));
+        if let Some(lease) = subject.present().filter(|lease| !in_step(lease, &scene.view)) {
+            match self.write_spec(lease).await? {
+                (SyncOutcome::Updated(_), None) => {
+                    self.committed("sync_lease", Key::Lease(subject.id));
+                    return Ok(Step::Again);
+                }
+                (SyncOutcome::NotHeld, _) => return Ok(Step::Again),
+                (SyncOutcome::Busy, _) => return Ok(Step::Done(Some(self.troubles.busy(Key::Lease(subject.id))))),
+                // The newer version is on its way through the feed: about this one there is nothing to say.
+                (SyncOutcome::Older, _) => told = None,
+                (_, unstorable) => told = unstorable.or(told),
+            }
+        }
+        self.show_use(subject, scene).await?;
+        let pause = self.until_expiry(scene);
+        let grant = self.granted(subject, scene);
+        Ok(match &scene.facts.row {
+            Row::Present {
+                state: LeaseState::Retained,
+                recorded: Some(ending),
+            } => {
+                let verdict = Verdict::Ended {
+                    grant,
+                    ending: ending.clone(),
+                    released_at: None,
+                    cleanup_status: scene.view.row.as_ref().and_then(|row| row.cleanup_status.clone()),
+                    fault: told,
+                };
+                Step::Report(verdict, pause)
+            }
+            _ if grant.is_none() && told.is_none() => Step::Done(pause),
+            _ => Step::Report(Verdict::Held { grant, fault: told }, pause),
+        })
+    }
+
+    /// Writes what may change of a held lease. What of it cannot be stored holds up nothing else, and is told.
+    async fn write_spec(&self, lease: &LeaseObject) -> Result<(SyncOutcome, Option<Fault>), ReconcileError> {
+        let storable = lease.check().is_ok();
+        let sync = |metadata| LeaseSync {
+            id: lease.meta.uid,
+            version: version(lease),
+            ttl_seconds: lease.spec.ttl_seconds,
+            metadata,
+            ttl_seconds_after_finished: lease.spec.ttl_seconds_after_finished,
+        };
+        let metadata = storable.then(|| metadata(lease));
+        match self.database.sync_lease(sync(metadata)).await {
+            // The database knows better than the validation.
+            Err(StoreError::Data { message }) if storable => {
+                let outcome = self.database.sync_lease(sync(None)).await?;
+                Ok((outcome, Some((Reason::InvalidSpec, message))))
+            }
+            outcome => Ok((outcome?, None)),
+        }
+    }
+}

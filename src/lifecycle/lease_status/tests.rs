@@ -1,0 +1,144 @@
+//! What a status shows of a lease whose row does not follow its object, and of one whose cleanup goes on after its end.
+
+use super::*;
+
+fn second(second: i64) -> Timestamp {
+    Timestamp::cut(jiff::Timestamp::from_second(second).unwrap())
+}
+
+fn grant() -> Box<Grant> {
+    Box::new(Grant {
+        lease_id: Uuid::from_u128(1),
+        company_id: Uuid::from_u128(2),
+        environment: LeasedEnvironment {
+            name: "builder".to_owned(),
+            id: Uuid::from_u128(3),
+            driver: crate::api::Driver::Ssh,
+        },
+        run: None,
+        acquired_at: second(1),
+        expires_at: None,
+        fencing_token: Some(7),
+        context: None,
+    })
+}
+
+fn held(fault: Option<Fault>) -> Verdict {
+    let grant = Some(grant());
+    Verdict::Held { grant, fault }
+}
+
+fn ended(state: LeaseState, reason: Reason) -> Verdict {
+    Verdict::Ended {
+        grant: Some(grant()),
+        ending: Ending {
+            state,
+            reason,
+            message: "job/x failed".to_owned(),
+        },
+        released_at: Some(second(5)),
+        cleanup_status: Some("pending".to_owned()),
+        fault: None,
+    }
+}
+
+fn condition(status: &EnvironmentLeaseStatus, type_: ConditionType) -> &Condition {
+    let found = status.conditions.iter().find(|condition| condition.type_ == type_);
+    found.unwrap()
+}
+
+#[test]
+fn a_held_lease_whose_row_does_not_follow_is_active_and_not_mirrored_and_says_why() {
+    let fault = (Reason::InvalidSpec, "spec.metadata is too large".to_owned());
+    let before = lease_status(None, 1, &held(None), second(10));
+    assert_eq!(shown_fault(&before), None);
+    let status = lease_status(Some(&before), 2, &held(Some(fault.clone())), second(20));
+    assert_eq!(
+        (status.phase, status.reason),
+        (Some(LeasePhase::Active), Some(Reason::Granted))
+    );
+    assert_eq!(condition(&status, ConditionType::Active).status, ConditionStatus::True);
+    let mirrored = condition(&status, ConditionType::Mirrored);
+    assert_eq!(
+        (mirrored.status, mirrored.reason, mirrored.message.as_str()),
+        (ConditionStatus::False, fault.0, fault.1.as_str())
+    );
+    assert_eq!(
+        (mirrored.last_transition_time, status.observed_generation),
+        (second(20), Some(2))
+    );
+    assert_eq!(shown_fault(&status), Some(fault));
+    let mended = lease_status(Some(&status), 3, &held(None), second(30));
+    assert_eq!(
+        condition(&mended, ConditionType::Mirrored).status,
+        ConditionStatus::True
+    );
+    assert_eq!(shown_fault(&mended), None);
+}
+
+#[test]
+fn of_a_row_that_is_not_the_granted_one_any_more_nothing_is_shown_but_that() {
+    let before = lease_status(None, 1, &held(None), second(10));
+    let fault = Some((Reason::ChangedInDatabase, "company_id".to_owned()));
+    let verdict = Verdict::Held { grant: None, fault };
+    let status = lease_status(Some(&before), 1, &verdict, second(20));
+    let alike = |status: &EnvironmentLeaseStatus| {
+        let shown = (status.company_id, status.environment.clone(), status.message.clone());
+        (shown, status.lease_id, status.fencing_token)
+    };
+    assert_eq!(alike(&status), alike(&before));
+    assert_eq!(
+        condition(&status, ConditionType::Mirrored).status,
+        ConditionStatus::False
+    );
+}
+
+#[test]
+fn a_claim_that_waits_has_no_fault_of_a_row() {
+    let pending = Verdict::Pending(Reason::CapacityFull, String::new());
+    assert_eq!(shown_fault(&lease_status(None, 1, &pending, second(10))), None);
+    let refused = Verdict::Refused(Reason::InvalidSpec, String::new());
+    assert_eq!(shown_fault(&lease_status(None, 1, &refused, second(10))), None);
+}
+
+#[test]
+fn a_lease_whose_cleanup_is_pending_follows_to_its_final_status_and_keeps_its_reason() {
+    let pending = lease_status(
+        None,
+        1,
+        &ended(LeaseState::PendingCleanup, Reason::RunFailed),
+        second(10),
+    );
+    assert_eq!(pending.phase, Some(LeasePhase::PendingCleanup));
+    for state in [LeaseState::Released, LeaseState::Expired, LeaseState::Failed] {
+        let status = lease_status(Some(&pending), 1, &ended(state, Reason::EndedInDatabase), second(20));
+        assert_eq!(status.phase, Some(phase(state)));
+        assert_eq!(
+            (status.reason, &status.message),
+            (Some(Reason::RunFailed), &pending.message)
+        );
+        assert_eq!(status.conditions, pending.conditions, "it ended then, and not now");
+        for later in LeaseState::ALL {
+            let again = lease_status(Some(&status), 1, &ended(*later, Reason::EndedInDatabase), second(30));
+            assert_eq!(again.phase, status.phase, "{later:?} after {state:?}");
+        }
+    }
+    for state in [LeaseState::Active, LeaseState::Retained, LeaseState::PendingCleanup] {
+        let status = lease_status(Some(&pending), 1, &ended(state, Reason::EndedInDatabase), second(20));
+        assert_eq!(status.phase, Some(LeasePhase::PendingCleanup), "{state:?} is no end");
+    }
+    let resurrected = lease_status(Some(&pending), 1, &held(None), second(20));
+    assert_eq!(resurrected.phase, Some(LeasePhase::PendingCleanup));
+}
+
+#[test]
+fn a_claim_is_decided_once_it_is_granted_or_refused() {
+    let decided = |verdict: &Verdict| {
+        let status = lease_status(None, 1, verdict, second(1));
+        condition(&status, ConditionType::Decided).status
+    };
+    let waits = Verdict::Pending(Reason::CapacityFull, String::new());
+    assert_eq!(decided(&waits), ConditionStatus::False);
+    let refused = Verdict::Refused(Reason::AcquireTimedOut, String::new());
+    assert_eq!(decided(&refused), ConditionStatus::True);
+}
