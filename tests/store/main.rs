@@ -20,6 +20,7 @@ mod origin;
 mod overtaken;
 mod parents;
 mod pooler;
+mod queries;
 mod races;
 mod retention;
 mod reuse;
