@@ -40,8 +40,9 @@ named_set! {
         CompanyChanged = "CompanyChanged",
         /// The Namespace's company label is malformed, or its company is gone from the database.
         CompanyNotFound = "CompanyNotFound",
-        /// The database cannot be reached: nothing is granted or ended until it is back. Or it does not take this object's row at
-        /// the moment: another transaction holds what it needs, or refuses it; the message says what was answered.
+        /// The database cannot be reached, or does not fit as it is: nothing is granted or ended until it is back or mended. Or it
+        /// does not take this object's row at the moment: another transaction holds what it needs, or refuses it; the message
+        /// says what was answered.
         StoreUnavailable = "StoreUnavailable",
         /// A claim was refused: it was not granted within `spec.acquireTimeoutSeconds`.
         AcquireTimedOut = "AcquireTimedOut",

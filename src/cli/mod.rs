@@ -12,8 +12,9 @@ use crate::runtime::client::{self, ClientError};
 use crate::runtime::configuration::{DatabaseSettings, IdentitySettings, LogSettings, Settings};
 use crate::runtime::supervision::TaskEnded;
 use crate::runtime::{NAME, shutdown, telemetry};
-use crate::store::{StartError, StoreError};
+use crate::store::{StartError, Store, StoreError};
 
+mod accept_database;
 mod crds;
 mod migrate;
 mod new_incarnation;
@@ -41,6 +42,8 @@ enum Command {
     Sweep(Box<sweep::Arguments>),
     /// Begin a new incarnation of a cluster after its etcd was restored from a backup
     NewIncarnation(new_incarnation::Arguments),
+    /// Say that the database is meant for the cluster, although it has never known it and leases are held there
+    AcceptDatabase(accept_database::Arguments),
     /// Print the SQL that removes the operator from its database; changes nothing by itself
     UninstallDatabase(uninstall_database::Arguments),
     /// Print the CustomResourceDefinitions of both kinds as YAML
@@ -55,6 +58,7 @@ impl Command {
             Self::Migrate(settings) => &settings.database_url,
             Self::Sweep(arguments) => &arguments.database.database_url,
             Self::NewIncarnation(arguments) => &arguments.database.database_url,
+            Self::AcceptDatabase(arguments) => &arguments.database.database_url,
             Self::UninstallDatabase(_) | Self::Crds => return,
         };
         if let Ok(address) = url.address() {
@@ -115,6 +119,7 @@ fn execute(line: CommandLine) -> Result<(), Error> {
         Command::Migrate(settings) => block_on(until_signal(migrate::migrate(&settings))),
         Command::Sweep(arguments) => block_on(until_signal(async move { print(&sweep::plan(&arguments).await?) })),
         Command::NewIncarnation(arguments) => block_on(until_signal(new_incarnation::raise(&arguments))),
+        Command::AcceptDatabase(arguments) => block_on(until_signal(accept_database::accept(&arguments))),
         Command::UninstallDatabase(arguments) => print(uninstall_database::sql(&arguments)),
         Command::Crds => print(&crds::yaml()),
     }
@@ -126,6 +131,11 @@ async fn cluster_of(identity: &IdentitySettings) -> Result<String, Error> {
         Some(id) => id.clone(),
         None => client::cluster_id(&client::connect(identity.kubeconfig.as_deref(), Arc::default()).await?).await?,
     })
+}
+
+/// The database, if it fits: what a subcommand that is no operator needs of it.
+async fn open(database: &DatabaseSettings) -> Result<Store, Error> {
+    Ok(Store::open(database.database_url.address()?, database.mode, 1).await?)
 }
 
 /// Runs the asynchronous subcommands; the others need no runtime.

@@ -2,9 +2,9 @@
 
 use clap::Args;
 
-use super::{Error, cluster_of};
+use super::{Error, cluster_of, open};
 use crate::runtime::configuration::{DatabaseSettings, IdentitySettings};
-use crate::store::{Store, cluster};
+use crate::store::cluster;
 
 #[derive(Args, Debug)]
 pub(super) struct Arguments {
@@ -17,7 +17,7 @@ pub(super) struct Arguments {
 pub(super) async fn raise(arguments: &Arguments) -> Result<(), Error> {
     let identity = &arguments.identity;
     let cluster = cluster_of(identity).await?;
-    let store = Store::open(arguments.database.database_url.address()?, arguments.database.mode, 1).await?;
+    let store = open(&arguments.database).await?;
     let incarnation = cluster::raise_incarnation(&store, &cluster).await?;
     tracing::info!(
         cluster,

@@ -1,6 +1,6 @@
 //! `run`: puts the parts together, and takes them apart in order.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use kube::Client;
@@ -9,20 +9,28 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{Error, migrate};
+use crate::controller::index::Index;
 use crate::controller::shell::{self, Context};
 use crate::mirror::Mirror;
 use crate::runtime::client;
 use crate::runtime::configuration::Settings;
-use crate::runtime::health::{self, Health};
+use crate::runtime::health::{self, DatabaseTrouble, Health};
 use crate::runtime::leadership::{Campaign, Request};
 use crate::runtime::metrics::Metrics;
 use crate::runtime::shutdown;
 use crate::runtime::supervision::Supervisor;
 use crate::runtime::telemetry::{Exporting, Origin, Traces};
-use crate::store::{Category, Leader, StartError, Store, StoreError, installation, lead};
+use crate::store::{Leader, StartError, Store, StoreError, cluster, installation, lead};
 
-/// Pause between two tries to reach at the start what is not there yet.
+/// Pause before the second try to reach at the start what is not there yet; each later one of the database is twice as long.
 const START_PAUSE: Duration = Duration::from_secs(2);
+
+/// Longest pause between two tries to start on a database.
+const LONGEST_START_PAUSE: Duration = Duration::from_secs(16);
+
+/// How long the first term in a database that does not know the cluster waits for the lists of leases, and how often it looks.
+const LISTING_LIMIT: Duration = Duration::from_secs(3);
+const LISTING_PAUSE: Duration = Duration::from_millis(20);
 
 /// The part of the drain timeout that is the work's; in the rest leadership is given up and connections are closed.
 const WORK_SHARE: f64 = 0.7;
@@ -92,7 +100,16 @@ async fn operate(
         return Ok(());
     };
     let (client, cluster, store) = started?;
-    tracing::info!(cluster, installation = settings.identity.installation, database = %settings.database.database_url, "started");
+    tracing::info!(
+        cluster,
+        installation = settings.identity.installation,
+        database = %settings.database.database_url,
+        database_id = %store.id(),
+        "started"
+    );
+    let identified = store.clone();
+    metrics.measure_when_read(move |metrics| metrics.database.set_identity(identified.id()));
+    let index: Arc<Mutex<Index>> = Arc::default();
 
     let expiry = Duration::from_secs(lead::TERM_SECONDS.into());
     let (campaign, leadership) = Campaign::new(expiry, health.clone(), Arc::clone(metrics));
@@ -100,7 +117,9 @@ async fn operate(
         store: store.clone(),
         cluster,
         installation: settings.identity.installation.clone(),
+        namespaces: settings.identity.namespaces.clone(),
         holder: holder(),
+        index: Arc::clone(&index),
     };
     let campaign_stop = CancellationToken::new();
     let office = Supervisor::new(campaign_stop.clone());
@@ -121,6 +140,7 @@ async fn operate(
         leadership,
         health: health.clone(),
         metrics: Arc::clone(metrics),
+        index,
         settings: settings.clone(),
         instance: host(),
     };
@@ -176,21 +196,30 @@ async fn reach_cluster(settings: &Settings, client: &Client, health: &Health) ->
     }
 }
 
-/// The database, migrated: waits for one that is not there yet, but not for one that is refused.
+/// The database, migrated and fit: waits for one that is not, for whatever it lacks can be mended without a change of this
+/// process. Only settings that cannot be read end it.
 async fn reach_store(settings: &Settings, cluster: &str, health: &Health) -> Result<Store, StartError> {
+    let (mut wait, mut said) = (START_PAUSE, String::new());
     loop {
-        match open_store(settings, cluster).await {
+        let trouble = match open_store(settings, cluster).await {
             Ok(store) => {
                 health.set_database(Ok(()));
                 return Ok(store);
             }
-            Err(StartError::Store(error)) if matches!(error.category(), Category::Unavailable | Category::Conflict) => {
-                tracing::warn!(%error, "waiting for the database");
-                health.set_database(Err(error.to_string()));
-            }
-            Err(error) => return Err(error),
+            Err(error @ StartError::Setting(_)) => return Err(error),
+            Err(StartError::Refused(sentence)) => DatabaseTrouble::Unfit(sentence),
+            Err(StartError::Store(error)) => DatabaseTrouble::Unreachable(error.to_string()),
+        };
+        let sentence = trouble.sentence();
+        if said == sentence {
+            tracing::debug!(error = sentence, "still waiting for the database");
+        } else {
+            tracing::warn!(error = sentence, "waiting for the database");
+            sentence.clone_into(&mut said);
         }
-        sleep(START_PAUSE).await;
+        health.set_database(Err(trouble));
+        sleep(wait).await;
+        wait = (wait * 2).min(LONGEST_START_PAUSE);
     }
 }
 
@@ -213,14 +242,22 @@ struct LeadershipRow {
     store: Store,
     cluster: String,
     installation: String,
+    namespaces: Vec<String>,
     holder: String,
+    index: Arc<Mutex<Index>>,
 }
 
 impl LeadershipRow {
+    /// The database is looked at before each term and each renewal: one that does not fit any more is not led from.
     async fn ask(self, request: Request) -> Result<Option<Leader>, StoreError> {
         match request {
-            Request::Acquire => lead::acquire(&self.store, &self.cluster, &self.installation, &self.holder).await,
+            Request::Acquire => {
+                self.store.examine().await?;
+                self.admit().await?;
+                lead::acquire(&self.store, &self.cluster, &self.installation, &self.holder).await
+            }
             Request::Renew(leader) => {
+                self.store.examine().await?;
                 let held = lead::renew(&self.store, &leader, &self.holder).await?;
                 Ok(held.then_some(leader))
             }
@@ -228,6 +265,34 @@ impl LeadershipRow {
                 lead::release(&self.store, &leader, &self.holder).await?;
                 Ok(None)
             }
+        }
+    }
+
+    /// Has a cluster that the database does not know yet made known, once all leases are listed that may be held there.
+    async fn admit(&self) -> Result<(), StoreError> {
+        if cluster::is_known(&self.store, &self.cluster).await? {
+            return Ok(());
+        }
+        let listed = async {
+            loop {
+                let held = {
+                    let index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+                    index.held_leases(&self.namespaces)
+                };
+                match held {
+                    Some(held) => return held,
+                    None => sleep(LISTING_PAUSE).await,
+                }
+            }
+        };
+        match timeout(LISTING_LIMIT, listed).await {
+            Ok(held) => cluster::admit(&self.store, &self.cluster, &held).await,
+            Err(_) => Err(StoreError::Unfit(format!(
+                "this database ({}) has never known cluster {:?}: it is led from once all leases there are listed and none of \
+                 them is held",
+                self.store.id(),
+                self.cluster
+            ))),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use clap::Args;
 use uuid::Uuid;
 
-use super::{Error, cluster_of};
+use super::{Error, cluster_of, open};
 use crate::controller::foreign;
 use crate::controller::lease::preview::preview;
 use crate::lifecycle::Ending;
@@ -47,8 +47,7 @@ struct Planned {
 pub(super) async fn plan(arguments: &Arguments) -> Result<String, Error> {
     let identity = &arguments.identity;
     let cluster = cluster_of(identity).await?;
-    let database = &arguments.database;
-    let store = Store::open(database.database_url.address()?, database.mode, 1).await?;
+    let store = open(&arguments.database).await?;
     let asker = Leader {
         cluster,
         installation: identity.installation.clone(),

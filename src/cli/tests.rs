@@ -18,6 +18,7 @@ fn every_subcommand_is_there() {
             "migrate",
             "sweep",
             "new-incarnation",
+            "accept-database",
             "uninstall-database",
             "crds"
         ]

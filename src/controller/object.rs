@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::api::{
-    self, EnvironmentLeaseSpec, EnvironmentLeaseStatus, EnvironmentSpec, EnvironmentStatus, Part, salvage,
+    self, EnvironmentLeaseSpec, EnvironmentLeaseStatus, EnvironmentSpec, EnvironmentStatus, LeasePhase, Part, salvage,
 };
 use crate::lifecycle::run::{RunObjectStatus, end_of_object};
 use crate::lifecycle::{ResourceVersion, RunEnd};
@@ -142,6 +142,24 @@ pub type EnvironmentObject = Mirrored<EnvironmentSpec, EnvironmentStatus>;
 
 /// An EnvironmentLease.
 pub type LeaseObject = Mirrored<EnvironmentLeaseSpec, EnvironmentLeaseStatus>;
+
+impl LeaseObject {
+    /// Whether the object shows that it holds a lease. A status that was copied from another object names that one's lease: such
+    /// an object is a claim.
+    pub fn shows_own_grant(&self) -> bool {
+        let shows = |status: &EnvironmentLeaseStatus| {
+            let held = match status.phase {
+                Some(phase) => matches!(
+                    phase,
+                    LeasePhase::Active | LeasePhase::Retained | LeasePhase::PendingCleanup
+                ),
+                None => self.status_unreadable && status.acquired_at.is_some(), // a phase that is not known shows no end
+            };
+            status.lease_id == Some(self.meta.uid) && held
+        };
+        self.status.as_ref().is_some_and(shows)
+    }
+}
 
 /// An object that is a run: a Job, a Pod, or one of a configured kind.
 #[derive(Clone, Debug, PartialEq)]

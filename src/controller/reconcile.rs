@@ -143,9 +143,17 @@ impl ReconcileError {
         }
     }
 
-    /// Whether the database can't be reached.
+    /// Whether the database can't be reached, or does not fit.
     pub const fn is_store_unavailable(&self) -> bool {
-        matches!(self, Self::Store(StoreError::Unavailable(_)))
+        matches!(self, Self::Store(StoreError::Unavailable(_) | StoreError::Unfit(_)))
+    }
+
+    /// Why the database does not fit, a sentence.
+    pub fn refusal(&self) -> Option<&str> {
+        match self {
+            Self::Store(StoreError::Unfit(sentence)) => Some(sentence),
+            _ => None,
+        }
     }
 }
 

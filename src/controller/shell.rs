@@ -38,6 +38,8 @@ pub struct Context {
     pub health: Health,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// What the feeds show, empty yet.
+    pub index: Arc<Mutex<Index>>,
     /// The settings.
     pub settings: Settings,
     /// The name of this replica, for Events.
@@ -55,6 +57,7 @@ pub async fn run(context: Context, stop: CancellationToken) -> Result<(), TaskEn
         leadership,
         health,
         metrics,
+        index,
         settings,
         instance,
     } = context;
@@ -63,7 +66,7 @@ pub async fn run(context: Context, stop: CancellationToken) -> Result<(), TaskEn
     let reconciler = Arc::new(Reconciler {
         database: mirror,
         cluster: KubeCluster::new(client.clone(), emitter, rights.clone()),
-        index: Arc::default(),
+        index,
         queue: Arc::new(Queue::default()),
         metrics: metrics.clone(),
         settings: ReconcileSettings {

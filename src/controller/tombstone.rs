@@ -29,11 +29,19 @@ pub async fn watch<C>(
     stop: CancellationToken,
 ) {
     let mut leader = leader;
+    let mut adopted = None;
     loop {
         let now = leader.borrow_and_update().clone();
         let mut again = None;
         if let Some(now) = now {
-            if let Err(error) = look(&reconciler, &now).await {
+            let found = async {
+                if adopted != Some(now.epoch) {
+                    adopt(&reconciler, &now).await?;
+                    adopted = Some(now.epoch);
+                }
+                look(&reconciler, &now).await
+            };
+            if let Err(error) = found.await {
                 tracing::warn!(%error, "deleted objects could not be looked for, trying again");
                 again = Some(PAUSE);
             }
@@ -46,6 +54,18 @@ pub async fn watch<C>(
             () = tokio::time::sleep(again.unwrap_or_default()), if again.is_some() => {}
         }
     }
+}
+
+/// Takes over what is remembered of objects that another installation has looked after.
+async fn adopt<C>(reconciler: &Reconciler<Mirror, C>, leader: &Leader) -> Result<(), StoreError> {
+    let adopted = reconciler
+        .database
+        .adopt(leader, &reconciler.settings.namespaces)
+        .await?;
+    if adopted > 0 {
+        tracing::info!(records = adopted, "taken over from other installations of this cluster");
+    }
+    Ok(())
 }
 
 async fn look<C>(reconciler: &Reconciler<Mirror, C>, leader: &Leader) -> Result<(), StoreError> {

@@ -16,6 +16,16 @@ use crate::lifecycle::lease_status::{self, lease_status};
 
 const MESSAGE: &str = "the database can't be reached: nothing is granted until it is back";
 
+/// What is said on objects: why the database does not fit, where it answers.
+fn message(refusal: Option<&str>) -> String {
+    match refusal {
+        Some(sentence) => {
+            format!("the database can't be used as it is, and nothing is granted until it is mended: {sentence}")
+        }
+        None => MESSAGE.to_owned(),
+    }
+}
+
 impl<D, C> Reconciler<D, C> {
     /// Notes whether this replica led until it could not renew its term, and what it knew then.
     pub(super) fn note_lapse(&self, lapsed: bool) {
@@ -39,8 +49,9 @@ impl<D, C> Reconciler<D, C> {
 }
 
 impl<D: Database, C: Cluster> Reconciler<D, C> {
-    /// Says so on a claim that waits, and on an environment whose latest spec has not been mirrored; once each.
-    pub(super) async fn report_store_unavailable(&self, key: Key) -> Result<(), ReconcileError> {
+    /// Says so on a claim that waits, and on an environment whose latest spec has not been mirrored; once each. `refusal` tells why
+    /// a database that answers does not fit.
+    pub(super) async fn report_store_unavailable(&self, key: Key, refusal: Option<&str>) -> Result<(), ReconcileError> {
         // The database's clock can't be asked; this one only dates the conditions.
         let now = Timestamp::cut(jiff::Timestamp::now());
         match key {
@@ -57,7 +68,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
                     tracing::debug!(lease = %id, "left to who leads now");
                     return Ok(());
                 }
-                let verdict = lease_status::Verdict::Pending(Reason::StoreUnavailable, MESSAGE.to_owned());
+                let verdict = lease_status::Verdict::Pending(Reason::StoreUnavailable, message(refusal));
                 let status = lease_status(lease.status.as_ref(), lease.meta.generation, &verdict, now);
                 self.write_lease_status(&lease, status).await.map(drop)
             }
@@ -72,7 +83,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
                 let verdict = environment_status::Verdict {
                     row: status.and_then(last_row),
                     standing: status.and_then(Standing::shown),
-                    fault: Some((Reason::StoreUnavailable, MESSAGE.to_owned())),
+                    fault: Some((Reason::StoreUnavailable, message(refusal))),
                 };
                 let status = environment_status(status, environment.meta.generation, &verdict, now);
                 self.write_environment_status(&environment, status).await

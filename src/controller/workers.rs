@@ -140,8 +140,9 @@ async fn run<D: Database, C: Cluster>(
     };
     let lapsed = matches!(state, LeadershipState::Lapsed { .. });
     if lapsed || error.is_store_unavailable() {
-        // The one thing that may be said without the database: that it can't be reached.
-        if let Err(error) = reconciler.report_store_unavailable(key).await {
+        // The one thing that may be said without the database: that it can't be reached, or why it does not fit.
+        let refusal = error.refusal().map(str::to_owned).or_else(|| leadership.refusal());
+        if let Err(error) = reconciler.report_store_unavailable(key, refusal.as_deref()).await {
             tracing::debug!(?key, %error, "the database's absence could not be reported");
         }
     } else if let (true, LeadershipState::Leading { epoch }) = (error.is_deposed(), state) {

@@ -120,6 +120,8 @@ fn exercise(metrics: &Metrics) {
     metrics.replica.set_leading(true);
     metrics.replica.set_ready(true);
     metrics.database.set_reachable(true);
+    metrics.database.set_fits(true);
+    metrics.database.set_identity(uuid::Uuid::nil());
     metrics.sweep.done(Duration::ZERO, 0.0);
     metrics.sweep.found(1);
     metrics.sweep.set_leaked(LeaseOwner::Operator, 0);

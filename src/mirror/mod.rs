@@ -22,7 +22,7 @@ use crate::store::environments::{self, ArchiveOutcome, EnvironmentOutcome, Envir
 use crate::store::lease_object::{self, LeaseLook, LeaseView};
 use crate::store::local_intent::{self, LocalAnswer, LocalNeed};
 use crate::store::retention::{self, Removed};
-use crate::store::{Leader, Refusal, Store, StoreError, local};
+use crate::store::{Leader, Refusal, Store, StoreError, adoption, local};
 
 pub use batcher::Observe;
 use batcher::{Batcher, Work};
@@ -310,6 +310,16 @@ impl Mirror {
     /// Any category.
     pub async fn mark_gone(&self, id: Uuid) -> Result<(), StoreError> {
         self.marks.ask(id).await
+    }
+
+    /// See [`crate::store::adoption::adopt`]. It takes its turn among the other transactions that write.
+    ///
+    /// # Errors
+    /// Any category.
+    pub async fn adopt(&self, leader: &Leader, namespaces: &[String]) -> Result<usize, StoreError> {
+        // The semaphore is never closed, so the error cannot come; it would only mean no turn to wait for.
+        let _turn = self.write.acquire().await.ok();
+        adoption::adopt(&self.store, leader, namespaces).await
     }
 
     /// See [`crate::store::retention::remove_ended`]. It takes its turn among the other transactions that write. A lease that the

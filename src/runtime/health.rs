@@ -37,7 +37,7 @@ impl Health {
             feeds: BTreeMap::new(),
             lacking: BTreeMap::new(),
             api_server: Err("not reached yet".into()),
-            database: Err("not connected yet".into()),
+            database: Err(DatabaseTrouble::Unreachable("not connected yet".into())),
             leadership: LeadershipState::Unknown,
         };
         Self {
@@ -110,8 +110,8 @@ impl Health {
         self.lock().api_server = state;
     }
 
-    /// The last answer of the database, or a sentence on why there was none.
-    pub fn set_database(&self, state: Result<(), String>) {
+    /// Whether the database has answered and fits.
+    pub fn set_database(&self, state: Result<(), DatabaseTrouble>) {
         self.lock().database = state;
     }
 
@@ -141,7 +141,13 @@ impl Health {
         let now = Instant::now();
         let mut silent: BTreeMap<&str, Duration> = BTreeMap::new();
         let readiness = self.lock();
-        metrics.database.set_reachable(readiness.database.is_ok());
+        let trouble = readiness.database.as_ref().err();
+        metrics
+            .database
+            .set_reachable(!matches!(trouble, Some(DatabaseTrouble::Unreachable(_))));
+        metrics
+            .database
+            .set_fits(!matches!(trouble, Some(DatabaseTrouble::Unfit(_))));
         for (name, feed) in &readiness.feeds {
             if let Some(heard) = feed.heard {
                 let longest = silent.entry(kind_of_feed(name)).or_default();
@@ -159,13 +165,31 @@ impl Health {
     }
 }
 
+/// What is wrong with the database, a sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DatabaseTrouble {
+    /// It does not answer, or not as it should.
+    Unreachable(String),
+    /// It answers, and is not one that this version may work on as it is.
+    Unfit(String),
+}
+
+impl DatabaseTrouble {
+    /// The sentence.
+    pub fn sentence(&self) -> &str {
+        match self {
+            Self::Unreachable(sentence) | Self::Unfit(sentence) => sentence,
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Readiness {
     stale_after: Duration,
     feeds: BTreeMap<String, Feed>,
     lacking: BTreeMap<String, Refusal>,
     api_server: Result<(), String>,
-    database: Result<(), String>,
+    database: Result<(), DatabaseTrouble>,
     leadership: LeadershipState,
 }
 
@@ -210,8 +234,8 @@ impl Readiness {
         if let Err(sentence) = &self.api_server {
             missing.push(format!("API server: {sentence}"));
         }
-        if let Err(sentence) = &self.database {
-            missing.push(format!("database: {sentence}"));
+        if let Err(trouble) = &self.database {
+            missing.push(format!("database: {}", trouble.sentence()));
         }
         match self.leadership {
             LeadershipState::Unknown => missing.push("leadership: unknown".into()),

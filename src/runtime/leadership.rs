@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::health::Health;
+use super::health::{DatabaseTrouble, Health};
 use super::metrics::Metrics;
 use crate::store::{Leader, StoreError};
 
@@ -45,10 +45,16 @@ pub enum LeadershipState {
 pub struct Leadership {
     state: watch::Receiver<LeadershipState>,
     leader: watch::Receiver<Option<Leader>>,
+    refusal: watch::Receiver<Option<String>>,
     deposed: watch::Sender<i64>,
 }
 
 impl Leadership {
+    /// Why the database does not fit, a sentence; none while it does, or does not answer.
+    pub fn refusal(&self) -> Option<String> {
+        self.refusal.borrow().clone()
+    }
+
     /// The state, with a notice of each change.
     pub fn state(&self) -> watch::Receiver<LeadershipState> {
         self.state.clone()
@@ -89,6 +95,7 @@ pub struct Campaign {
     standing: Standing,
     state: watch::Sender<LeadershipState>,
     leader: watch::Sender<Option<Leader>>,
+    refusal: watch::Sender<Option<String>>,
     deposed: watch::Receiver<i64>,
     health: Health,
     metrics: Arc<Metrics>,
@@ -102,10 +109,12 @@ impl Campaign {
     pub fn new(expiry: Duration, health: Health, metrics: Arc<Metrics>) -> (Self, Leadership) {
         let (state, state_receiver) = watch::channel(LeadershipState::Unknown);
         let (leader, leader_receiver) = watch::channel(None);
+        let (refusal, refusal_receiver) = watch::channel(None);
         let (deposed, deposed_receiver) = watch::channel(0);
         let leadership = Leadership {
             state: state_receiver,
             leader: leader_receiver,
+            refusal: refusal_receiver,
             deposed,
         };
         let standing = Standing::Unknown;
@@ -115,6 +124,7 @@ impl Campaign {
                 standing,
                 state,
                 leader,
+                refusal,
                 deposed: deposed_receiver,
                 health,
                 metrics,
@@ -148,10 +158,12 @@ impl Campaign {
             let event = match answer {
                 Ok(Ok(Some(leader))) => Event::Held { leader, asked_at },
                 Ok(Ok(None)) => Event::Refused,
-                Ok(Err(error)) => self.unreachable(error.to_string()),
-                Err(_) => self.unreachable("no answer in time".into()),
+                Ok(Err(StoreError::Unfit(sentence))) => self.failed(DatabaseTrouble::Unfit(sentence)),
+                Ok(Err(error)) => self.failed(DatabaseTrouble::Unreachable(error.to_string())),
+                Err(_) => self.failed(DatabaseTrouble::Unreachable("no answer in time".into())),
             };
             if event != Event::Unreachable {
+                self.refusal.send_replace(None);
                 self.health.set_database(Ok(()));
             }
             pause = self.pause_after(&event);
@@ -169,9 +181,13 @@ impl Campaign {
     }
 
     /// The loop asks every few seconds anyway, so readiness learns from it whether the database answers.
-    fn unreachable(&self, sentence: String) -> Event {
-        tracing::warn!(error = sentence, "leadership could not be asked for");
-        self.health.set_database(Err(sentence));
+    fn failed(&self, trouble: DatabaseTrouble) -> Event {
+        tracing::warn!(error = trouble.sentence(), "leadership could not be asked for");
+        self.refusal.send_replace(match &trouble {
+            DatabaseTrouble::Unfit(sentence) => Some(sentence.clone()),
+            DatabaseTrouble::Unreachable(_) => None,
+        });
+        self.health.set_database(Err(trouble));
         Event::Unreachable
     }
 

@@ -1,7 +1,12 @@
 //! The database, connected and known: what the rest of the store is given.
 
+use std::sync::{Arc, PoisonError, RwLock};
+
+use uuid::Uuid;
+
 use super::StoreError;
 use super::address::{Address, AddressError};
+use super::fitness::{self, Fit};
 use super::pool::{Pool, PoolUse};
 use super::references::References;
 use super::session::{ConnectError, check_server};
@@ -18,23 +23,35 @@ pub enum Mode {
 /// Why the operator does not start on a database.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The database, its server or the way to it does not fit; one sentence says what to do.
+    /// A setting cannot be read: no other try with the same settings fares better.
+    #[error("{0}")]
+    Setting(String),
+    /// The database, its server or the way to it does not fit; one sentence says what to do, and then it goes on.
     #[error("{0}")]
     Refused(String),
     /// The database failed.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(StoreError),
+}
+
+impl From<StoreError> for StartError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unfit(sentence) => Self::Refused(sentence),
+            error => Self::Store(error),
+        }
+    }
 }
 
 impl From<sqlx::Error> for StartError {
     fn from(error: sqlx::Error) -> Self {
-        Self::Store(error.into())
+        StoreError::from(error).into()
     }
 }
 
 impl From<AddressError> for StartError {
     fn from(error: AddressError) -> Self {
-        Self::Refused(error.to_string())
+        Self::Setting(error.to_string())
     }
 }
 
@@ -52,19 +69,50 @@ impl From<ConnectError> for StartError {
 pub struct Store {
     pub(crate) pool: Pool,
     pub(crate) mode: Mode,
-    pub(crate) references: References,
+    known: Arc<RwLock<Fit>>,
 }
 
 impl Store {
     /// Connects to a database that [`super::migrate::migrate`] has made ready.
     ///
     /// # Errors
-    /// `Refused` for a transaction pooler, a server that is too old, and settings that cannot be changed.
+    /// `Refused` for a transaction pooler, a server that is too old, settings that cannot be changed, and a database that does not
+    /// fit.
     pub async fn open(address: &Address, mode: Mode, connections: u32) -> Result<Self, StartError> {
         check_server(address).await?;
         let pool = Pool::new(address.clone(), connections);
-        let references = References::find(&pool).await?;
-        Ok(Self { pool, mode, references })
+        let fit = fitness::examine(&mut pool.session().await?, mode).await?;
+        let known = Arc::new(RwLock::new(fit));
+        Ok(Self { pool, mode, known })
+    }
+
+    /// Looks again whether the database fits. Asks the catalog; takes no lock, writes nothing.
+    ///
+    /// # Errors
+    /// `Unfit` with a sentence that says what to do; any other category but `Deposed` where the database does not answer.
+    pub async fn examine(&self) -> Result<(), StoreError> {
+        let fit = fitness::examine(&mut self.pool.session().await?, self.mode).await?;
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        if known.id != fit.id {
+            tracing::warn!(before = %known.id, now = %fit.id, "this is another database than before");
+        }
+        if known.shape != fit.shape {
+            tracing::info!("the tables have changed, and fit");
+            // They hold statements that were prepared for tables that are no more.
+            self.pool.replace_sessions();
+        }
+        *known = fit;
+        Ok(())
+    }
+
+    /// The database's own id; a restored backup has the same.
+    pub fn id(&self) -> Uuid {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).id
+    }
+
+    /// Which tables exist that need not.
+    pub(crate) fn references(&self) -> References {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).references
     }
 
     /// Who owns the origin's tables.

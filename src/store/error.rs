@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use super::fitness;
+
 /// A failed operation on the database. Cloned to every caller whose request was part of the batch.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
@@ -24,10 +26,14 @@ pub enum StoreError {
         /// What the database answered, as a sentence.
         message: String,
     },
+    /// The database answers, and is not one that this version may work on as it is: one sentence says what to mend. Nothing is
+    /// granted or ended until then, and it goes on by itself.
+    #[error("{0}")]
+    Unfit(String),
     /// This process does not lead any more: nothing was changed, and it has to step down.
     #[error("this replica is not the leader any more")]
     Deposed,
-    /// A statement, a right or a row is not as this version expects it: a person has to look.
+    /// A statement or a row is not as this version expects it: a person has to look.
     #[error("the database answered what this version does not expect: {0}")]
     Bug(String),
 }
@@ -43,6 +49,8 @@ pub enum Category {
     Data,
     /// Retry this one with back-off, and say on its object what was answered.
     Refused,
+    /// Retry with back-off, and tell the administrator.
+    Unfit,
     /// Step down.
     Deposed,
     /// Tell the operator's authors.
@@ -57,6 +65,7 @@ impl Category {
             Self::Conflict => "conflict",
             Self::Data => "data",
             Self::Refused => "refused",
+            Self::Unfit => "unfit",
             Self::Deposed => "deposed",
             Self::Bug => "bug",
         }
@@ -71,6 +80,7 @@ impl StoreError {
             Self::Conflict(_) => Category::Conflict,
             Self::Data { .. } => Category::Data,
             Self::Refused { .. } => Category::Refused,
+            Self::Unfit(_) => Category::Unfit,
             Self::Deposed => Category::Deposed,
             Self::Bug(_) => Category::Bug,
         }
@@ -81,7 +91,7 @@ impl StoreError {
     pub const fn is_of_all(&self) -> bool {
         match self.category() {
             Category::Unavailable | Category::Deposed => true,
-            Category::Conflict | Category::Data | Category::Refused | Category::Bug => false,
+            Category::Conflict | Category::Data | Category::Refused | Category::Unfit | Category::Bug => false,
         }
     }
 }
@@ -98,6 +108,10 @@ impl From<sqlx::Error> for StoreError {
                     "a row holds a value that is not in its closed set or range: {source}"
                 )),
             },
+            // A name or password that no server takes: the source names the character, not the text.
+            sqlx::Error::Configuration(source) => Self::Unfit(format!(
+                "the database's address, user or password cannot be used ({source}): does its Secret end with a line break?"
+            )),
             sqlx::Error::Io(_)
             | sqlx::Error::Tls(_)
             | sqlx::Error::Protocol(_)
@@ -116,6 +130,15 @@ fn of_code(code: &str, text: String, error: sqlx::Error) -> StoreError {
         "40001" | "40P01" | "55P03" => StoreError::Conflict(Arc::new(error)),
         // 25006: read-only, as after a fail-over.
         "25006" | "57P01" | "57P02" | "57P03" | "57P05" | "25P03" => StoreError::Unavailable(Arc::new(error)),
+        // What a policy says of one new row is that row's; else the policies of a table would leave rows out of what is asked for.
+        "42501" if text.contains("new row violates") => refused("a policy of the table refuses it", &text),
+        "42501" if text.contains("row-level security") => StoreError::Unfit(fitness::hidden(&text)),
+        "42501" => StoreError::Unfit(format!(
+            "the operator's role lacks a right ({text}): grant it, docs/database.md lists what is needed"
+        )),
+        // A table, column, schema or function that is gone, and a statement that was prepared for what was there before.
+        "42703" | "42P01" | "3F000" | "42883" => changed(&text),
+        "0A000" if text.contains("cached plan") => changed(&text),
         "22P05" | "22021" => data(
             "remove the NUL character (\\u0000), which a database cannot hold",
             &text,
@@ -129,9 +152,8 @@ fn of_code(code: &str, text: String, error: sqlx::Error) -> StoreError {
         "23503" => refused("what it refers to is not there (any more)", &text),
         // One row may be what makes a statement take longer than statement_timeout: its trigger waits, or its lock.
         "57014" => refused("the database broke it off", &text),
-        "42501" if text.contains("new row violates") => refused("a policy of the table refuses it", &text),
         _ => match code.get(..2) {
-            Some("08" | "53" | "58" | "28") => StoreError::Unavailable(Arc::new(error)),
+            Some("08" | "53" | "58" | "28" | "3D") => StoreError::Unavailable(Arc::new(error)),
             Some("22" | "23" | "54") => data("change the value that the database refuses", &text),
             // What a trigger or a rule of the database's owner raises.
             Some("P0" | "09" | "0A" | "21" | "27" | "38" | "39" | "40" | "44" | "55") => {
@@ -144,6 +166,13 @@ fn of_code(code: &str, text: String, error: sqlx::Error) -> StoreError {
             _ => StoreError::Bug(format!("{text} (SQLSTATE {code})")),
         },
     }
+}
+
+fn changed(text: &str) -> StoreError {
+    StoreError::Unfit(format!(
+        "the database's tables are not as this version needs them ({text}): use versions of the operator and of the origin's \
+         server that go together"
+    ))
 }
 
 fn data(advice: &str, text: &str) -> StoreError {
@@ -176,7 +205,7 @@ mod tests {
     #[test]
     fn each_sqlstate_says_what_to_do() {
         let category = |code| of_code(code, "text".to_owned(), sqlx::Error::WorkerCrashed).category();
-        for code in ["08006", "25006", "53100", "53300", "57P01", "57P03", "58030"] {
+        for code in ["08006", "25006", "53100", "53300", "57P01", "57P03", "58030", "3D000"] {
             assert_eq!(category(code), Category::Unavailable, "{code}");
         }
         for code in ["40001", "40P01", "55P03"] {
@@ -188,7 +217,10 @@ mod tests {
         for code in ["P0001", "23505", "23503", "57014", "55000", "55006", "44000", "MYAPP"] {
             assert_eq!(category(code), Category::Refused, "{code}");
         }
-        for code in ["42501", "42P01", "42703", ""] {
+        for code in ["42501", "42P01", "42703", "3F000", "42883"] {
+            assert_eq!(category(code), Category::Unfit, "{code}");
+        }
+        for code in ["42601", ""] {
             assert_eq!(category(code), Category::Bug, "{code}");
         }
     }

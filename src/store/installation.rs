@@ -2,7 +2,8 @@
 //! namespace would grant and end the same objects' leases, each with an epoch of its own.
 
 use super::lead::TERM_SECONDS;
-use super::{StartError, Store};
+use super::session::Session;
+use super::{StartError, Store, StoreError};
 
 /// Records that a replica of this installation starts, with its namespaces (none: all).
 ///
@@ -15,6 +16,52 @@ pub async fn enter(store: &Store, cluster: &str, installation: &str, namespaces:
     sqlx::query("LOCK TABLE environment_operator.installation IN SHARE ROW EXCLUSIVE MODE")
         .execute(&mut *transaction)
         .await?;
+    check(&mut transaction, cluster, installation, namespaces).await?;
+    sqlx::query(
+        "INSERT INTO environment_operator.installation (cluster, installation, namespaces, started_at)
+         VALUES ($1, $2, $3, clock_timestamp())
+         ON CONFLICT (cluster, installation) DO UPDATE
+         SET namespaces = EXCLUDED.namespaces, started_at = EXCLUDED.started_at",
+    )
+    .bind(cluster)
+    .bind(installation)
+    .bind(namespaces)
+    .execute(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    Ok(())
+}
+
+/// Refuses a takeover while another installation lives that looks after some of this one's namespaces: one that was cut off from the
+/// database for longer than its term may find that another one has taken its place. In a transaction.
+///
+/// # Errors
+/// `Unfit` with the sentence that [`enter`] refuses with.
+pub(super) async fn stand_alone(connection: &mut Session, cluster: &str, installation: &str) -> Result<(), StoreError> {
+    // Nobody enters until this is committed.
+    sqlx::query("LOCK TABLE environment_operator.installation IN ROW EXCLUSIVE MODE")
+        .execute(&mut *connection)
+        .await?;
+    let namespaces: Option<Vec<String>> = sqlx::query_scalar(
+        "SELECT namespaces FROM environment_operator.installation WHERE cluster = $1 AND installation = $2",
+    )
+    .bind(cluster)
+    .bind(installation)
+    .fetch_optional(&mut *connection)
+    .await?;
+    match namespaces {
+        Some(namespaces) => check(connection, cluster, installation, &namespaces).await,
+        None => Ok(()),
+    }
+}
+
+/// Refuses while another installation lives that looks after some of these namespaces.
+async fn check(
+    connection: &mut Session,
+    cluster: &str,
+    installation: &str,
+    namespaces: &[String],
+) -> Result<(), StoreError> {
     let other: Option<(String, Vec<String>)> = sqlx::query_as(
         "SELECT other.installation, other.namespaces
          FROM environment_operator.installation AS other
@@ -32,24 +79,12 @@ pub async fn enter(store: &Store, cluster: &str, installation: &str, namespaces:
     .bind(installation)
     .bind(namespaces)
     .bind(f64::from(TERM_SECONDS))
-    .fetch_optional(&mut *transaction)
+    .fetch_optional(connection)
     .await?;
-    if let Some((other, theirs)) = other {
-        return Err(StartError::Refused(overlap(&other, &theirs, namespaces)));
+    match other {
+        Some((other, theirs)) => Err(StoreError::Unfit(overlap(&other, &theirs, namespaces))),
+        None => Ok(()),
     }
-    sqlx::query(
-        "INSERT INTO environment_operator.installation (cluster, installation, namespaces, started_at)
-         VALUES ($1, $2, $3, clock_timestamp())
-         ON CONFLICT (cluster, installation) DO UPDATE
-         SET namespaces = EXCLUDED.namespaces, started_at = EXCLUDED.started_at",
-    )
-    .bind(cluster)
-    .bind(installation)
-    .bind(namespaces)
-    .execute(&mut *transaction)
-    .await?;
-    transaction.commit().await?;
-    Ok(())
 }
 
 /// The sentence that names the other installation, and what both look after.

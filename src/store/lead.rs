@@ -2,10 +2,10 @@
 //!
 //! Each writing transaction locks its leader's row `FOR KEY SHARE`. A takeover changes the epoch, which is part of a unique
 //! key, so it waits for the batches in flight; a renewal does not change the key and waits for nothing. Therefore each batch
-//! of epoch n commits before the takeover to n + 1 commits, or changes nothing.
+//! of a term commits before the takeover to the next one commits, or changes nothing.
 
 use super::session::Session;
-use super::{Store, StoreError, cluster, fencing_token};
+use super::{Store, StoreError, cluster, fencing_token, installation};
 
 /// Proof of leadership: what a batch shows inside its own transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub struct Leader {
     pub cluster: String,
     /// Name of the installation within the cluster.
     pub installation: String,
-    /// Number of the term; rises with each takeover.
+    /// Number of the term; rises with each takeover, and no two replicas ever have the same.
     pub epoch: i64,
     /// Incarnation of the cluster: raised by hand after its etcd was restored.
     pub incarnation: i64,
@@ -23,20 +23,68 @@ pub struct Leader {
 /// Seconds that a term lasts without renewal.
 pub const TERM_SECONDS: u32 = 15;
 
-/// Tries to become leader: `Some` if nobody leads or the term of the one who did has passed.
+/// Tries to become leader: `Some` if nobody leads or the term of the one who did has passed. One transaction: a takeover of which
+/// a part fails has not begun.
+///
+/// The epoch is the present in microseconds since 1970, and above the last one: so the epochs of two replicas differ even where
+/// one of them began its term in a state of the database that a fail-over has lost.
 ///
 /// # Errors
-/// When the database cannot be asked, or (`Conflict`) batches of the former leader are still in flight.
+/// When the database cannot be asked, or (`Conflict`) batches of the former leader are still in flight. `Unfit` for a cluster that
+/// is not known, and while another installation lives that looks after some of the same namespaces.
 pub async fn acquire(
     store: &Store,
     cluster: &str,
     installation: &str,
     holder: &str,
 ) -> Result<Option<Leader>, StoreError> {
-    cluster::ensure(store, cluster).await?;
+    let mut transaction = store.pool.begin().await?;
+    let incarnation = cluster::incarnation(&mut transaction, cluster).await?;
+    let incarnation = incarnation.ok_or_else(|| cluster::unknown(cluster))?;
+    if runs(&mut transaction, cluster, installation).await? {
+        return Ok(None);
+    }
+    installation::stand_alone(&mut transaction, cluster, installation).await?;
+    let epoch = match begin(&mut transaction, cluster, installation, holder).await? {
+        Some(epoch) => epoch,
+        None => return Ok(None),
+    };
+    fencing_token::raise(&mut transaction).await?;
+    transaction.commit().await?;
+    Ok(Some(Leader {
+        cluster: cluster.to_owned(),
+        installation: installation.to_owned(),
+        epoch,
+        incarnation,
+    }))
+}
+
+/// Whether somebody's term runs.
+async fn runs(connection: &mut Session, cluster: &str, installation: &str) -> Result<bool, StoreError> {
+    let runs = sqlx::query_scalar(
+        "SELECT EXISTS (
+           SELECT FROM environment_operator.lead
+           WHERE cluster = $1 AND installation = $2 AND expires_at > clock_timestamp()
+         )",
+    )
+    .bind(cluster)
+    .bind(installation)
+    .fetch_one(connection)
+    .await?;
+    Ok(runs)
+}
+
+/// Writes the row of a new term.
+async fn begin(
+    connection: &mut Session,
+    cluster: &str,
+    installation: &str,
+    holder: &str,
+) -> Result<Option<i64>, StoreError> {
     let first: Option<i64> = sqlx::query_scalar(
         "INSERT INTO environment_operator.lead (cluster, installation, epoch, holder, expires_at)
-         VALUES ($1, $2, 1, $3, clock_timestamp() + make_interval(secs => $4))
+         VALUES ($1, $2, (extract(epoch FROM clock_timestamp()) * 1000000)::int8, $3,
+           clock_timestamp() + make_interval(secs => $4))
          ON CONFLICT DO NOTHING
          RETURNING epoch",
     )
@@ -44,38 +92,26 @@ pub async fn acquire(
     .bind(installation)
     .bind(holder)
     .bind(f64::from(TERM_SECONDS))
-    .fetch_optional(&store.pool)
+    .fetch_optional(&mut *connection)
     .await?;
-    let epoch = match first {
-        Some(epoch) => Some(epoch),
-        // Waits for batches in flight, at most for the session's lock_timeout; the expiry is judged again after the wait.
-        None => {
-            sqlx::query_scalar(
-                "UPDATE environment_operator.lead
-                 SET epoch = epoch + 1, holder = $3, expires_at = clock_timestamp() + make_interval(secs => $4)
-                 WHERE cluster = $1 AND installation = $2 AND expires_at <= clock_timestamp()
-                 RETURNING epoch",
-            )
-            .bind(cluster)
-            .bind(installation)
-            .bind(holder)
-            .bind(f64::from(TERM_SECONDS))
-            .fetch_optional(&store.pool)
-            .await?
-        }
-    };
-    let Some(epoch) = epoch else { return Ok(None) };
-    fencing_token::raise(store).await?;
-    let incarnation = sqlx::query_scalar("SELECT incarnation FROM environment_operator.cluster WHERE cluster = $1")
-        .bind(cluster)
-        .fetch_one(&store.pool)
-        .await?;
-    Ok(Some(Leader {
-        cluster: cluster.to_owned(),
-        installation: installation.to_owned(),
-        epoch,
-        incarnation,
-    }))
+    if first.is_some() {
+        return Ok(first);
+    }
+    // Waits for batches in flight, at most for the session's lock_timeout; the expiry is judged again after the wait.
+    let next = sqlx::query_scalar(
+        "UPDATE environment_operator.lead
+         SET epoch = greatest(epoch + 1, (extract(epoch FROM clock_timestamp()) * 1000000)::int8), holder = $3,
+           expires_at = clock_timestamp() + make_interval(secs => $4)
+         WHERE cluster = $1 AND installation = $2 AND expires_at <= clock_timestamp()
+         RETURNING epoch",
+    )
+    .bind(cluster)
+    .bind(installation)
+    .bind(holder)
+    .bind(f64::from(TERM_SECONDS))
+    .fetch_optional(connection)
+    .await?;
+    Ok(next)
 }
 
 /// Prolongs the term by [`TERM_SECONDS`] from now. `false`: another one leads, or the term has passed: step down. A term that has

@@ -5,11 +5,13 @@
 
 use std::time::Duration;
 
-use sqlx::migrate::Migrator;
+use sqlx::Connection as _;
+use sqlx::migrate::{MigrateError, Migrator};
 
 use super::StoreError;
 use super::address::Address;
 use super::connect::{Mode, StartError};
+use super::fitness::Found;
 use super::session::{Purpose, Session, check_server, lost, open};
 
 /// Key of the advisory lock: the first eight letters of `environment-operator` as a number.
@@ -27,80 +29,54 @@ static OPERATOR: Migrator = sqlx::migrate!("migrations/operator");
 const ORIGIN_TABLE: &str = "environment_operator.origin_migrations";
 const OPERATOR_TABLE: &str = "environment_operator.operator_migrations";
 
-/// What is known of a database before anything is done to it.
-#[derive(sqlx::FromRow)]
-struct Found {
-    environments: bool,
-    company_scoped: bool,
-    made_by_operator: bool,
-}
-
-/// Brings a database up to what this version needs, and says how many migrations that took.
+/// Brings a database up to what this version needs, and says how many migrations that took. All of them or none: they are one
+/// transaction, so that a try that fails or dies leaves no trace that would brand the database.
 ///
 /// # Errors
-/// `Refused` where the mode does not fit the database, or another process has been migrating for a minute.
+/// `Refused` where the database does not fit, or another process has been migrating for a minute.
 pub async fn migrate(address: &Address, mode: Mode) -> Result<usize, StartError> {
     check_server(address).await?;
     let mut connection = Session::own(open(address, Purpose::Migration).await?);
-    check_mode(&mut connection, mode).await?;
-    let mut count = pending(&mut connection, mode).await?;
+    let mut count = check(&mut connection, mode).await?;
     if count > 0 {
         lock(&mut connection).await?;
-        count = pending(&mut connection, mode).await?; // another process may have done it meanwhile
-        if mode == Mode::Standalone {
-            run(&mut connection, address, &ORIGIN, ORIGIN_TABLE).await?;
+        count = check(&mut connection, mode).await?; // another process may have done it meanwhile
+    }
+    if count > 0 {
+        let process: i32 = sqlx::query_scalar("SELECT pg_backend_pid()")
+            .fetch_one(&mut connection)
+            .await?;
+        tokio::select! {
+            applied = apply(&mut connection, mode) => applied?,
+            error = lost(address, process) => return Err(error.into()),
         }
-        run(&mut connection, address, &OPERATOR, OPERATOR_TABLE).await?;
     }
     connection.close().await; // gives up the lock as well
     Ok(count)
 }
 
-async fn check_mode(connection: &mut Session, mode: Mode) -> Result<(), StartError> {
-    let found: Found = sqlx::query_as(
-        "SELECT to_regclass('public.environments') IS NOT NULL AS environments,
-           EXISTS (
-             SELECT FROM pg_attribute
-             WHERE attrelid = to_regclass('public.environments') AND attname = 'company_id' AND NOT attisdropped
-           ) AS company_scoped,
-           to_regclass('environment_operator.origin_migrations') IS NOT NULL AS made_by_operator",
-    )
-    .fetch_one(connection)
-    .await?;
-    let sentence = match (mode, found.environments, found.made_by_operator) {
-        _ if found.environments && !found.company_scoped => {
-            "the database is instance-scoped (environments.company_id is gone), and this version knows company-scoped \
-             ones only: use an older origin's database or a database of its own"
-        }
-        (Mode::Standalone, true, false) => {
-            "the database belongs to an origin's server, and standalone mode would make its tables: use --mode attached"
-        }
-        (Mode::Attached, _, true) => {
-            "the database's tables were made by this operator in standalone mode: use --mode standalone"
-        }
-        (Mode::Attached, false, false) => {
-            "the database holds no environments of an origin's server: start that first, or use --mode standalone"
-        }
-        (Mode::Standalone, _, _) | (Mode::Attached, true, false) => return Ok(()),
-    };
-    Err(StartError::Refused(sentence.to_owned()))
+/// Refuses what may not be migrated; the number of migrations that are missing.
+async fn check(connection: &mut Session, mode: Mode) -> Result<usize, StartError> {
+    let found = Found::read(connection).await?;
+    found.check_encoding()?;
+    found.check_mode(connection, mode).await?;
+    Ok(pending(connection, &found, mode).await?)
 }
 
 /// Number of migrations that are missing.
-async fn pending(connection: &mut Session, mode: Mode) -> Result<usize, StartError> {
+pub(super) async fn pending(connection: &mut Session, found: &Found, mode: Mode) -> Result<usize, StoreError> {
+    let (operator, origin) = found.records();
     let mut count = missing(
         connection,
         &OPERATOR,
-        OPERATOR_TABLE,
-        "SELECT version FROM environment_operator.operator_migrations WHERE success",
+        operator.then_some("SELECT version FROM environment_operator.operator_migrations WHERE success"),
     )
     .await?;
     if mode == Mode::Standalone {
         count += missing(
             connection,
             &ORIGIN,
-            ORIGIN_TABLE,
-            "SELECT version FROM environment_operator.origin_migrations WHERE success",
+            origin.then_some("SELECT version FROM environment_operator.origin_migrations WHERE success"),
         )
         .await?;
     }
@@ -110,22 +86,31 @@ async fn pending(connection: &mut Session, mode: Mode) -> Result<usize, StartErr
 async fn missing(
     connection: &mut Session,
     migrator: &Migrator,
-    table: &str,
-    versions: &'static str,
-) -> Result<usize, StartError> {
-    let exists: bool = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL")
-        .bind(table)
-        .fetch_one(&mut *connection)
-        .await?;
-    let applied: Vec<i64> = if exists {
-        sqlx::query_scalar(versions).fetch_all(connection).await?
-    } else {
-        Vec::new()
+    versions: Option<&'static str>,
+) -> Result<usize, StoreError> {
+    let applied: Vec<i64> = match versions {
+        Some(versions) => {
+            sqlx::query_scalar(versions)
+                .persistent(false)
+                .fetch_all(connection)
+                .await?
+        }
+        None => Vec::new(),
     };
     Ok(migrator
         .iter()
         .filter(|migration| !applied.contains(&migration.version))
         .count())
+}
+
+/// Whether the operator has made the origin's tables here. A record without an entry is what an older version's failed start
+/// has left.
+pub(super) async fn has_made_tables(connection: &mut Session) -> Result<bool, StoreError> {
+    let made = sqlx::query_scalar("SELECT EXISTS (SELECT FROM environment_operator.origin_migrations WHERE success)")
+        .persistent(false)
+        .fetch_one(connection)
+        .await?;
+    Ok(made)
 }
 
 pub(super) async fn lock(connection: &mut Session) -> Result<(), StartError> {
@@ -144,26 +129,32 @@ pub(super) async fn lock(connection: &mut Session) -> Result<(), StartError> {
     ))
 }
 
-async fn run(
-    connection: &mut Session,
-    address: &Address,
-    embedded: &Migrator,
-    table: &'static str,
-) -> Result<(), StartError> {
+/// Applies what is missing, as one transaction.
+async fn apply(connection: &mut Session, mode: Mode) -> Result<(), StartError> {
+    // The driver's own: it makes savepoints of the transactions that the migrator begins.
+    let mut transaction = connection.unbounded()?.begin().await?;
+    if mode == Mode::Standalone {
+        let made = migrator(&ORIGIN, ORIGIN_TABLE).run(&mut *transaction).await;
+        made.map_err(failed)?;
+    }
+    let made = migrator(&OPERATOR, OPERATOR_TABLE).run(&mut *transaction).await;
+    made.map_err(failed)?;
+    transaction.commit().await?;
+    Ok(())
+}
+
+fn migrator(embedded: &Migrator, table: &'static str) -> Migrator {
     let mut migrator = Migrator::with_migrations(embedded.iter().cloned().collect());
     migrator.dangerous_set_table_name(table);
     migrator.create_schema("environment_operator");
     migrator.set_locking(false); // sqlx's own lock blocks in the server and stays held after a failure
     migrator.set_ignore_missing(true); // a newer version's migrations do not keep an older one from running
-    let process: i32 = sqlx::query_scalar("SELECT pg_backend_pid()")
-        .fetch_one(&mut *connection)
-        .await?;
-    let outcome = tokio::select! {
-        outcome = migrator.run(connection.unbounded()?) => outcome,
-        error = lost(address, process) => return Err(error.into()),
-    };
-    outcome.map_err(|error| match error {
-        sqlx::migrate::MigrateError::Execute(error) => error.into(),
-        error => StartError::Store(StoreError::Bug(error.to_string())),
-    })
+    migrator
+}
+
+fn failed(error: MigrateError) -> StartError {
+    match error {
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error.into(),
+        error => StartError::Refused(format!("the database cannot be migrated: {error}")),
+    }
 }

@@ -2,7 +2,9 @@
 //!
 //! - [`address`], [`session`], `pool`: where the database is, the one way to a session there, and statements that all end
 //! - [`connect`], [`migrate`], [`run_trigger`]: the database, connected and known, and what has to be made first
+//! - `fitness`: whether the database is one that this version may work on
 //! - [`lead`], [`cluster`], [`installation`]: who may write, in which incarnation of the cluster, and in which namespaces
+//! - [`adoption`]: what an installation takes over of another one's that does not look after it any more
 //! - [`namespace`], [`environment_object`], [`lease_object`]: what the operator remembers in its own schema
 //! - [`local`], [`local_intent`]: which object stands for a company's Local, and which the operator itself has made
 //! - [`sweep`], [`foreign_leases`], [`tombstone`]: what is due, and what is gone, selected by SQL alone
@@ -14,6 +16,7 @@
 //! several in a look, or that a newer origin has given columns of which nothing is known here.
 
 pub mod address;
+pub mod adoption;
 pub mod cluster;
 mod companies;
 pub mod connect;
@@ -22,6 +25,7 @@ pub mod environment_object;
 pub mod environments;
 pub mod error;
 mod fencing_token;
+mod fitness;
 pub mod foreign_leases;
 pub mod heartbeat_runs;
 pub mod installation;

@@ -2,7 +2,8 @@
 //! it is handed out again.
 
 use std::ops::{Deref, DerefMut};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use deadpool::Runtime;
 use deadpool::managed::{self, Metrics, PoolError, RecycleError, RecycleResult, TimeoutType, Timeouts};
@@ -51,6 +52,8 @@ pub struct Pool(managed::Pool<Manager>);
 #[derive(Debug)]
 pub(crate) struct Manager {
     address: Address,
+    /// Sessions that were opened before are replaced.
+    replaced: Mutex<Option<Instant>>,
 }
 
 impl managed::Manager for Manager {
@@ -62,7 +65,8 @@ impl managed::Manager for Manager {
     }
 
     async fn recycle(&self, connection: &mut PgConnection, metrics: &Metrics) -> RecycleResult<ConnectError> {
-        if metrics.age() > LIFETIME {
+        let replaced = *self.replaced.lock().unwrap_or_else(PoisonError::into_inner);
+        if metrics.age() > LIFETIME || replaced.is_some_and(|at| metrics.created <= at) {
             return Err(RecycleError::message("it is old"));
         }
         connection
@@ -75,7 +79,11 @@ impl managed::Manager for Manager {
 impl Pool {
     /// A pool that has opened nothing yet.
     pub(super) fn new(address: Address, connections: u32) -> Self {
-        let pool = managed::Pool::builder(Manager { address })
+        let manager = Manager {
+            address,
+            replaced: Mutex::default(),
+        };
+        let pool = managed::Pool::builder(manager)
             .max_size(usize::try_from(connections.max(1)).unwrap_or(1))
             .runtime(Runtime::Tokio1)
             .timeouts(Timeouts {
@@ -91,6 +99,12 @@ impl Pool {
     /// Where its sessions lead.
     pub(super) fn address(&self) -> &Address {
         &self.0.manager().address
+    }
+
+    /// Hands out none of the sessions again that were opened until now.
+    pub(super) fn replace_sessions(&self) {
+        let now = Some(Instant::now());
+        *self.0.manager().replaced.lock().unwrap_or_else(PoisonError::into_inner) = now;
     }
 
     /// A session for one user.

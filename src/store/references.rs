@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::StoreError;
 use super::pool::Pool;
 
-/// Which of them exist in this database, found once at the start.
+/// Which of them exist in this database, as it was last looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct References {
     issues: bool,
@@ -18,16 +18,12 @@ pub(crate) struct References {
 pub(crate) type Reference = (Uuid, Uuid);
 
 impl References {
-    pub(crate) async fn find(pool: &Pool) -> Result<Self, StoreError> {
-        let (issues, execution_workspaces) = sqlx::query_as(
-            "SELECT to_regclass('public.issues') IS NOT NULL, to_regclass('public.execution_workspaces') IS NOT NULL",
-        )
-        .fetch_one(pool)
-        .await?;
-        Ok(Self {
+    /// What was found.
+    pub(super) const fn new(issues: bool, execution_workspaces: bool) -> Self {
+        Self {
             issues,
             execution_workspaces,
-        })
+        }
     }
 
     /// Those that are no issue of their company; none where the database has no issues.

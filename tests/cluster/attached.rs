@@ -5,10 +5,8 @@ use harness::wait::eventually;
 use serde_json::json;
 use sqlx::AssertSqlSafe;
 
+use crate::fixtures;
 use crate::support::{GRACE, LIMIT, World, id_of, lease};
-
-#[path = "../fixtures/rights.rs"]
-mod rights;
 
 /// The triggers that anybody has made on the origin's tables.
 async fn triggers(world: &World<'_>) -> Vec<String> {
@@ -129,7 +127,10 @@ async fn with_the_documented_rights_every_ending_is_written_and_the_origin_can_r
     let world = World::attached("attached-rights").await;
     assert!(world.command(&["migrate"]).await.status.success(), "by the owner");
     let role = format!("role_{}", world.database.name());
-    let make = format!("CREATE ROLE {role} LOGIN PASSWORD 'secret';\n{}", rights::rights(&role));
+    let make = format!(
+        "CREATE ROLE {role} LOGIN PASSWORD 'secret';\n{}",
+        fixtures::rights(&role)
+    );
     sqlx::raw_sql(AssertSqlSafe(make)).execute(&world.pool).await.unwrap();
     let before = world.database.schema_dump("public").await.unwrap();
     let server = world.database.options().unwrap();
@@ -205,10 +206,14 @@ async fn an_instance_scoped_database_is_refused_with_a_sentence() {
     let newer = "ALTER TABLE environments DROP COLUMN company_id, ADD COLUMN env_vars jsonb";
     sqlx::query(newer).execute(&world.pool).await.unwrap();
     let mut operator = world.operator().start().unwrap();
-    let status = operator.wait(LIMIT).await.expect("it ends by itself");
-    assert!(!status.success());
-    let sentence = "environment-operator: the database is instance-scoped (environments.company_id is gone)";
-    assert!(operator.log().contains(sentence), "{}", operator.log());
+    let sentence = "database: the database is instance-scoped (environments.company_id is gone)";
+    eventually("readiness names it", LIMIT, async || {
+        let answer = operator.get("/readyz").await.map_err(|error| error.to_string())?;
+        let named = answer.status == 503 && answer.body.contains(sentence);
+        if named { Ok(()) } else { Err(answer.body) }
+    })
+    .await;
+    assert!(operator.is_running(), "it waits for a database that fits");
     let own = "SELECT count(*) FROM pg_namespace WHERE nspname = 'environment_operator'";
     let own: i64 = sqlx::query_scalar(own).fetch_one(&world.pool).await.unwrap();
     assert_eq!(own, 0, "nothing was made in it");

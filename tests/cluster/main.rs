@@ -17,6 +17,8 @@ mod ending;
 mod environment;
 mod environment_changes;
 mod environment_deletion;
+#[path = "../fixtures/rights.rs"]
+mod fixtures;
 mod foreign;
 mod grant;
 mod heartbeats;
@@ -49,3 +51,4 @@ mod strangers;
 mod support;
 mod traces;
 mod uninstalled;
+mod wrong_database;

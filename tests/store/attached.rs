@@ -4,15 +4,12 @@ use environment_operator::api::Reason;
 use environment_operator::lifecycle::LeaseState;
 use environment_operator::store::environment_leases::{Grant, GrantOutcome};
 use environment_operator::store::environments::{EnvironmentOutcome, EnvironmentSync};
-use environment_operator::store::{Mode, StartError, Store, lead, migrate, run_trigger};
+use environment_operator::store::{Mode, StartError, Store, cluster, lead, migrate, run_trigger};
 use sqlx::{AssertSqlSafe, Executor};
 use uuid::Uuid;
 
+use crate::rights::rights;
 use crate::support::*;
-
-#[path = "../fixtures/rights.rs"]
-pub mod rights;
-use rights::rights;
 
 /// A dump without the rights on what it shows, and how many there were.
 fn split_grants(dump: &str) -> (String, usize) {
@@ -54,6 +51,7 @@ async fn an_attached_operator_works_with_the_documented_rights_and_alters_no_tab
     };
     assert!(sentence.contains("--mode attached --run-trigger"), "{sentence}");
     let store = Store::open(&address(&url), Mode::Attached, 4).await.unwrap();
+    cluster::admit(&store, "cluster", &[]).await.unwrap();
     let leader = lead::acquire(&store, "cluster", "default", HOLDER)
         .await
         .unwrap()

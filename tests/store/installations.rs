@@ -1,6 +1,6 @@
 //! Installations of one cluster share no namespace.
 
-use environment_operator::store::{StartError, installation};
+use environment_operator::store::{StartError, StoreError, installation, lead};
 
 use crate::support::*;
 
@@ -74,4 +74,24 @@ async fn of_several_that_start_at_once_on_one_namespace_one_does() {
             "{outcomes:?}"
         );
     }
+}
+
+#[tokio::test]
+async fn an_installation_that_was_cut_off_does_not_lead_beside_the_one_that_has_taken_its_place() {
+    let world = World::new().await;
+    enter(&world, "cluster", "default", &["a"]).await.unwrap();
+    long_ago(&world).await;
+    lead::release(&world.store, &world.leader, HOLDER).await.unwrap();
+    enter(&world, "cluster", "next", &["a"]).await.unwrap();
+    let acquire = |installation| lead::acquire(&world.store, "cluster", installation, HOLDER);
+    let outcome = acquire("default").await;
+    let Err(StoreError::Unfit(sentence)) = outcome else {
+        panic!("{outcome:?}")
+    };
+    assert!(sentence.starts_with("installation \"next\" of this cluster looks after namespace a already"));
+    let next = acquire("next").await.unwrap().unwrap();
+    long_ago(&world).await;
+    acquire("default").await.unwrap_err();
+    lead::release(&world.store, &next, HOLDER).await.unwrap();
+    acquire("default").await.unwrap().unwrap();
 }

@@ -3,7 +3,7 @@
 use environment_operator::store::environment_object::{self, EnvironmentLook, EnvironmentView};
 use environment_operator::store::environments::{self, EnvironmentOutcome, EnvironmentSync};
 use environment_operator::store::local_intent::{self, LocalAnswer, LocalIntent, LocalNeed};
-use environment_operator::store::{Leader, Store, StoreError, lead, local};
+use environment_operator::store::{Leader, Store, StoreError, cluster, lead, local};
 use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestRng};
 use serde_json::json;
@@ -45,6 +45,7 @@ impl World {
 
     /// The leader of another installation or cluster.
     async fn leader_of(&self, cluster: &str, installation: &str) -> Leader {
+        cluster::admit(&self.store, cluster, &[]).await.unwrap();
         lead::acquire(&self.store, cluster, installation, HOLDER)
             .await
             .unwrap()

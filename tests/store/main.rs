@@ -1,11 +1,13 @@
 //! The store and the mirror on a real Postgres, each test on a database of its own.
 
+mod adoption;
 mod attached;
 mod capacity;
 mod culprits;
 mod due;
 mod endings;
 mod environments;
+mod fitness;
 mod foreign;
 mod grants;
 mod idle;
@@ -24,10 +26,13 @@ mod queries;
 mod races;
 mod retention;
 mod reuse;
+#[path = "../fixtures/rights.rs"]
+mod rights;
 mod runbooks;
 mod scale;
 mod sessions;
 mod silence;
+mod starts;
 mod support;
 mod syncs;
 mod tenants;

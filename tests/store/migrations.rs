@@ -4,7 +4,7 @@ use environment_operator::store::{Mode, StartError, Store, migrate};
 use sqlx::{AssertSqlSafe, Executor};
 use uuid::Uuid;
 
-use crate::attached::rights::rights;
+use crate::rights::rights;
 use crate::support::*;
 
 async fn refused(url: &str, mode: Mode) -> String {

@@ -90,7 +90,7 @@ async fn a_takeover_waits_for_a_grant_that_is_half_way() {
     assert!(!takeover.is_finished());
     obstacle.rollback().await.unwrap();
     granted(grant.await.unwrap().unwrap().remove(0));
-    assert_eq!(takeover.await.unwrap().unwrap().unwrap().epoch, 2);
+    assert!(takeover.await.unwrap().unwrap().unwrap().epoch > world.leader.epoch);
 }
 
 #[tokio::test]

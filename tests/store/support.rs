@@ -7,7 +7,9 @@ use environment_operator::lifecycle::{Ending, EnvironmentState, LeaseState, Reso
 use environment_operator::store::environment_leases::{self, End, EndOutcome, Grant, GrantOutcome, LeaseRow};
 use environment_operator::store::environments::{self, EnvironmentOutcome, EnvironmentSync};
 use environment_operator::store::lease_object::{self, EnvironmentChoice, LeaseLook, LeaseView};
-use environment_operator::store::{Address, Leader, Mode, ObjectVersion, Settle, Store, StoreError, lead, migrate};
+use environment_operator::store::{
+    Address, Leader, Mode, ObjectVersion, Settle, Store, StoreError, cluster, lead, migrate,
+};
 use harness::postgres::{Database, Postgres};
 use serde_json::{Value, json};
 use sqlx::postgres::PgPoolOptions;
@@ -66,6 +68,9 @@ impl World {
         let way = address(database.url());
         migrate::migrate(&way, mode).await.unwrap();
         let store = Store::open(&way, mode, 8).await.unwrap();
+        for name in ["cluster", "another cluster", "another-cluster"] {
+            cluster::admit(&store, name, &[]).await.unwrap();
+        }
         let leader = lead::acquire(&store, "cluster", "default", HOLDER)
             .await
             .unwrap()

@@ -111,6 +111,18 @@ impl Index {
         keys
     }
 
+    /// The leases whose objects show that they are held, once every one of these namespaces (none: all) was listed completely.
+    pub fn held_leases(&self, namespaces: &[String]) -> Option<Vec<Uuid>> {
+        let listed = match namespaces {
+            [] => self.lease_lists.contains_key(&None),
+            named => named
+                .iter()
+                .all(|name| self.lease_lists.contains_key(&Some(name.clone()))),
+        };
+        let held = || self.leases.iter().filter(|lease| lease.shows_own_grant());
+        listed.then(|| held().map(|lease| lease.meta.uid).collect())
+    }
+
     /// Forgets a deleted lease for which nothing is left to do.
     pub fn forget_lease(&mut self, uid: Uuid) {
         self.waiting.remove(&uid);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::api::{EnvironmentLeaseStatus, LeasePhase, LeasePolicy, ObjectRef, Reason};
+use crate::api::{LeasePolicy, ObjectRef, Reason};
 use crate::controller::company::Company;
 use crate::controller::object::LeaseObject;
 use crate::lifecycle::lease::{Object, Obstacle, Row};
@@ -50,25 +50,9 @@ pub(super) fn row(view: &LeaseView, object: Option<&LeaseObject>) -> Row {
             recorded,
         },
         (None, Some(_)) => Row::Deleted { recorded },
-        (None, None) if object.is_some_and(shows_own_grant) => Row::Lost,
+        (None, None) if object.is_some_and(LeaseObject::shows_own_grant) => Row::Lost,
         (None, None) => Row::Never,
     }
-}
-
-/// Whether the object shows that it holds a lease. A status that was copied from another object names that one's lease: such
-/// an object is a claim.
-fn shows_own_grant(lease: &LeaseObject) -> bool {
-    let shows = |status: &EnvironmentLeaseStatus| {
-        let held = match status.phase {
-            Some(phase) => matches!(
-                phase,
-                LeasePhase::Active | LeasePhase::Retained | LeasePhase::PendingCleanup
-            ),
-            None => lease.status_unreadable && status.acquired_at.is_some(), // a phase that is not known shows no end
-        };
-        status.lease_id == Some(lease.meta.uid) && held
-    };
-    lease.status.as_ref().is_some_and(shows)
 }
 
 pub(super) fn policy(subject: &Subject, view: &LeaseView) -> LeasePolicy {

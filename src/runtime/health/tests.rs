@@ -133,7 +133,7 @@ async fn a_silent_feed_is_stale_until_it_hears_again() {
 #[test]
 fn an_unreachable_database_is_named_with_its_reason() {
     let health = healthy();
-    health.set_database(Err("connection refused".into()));
+    health.set_database(Err(DatabaseTrouble::Unreachable("connection refused".into())));
     assert_eq!(health.missing(), ["database: connection refused"]);
 }
 
@@ -141,12 +141,16 @@ fn an_unreachable_database_is_named_with_its_reason() {
 fn whether_the_database_answers_is_measured_apart_from_readiness() {
     let health = healthy();
     let metrics = Metrics::new();
-    for (state, expected) in [(Err("connection refused".into()), 0), (Ok(()), 1)] {
+    let unreachable = DatabaseTrouble::Unreachable("connection refused".into());
+    let unfit = DatabaseTrouble::Unfit("the server is PostgreSQL 9".into());
+    for (state, expected, fits) in [(Err(unreachable), 0, 1), (Err(unfit), 1, 0), (Ok(()), 1, 1)] {
         health.set_database(state);
         health.set_leadership(LeadershipState::Unknown);
         health.measure(&metrics);
         let text = metrics.encode().unwrap();
         let line = format!("environment_operator_database_reachable {expected}\n");
+        assert!(text.contains(&line), "{text}");
+        let line = format!("environment_operator_database_fits {fits}\n");
         assert!(text.contains(&line), "{text}");
         assert!(text.contains("environment_operator_ready 0\n"), "{text}");
     }

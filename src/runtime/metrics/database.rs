@@ -6,6 +6,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use uuid::Uuid;
 
 use super::families::{DELAYS, DURATIONS, Families, FloatGauge, Histograms, ROWS};
 use crate::store::{Category, PoolUse};
@@ -14,6 +15,8 @@ use crate::store::{Category, PoolUse};
 #[derive(Debug)]
 pub struct DatabaseMetrics {
     reachable: Gauge,
+    fits: Gauge,
+    identity: Family<Identity, Gauge>,
     batch_size: Histograms<Statement>,
     batch_duration: Histograms<Statement>,
     batch_lag: Histograms<Statement>,
@@ -61,6 +64,11 @@ struct CategoryLabel {
     category: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Identity {
+    id: String,
+}
+
 impl DatabaseMetrics {
     pub(super) fn new(families: &mut Families) -> Self {
         Self {
@@ -68,6 +76,16 @@ impl DatabaseMetrics {
                 "database_reachable",
                 "1 while the database answers this replica, else 0",
                 Gauge::default(),
+            ),
+            fits: families.register(
+                "database_fits",
+                "0 while the database answers this replica and is refused: its /readyz says why; else 1",
+                Gauge::default(),
+            ),
+            identity: families.register(
+                "database_info",
+                "1, with the id of the database: a restored backup has the same, another database another one",
+                Family::default(),
             ),
             batch_size: families.register(
                 "batch_size",
@@ -116,6 +134,17 @@ impl DatabaseMetrics {
     /// Whether the database has answered when it was last asked.
     pub fn set_reachable(&self, reachable: bool) {
         self.reachable.set(i64::from(reachable));
+    }
+
+    /// Whether the database was not refused when it was last looked at.
+    pub fn set_fits(&self, fits: bool) {
+        self.fits.set(i64::from(fits));
+    }
+
+    /// Which database it is.
+    pub fn set_identity(&self, id: Uuid) {
+        self.identity.clear();
+        self.identity.get_or_create(&Identity { id: id.to_string() }).set(1);
     }
 
     /// A transaction of the mirror is over; `statement` names what it did.

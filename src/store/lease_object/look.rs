@@ -151,11 +151,11 @@ pub async fn look(store: &Store, leader: &Leader, looks: &[LeaseLook]) -> Result
             .filter_map(move |(row, look)| row.company_id.zip(of(look)))
     };
     let issues = store
-        .references
+        .references()
         .missing_issues(&store.pool, references(|look| look.issue_id))
         .await?;
     let workspaces = store
-        .references
+        .references()
         .missing_execution_workspaces(&store.pool, references(|look| look.execution_workspace_id))
         .await?;
     pairs

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::api::{EnvironmentLeaseStatus, LeasePhase};
 use crate::controller::object::Watched;
 use crate::lifecycle::RunStatus;
 

@@ -139,11 +139,11 @@ async fn refuse_missing_references(store: &Store, grants: &[Grant]) -> Result<Ha
             .filter_map(move |grant| of(grant).map(|id| (grant.company_id, id)))
     };
     let issues = store
-        .references
+        .references()
         .missing_issues(&store.pool, references(|grant| grant.issue_id))
         .await?;
     let workspaces = store
-        .references
+        .references()
         .missing_execution_workspaces(&store.pool, references(|grant| grant.execution_workspace_id))
         .await?;
     let refused = grants.iter().filter_map(|grant| {
