@@ -90,7 +90,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
                 namespace,
                 name,
                 reason = reason.as_str(),
-                message,
+                why = message,
                 "lease is not mirrored"
             );
             self.cluster.notify(notice(lease, true, reason, message)).await;
