@@ -78,6 +78,15 @@ pub struct Sink<D, C> {
 impl<D, C> Sink<D, C> {
     /// Takes an event of the kind `T` in. `counted`: the feed has been listed before.
     pub fn take<T: Fed>(&self, counted: &mut bool, kind: &GroupVersionKind, event: FeedEvent<T>) {
+        let seen = match &event {
+            FeedEvent::Listed { objects, .. } => objects.as_slice(),
+            FeedEvent::Applied(object) => std::slice::from_ref(object),
+            FeedEvent::Deleted(_) | FeedEvent::Heard | FeedEvent::Broken(_) => &[],
+        };
+        for part in seen.iter().flat_map(Watched::unreadable) {
+            let metrics = &self.reconciler.metrics.cluster;
+            metrics.object_unreadable(kind_of_feed(&self.name), part);
+        }
         let version = match &event {
             FeedEvent::Listed { resource_version, .. } => {
                 self.rights.granted("list", &self.name);

@@ -113,6 +113,7 @@ fn exercise(metrics: &Metrics) {
     metrics.database.set_notification_queue_usage(0.0);
     metrics.cluster.set_feed_freshness("EnvironmentLease", Duration::ZERO);
     metrics.cluster.feed_listed("EnvironmentLease");
+    metrics.cluster.object_unreadable("EnvironmentLease", "spec");
     metrics.cluster.event_published();
     metrics.cluster.event_dropped();
     metrics.cluster.event_failed();

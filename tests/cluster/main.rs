@@ -51,4 +51,5 @@ mod strangers;
 mod support;
 mod traces;
 mod uninstalled;
+mod unreadable;
 mod wrong_database;

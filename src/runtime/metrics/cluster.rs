@@ -13,6 +13,7 @@ use super::families::{DURATIONS, Families, FloatGauge, Histograms};
 pub struct ClusterMetrics {
     feed_freshness: Family<Kind, FloatGauge>,
     feed_lists: Family<Kind, Counter>,
+    unreadable_objects: Family<KindPart, Counter>,
     events_published: Counter,
     events_dropped: Counter,
     events_failed: Counter,
@@ -22,6 +23,12 @@ pub struct ClusterMetrics {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Kind {
     kind: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindPart {
+    kind: String,
+    part: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -39,6 +46,11 @@ impl ClusterMetrics {
                 Family::default(),
             ),
             feed_lists: families.register("feed_lists", "Complete lists of a kind", Family::default()),
+            unreadable_objects: families.register(
+                "unreadable_objects",
+                "Objects of whose spec or status not everything could be read, each time that one was seen",
+                Family::default(),
+            ),
             events_published: families.register(
                 "events_published",
                 "Events that the API server has taken",
@@ -72,6 +84,12 @@ impl ClusterMetrics {
     /// A feed has listed its kind completely.
     pub fn feed_listed(&self, kind: &str) {
         self.feed_lists.get_or_create(&Kind { kind: kind.into() }).inc();
+    }
+
+    /// An object of the kind was seen, of which not everything of this part (`spec`, `status`) could be read.
+    pub fn object_unreadable(&self, kind: &str, part: &'static str) {
+        let kind = kind.into();
+        self.unreadable_objects.get_or_create(&KindPart { kind, part }).inc();
     }
 
     /// An Event is written.
