@@ -1,6 +1,6 @@
 //! `run`: puts the parts together, and takes them apart in order.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Client;
@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{Error, migrate};
-use crate::controller::index::Index;
+use crate::controller::index::SharedIndex;
 use crate::controller::shell::{self, Context};
 use crate::mirror::Mirror;
 use crate::runtime::client;
@@ -109,7 +109,7 @@ async fn operate(
     );
     let identified = store.clone();
     metrics.measure_when_read(move |metrics| metrics.database.set_identity(identified.id()));
-    let index: Arc<Mutex<Index>> = Arc::default();
+    let index = SharedIndex::default();
 
     let expiry = Duration::from_secs(lead::TERM_SECONDS.into());
     let (campaign, leadership) = Campaign::new(expiry, health.clone(), Arc::clone(metrics));
@@ -119,7 +119,7 @@ async fn operate(
         installation: settings.identity.installation.clone(),
         namespaces: settings.identity.namespaces.clone(),
         holder: holder(),
-        index: Arc::clone(&index),
+        index: index.clone(),
     };
     let campaign_stop = CancellationToken::new();
     let office = Supervisor::new(campaign_stop.clone());
@@ -244,7 +244,7 @@ struct LeadershipRow {
     installation: String,
     namespaces: Vec<String>,
     holder: String,
-    index: Arc<Mutex<Index>>,
+    index: SharedIndex,
 }
 
 impl LeadershipRow {
@@ -275,10 +275,7 @@ impl LeadershipRow {
         }
         let listed = async {
             loop {
-                let held = {
-                    let index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
-                    index.held_leases(&self.namespaces)
-                };
+                let held = self.index.read().held_leases(&self.namespaces);
                 match held {
                     Some(held) => return held,
                     None => sleep(LISTING_PAUSE).await,

@@ -78,6 +78,14 @@ impl ClusterError {
             Self::Conflict | Self::Timeout | Self::Api(_) | Self::Decode(_) => None,
         }
     }
+
+    /// What a user may be told, the same words at every try.
+    pub fn sentence(&self) -> String {
+        self.refusal().unwrap_or_else(|| match self {
+            Self::Timeout => self.to_string(),
+            _ => "the API server could not do it; the operator's log says why".to_owned(),
+        })
+    }
 }
 
 /// What reconcilers ask of the cluster. Nothing else of it is known to them.

@@ -17,6 +17,8 @@ pub mod company;
 pub mod database;
 pub mod environment;
 pub mod event;
+#[cfg(test)]
+mod fake;
 pub mod feed;
 pub mod foreign;
 pub mod index;

@@ -1,15 +1,15 @@
 //! What both reconcilers share: the seams, the index, the queue, and how a reconcile can fail.
 
-use std::collections::{BTreeSet, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::cluster::ClusterError;
-use super::index::{Index, Key, RunKey};
-use super::queue::Queue;
+use super::index::{Index, Key, Reading, RunKey, SharedIndex, Wakes};
+use super::queue::{Class, Lane, Queue};
 use super::trouble::{HELD, Troubles};
 use crate::lifecycle::ResourceVersion;
 use crate::lifecycle::foreign::Rules;
@@ -54,7 +54,7 @@ pub struct Reconciler<D, C> {
     /// The seam to the cluster.
     pub cluster: C,
     /// What the feeds have shown.
-    pub index: Arc<Mutex<Index>>,
+    pub index: SharedIndex,
     /// What has to be reconciled, and when.
     pub queue: Arc<Queue>,
     /// What is counted.
@@ -63,8 +63,6 @@ pub struct Reconciler<D, C> {
     pub settings: ReconcileSettings,
     /// Who does not get on for a reason of its own.
     pub troubles: Troubles,
-    /// Leases whose ended row was found rewritten: said once.
-    pub rewritten: Mutex<HashSet<Uuid>>,
     /// The newest version of a lease that was known when this replica could not renew its term; none while it leads.
     pub lapsed_at: Mutex<Option<ResourceVersion>>,
 }
@@ -158,15 +156,47 @@ impl ReconcileError {
 }
 
 impl<D, C> Reconciler<D, C> {
-    /// The index. Never held across an await.
-    pub fn index(&self) -> MutexGuard<'_, Index> {
-        // Its methods leave it consistent, whatever a thread that held it did afterwards.
-        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The index as it is. Never held across an await.
+    pub fn index(&self) -> Reading<'_> {
+        self.index.read()
+    }
+
+    /// Changes the index; whom that concerns is looked at.
+    pub(super) fn learn(&self, change: impl FnOnce(&mut Index) -> Wakes) {
+        self.queue.extend(self.index.change(change, |_, _| true));
+    }
+
+    /// Changes the index by what `source` has noticed. One that may not end leases wakes none that are held.
+    pub(super) fn learn_from(&self, source: NoticeSource, change: impl FnOnce(&mut Index) -> Wakes) {
+        let may_end = self.settings.notice_by.contains(&source);
+        let admits = |index: &Index, key: &Key| may_end || !index.is_held(key);
+        self.queue.extend(self.index.change(change, admits));
+    }
+
+    /// Asks for keys that `source` has noticed.
+    pub fn admit(&self, source: NoticeSource, keys: Vec<Key>) {
+        self.learn_from(source, |_| Wakes::of(keys));
+    }
+
+    /// Has keys looked at as soon as possible.
+    pub(super) fn wake(&self, keys: impl IntoIterator<Item = Key>) {
+        self.learn(|_| Wakes::of(keys));
     }
 
     /// Looks at a key again after a pause.
     pub(super) fn later(&self, key: Key, later: Later) {
-        self.queue.push_at(key, Instant::now() + later.pause, later.cause);
+        let lane = self.index().lane(&key);
+        self.later_in(lane, key, later);
+    }
+
+    fn later_in(&self, lane: Lane, key: Key, later: Later) {
+        self.queue.push_at(key, Instant::now() + later.pause, later.cause, lane);
+    }
+
+    /// Whether this replica's term has passed without another one: the database can't be reached.
+    pub(super) fn has_lapsed(&self) -> bool {
+        let lapsed_at = self.lapsed_at.lock().unwrap_or_else(PoisonError::into_inner);
+        lapsed_at.is_some()
     }
 
     /// The mirror's `statement` for a key that runs is committed.
@@ -178,9 +208,21 @@ impl<D, C> Reconciler<D, C> {
 
     /// The number of active leases of an environment's row has changed: its objects will show it, once a second at most.
     pub(super) fn count_again(&self, environment_id: Uuid) {
-        let objects = self.index().environments_of_row(environment_id);
-        for object in objects {
-            self.later(Key::Environment(object), Later::look(ACTIVE_LEASES_INTERVAL));
+        let index = self.index();
+        let keys = index
+            .environments_of_row(environment_id)
+            .into_iter()
+            .map(Key::Environment);
+        let keys: Vec<(Key, Lane)> = keys.map(|key| (key, index.lane(&key))).collect();
+        drop(index);
+        for (key, lane) in keys {
+            let class = Class::Resync; // nobody waits for it
+            self.later_in(Lane { class, ..lane }, key, Later::look(ACTIVE_LEASES_INTERVAL));
         }
     }
 }
+
+#[cfg(test)]
+mod churn;
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! Puts the parts together and runs them until the process stops.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use kube::Client;
 use tokio::sync::{Notify, watch};
@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::cluster::KubeCluster;
 use super::event::Emitter;
 use super::feed::{self, FeedSettings, Source};
-use super::index::Index;
+use super::index::SharedIndex;
 use super::object::{EnvironmentObject, LeaseObject, NamespaceObject, RunObject};
 use super::queue::Queue;
 use super::reconcile::{ReconcileSettings, Reconciler};
@@ -39,7 +39,7 @@ pub struct Context {
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// What the feeds show, empty yet.
-    pub index: Arc<Mutex<Index>>,
+    pub index: SharedIndex,
     /// The settings.
     pub settings: Settings,
     /// The name of this replica, for Events.
@@ -77,7 +77,6 @@ pub async fn run(context: Context, stop: CancellationToken) -> Result<(), TaskEn
             foreign: settings.endings.foreign_rules(settings.database.mode),
         },
         troubles: Troubles::default(),
-        rewritten: Mutex::default(),
         lapsed_at: Mutex::default(),
     });
     let feeds = Feeds {
@@ -154,13 +153,13 @@ async fn work(feeds: &Feeds, expected: usize, leadership: Leadership, settings: 
 }
 
 /// What is measured when the metrics are read. It holds on to what it measures alone: the reconciler holds the metrics.
-fn measure(queue: Arc<Queue>, index: Arc<Mutex<Index>>, store: Store) -> impl Fn(&Metrics) + Send + Sync + 'static {
+fn measure(queue: Arc<Queue>, index: SharedIndex, store: Store) -> impl Fn(&Metrics) + Send + Sync + 'static {
     move |metrics| {
         let standing = queue.standing(Instant::now());
         metrics.work.set_waiting("Environment", standing.environments);
         metrics.work.set_waiting("EnvironmentLease", standing.leases);
         metrics.work.set_deadlines(&standing.timers);
-        let census = index.lock().unwrap_or_else(PoisonError::into_inner).census();
+        let census = index.read().census();
         metrics.leases.set_census(census);
         metrics.database.set_pool("main", store.pool_use());
     }

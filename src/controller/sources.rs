@@ -7,7 +7,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::feed::{FeedError, FeedEvent, Source};
-use super::index::{Index, Key, RunKey, RunKindState};
+use super::index::{Index, RunKey, RunKindState, Wakes};
 use super::object::{EnvironmentObject, LeaseObject, NamespaceObject, RunObject, Watched};
 use super::reconcile::Reconciler;
 use super::rights::Rights;
@@ -102,12 +102,14 @@ impl<D, C> Sink<D, C> {
                 None
             }
         };
-        let keys = T::take(&mut self.reconciler.index(), kind, self.scope.as_deref(), event);
-        self.reconciler.admit(T::NOTICED_BY, keys);
+        self.reconciler.learn_from(T::NOTICED_BY, |index| {
+            T::take(index, kind, self.scope.as_deref(), event)
+        });
         let Some(version) = version else { return };
-        if !self.reconciler.queue.is_open() {
-            // A follower never gets to what is gone; once it leads, the rows tell of whatever a list no longer holds.
-            T::forget_gone(&mut self.reconciler.index(), &version);
+        if !self.reconciler.queue.is_open() || self.reconciler.has_lapsed() {
+            // A follower never gets to what is gone, nor does a leader while the database is away. Whoever leads next asks the
+            // rows for whatever a list no longer holds.
+            self.reconciler.learn(|index| T::forget_gone(index, &version));
         }
         self.health.feed_listed(&self.name);
         self.reconciler.metrics.cluster.feed_listed(kind_of_feed(&self.name));
@@ -140,17 +142,6 @@ impl<D, C> Sink<D, C> {
     }
 }
 
-impl<D, C> Reconciler<D, C> {
-    /// Asks for keys that `source` has noticed. A source that may not end leases passes over those that are held.
-    pub fn admit(&self, source: NoticeSource, mut keys: Vec<Key>) {
-        if !self.settings.notice_by.contains(&source) {
-            let index = self.index();
-            keys.retain(|key| !index.is_held(key));
-        }
-        self.queue.extend(keys);
-    }
-}
-
 /// A kind with its place in the index.
 pub trait Fed: Watched {
     /// Which way of noticing its events are.
@@ -159,17 +150,19 @@ pub trait Fed: Watched {
     /// Whether the process is as it should be while the API server does not serve the kind.
     const MAY_BE_MISSING: bool = false;
 
-    /// Takes an event of the feed of `kind`, limited to `scope`, in; the keys that it concerns.
-    fn take(index: &mut Index, kind: &GroupVersionKind, scope: Option<&str>, event: FeedEvent<Self>) -> Vec<Key>;
+    /// Takes an event of the feed of `kind`, limited to `scope`, in; whom it concerns.
+    fn take(index: &mut Index, kind: &GroupVersionKind, scope: Option<&str>, event: FeedEvent<Self>) -> Wakes;
 
     /// Forgets what is gone and was no newer than a complete list.
-    fn forget_gone(_: &mut Index, _: &ResourceVersion) {}
+    fn forget_gone(_: &mut Index, _: &ResourceVersion) -> Wakes {
+        Wakes::none()
+    }
 }
 
 impl Fed for LeaseObject {
     const NOTICED_BY: NoticeSource = NoticeSource::Feeds;
 
-    fn take(index: &mut Index, _: &GroupVersionKind, scope: Option<&str>, event: FeedEvent<Self>) -> Vec<Key> {
+    fn take(index: &mut Index, _: &GroupVersionKind, scope: Option<&str>, event: FeedEvent<Self>) -> Wakes {
         if let FeedEvent::Broken(_) = event {
             index.lose_leases(scope);
         } else {
@@ -182,19 +175,19 @@ impl Fed for LeaseObject {
                 objects,
                 resource_version,
             } => index.reset_leases(scope, objects, &resource_version),
-            FeedEvent::Heard | FeedEvent::Broken(_) => Vec::new(),
+            FeedEvent::Heard | FeedEvent::Broken(_) => Wakes::none(),
         }
     }
 
-    fn forget_gone(index: &mut Index, version: &ResourceVersion) {
-        index.forget_gone_leases(version);
+    fn forget_gone(index: &mut Index, version: &ResourceVersion) -> Wakes {
+        index.forget_gone_leases(version)
     }
 }
 
 impl Fed for EnvironmentObject {
     const NOTICED_BY: NoticeSource = NoticeSource::Feeds;
 
-    fn take(index: &mut Index, _: &GroupVersionKind, scope: Option<&str>, event: FeedEvent<Self>) -> Vec<Key> {
+    fn take(index: &mut Index, _: &GroupVersionKind, scope: Option<&str>, event: FeedEvent<Self>) -> Wakes {
         match event {
             FeedEvent::Applied(environment) => index.apply_environment(environment),
             FeedEvent::Deleted(environment) => index.delete_environment(environment),
@@ -202,24 +195,25 @@ impl Fed for EnvironmentObject {
                 objects,
                 resource_version,
             } => index.reset_environments(scope, objects, &resource_version),
-            FeedEvent::Heard | FeedEvent::Broken(_) => Vec::new(),
+            FeedEvent::Heard | FeedEvent::Broken(_) => Wakes::none(),
         }
     }
 
-    fn forget_gone(index: &mut Index, version: &ResourceVersion) {
+    fn forget_gone(index: &mut Index, version: &ResourceVersion) -> Wakes {
         index.forget_gone_environments(version);
+        Wakes::none()
     }
 }
 
 impl Fed for NamespaceObject {
     const NOTICED_BY: NoticeSource = NoticeSource::Feeds;
 
-    fn take(index: &mut Index, _: &GroupVersionKind, scope: Option<&str>, event: FeedEvent<Self>) -> Vec<Key> {
+    fn take(index: &mut Index, _: &GroupVersionKind, scope: Option<&str>, event: FeedEvent<Self>) -> Wakes {
         match event {
             FeedEvent::Applied(namespace) => index.apply_namespace(namespace),
             FeedEvent::Deleted(namespace) => index.delete_namespace(&namespace),
             FeedEvent::Listed { objects, .. } => index.reset_namespaces(scope, objects),
-            FeedEvent::Heard | FeedEvent::Broken(_) => Vec::new(),
+            FeedEvent::Heard | FeedEvent::Broken(_) => Wakes::none(),
         }
     }
 }
@@ -228,7 +222,7 @@ impl Fed for RunObject {
     const NOTICED_BY: NoticeSource = NoticeSource::Objects;
     const MAY_BE_MISSING: bool = true;
 
-    fn take(index: &mut Index, kind: &GroupVersionKind, scope: Option<&str>, event: FeedEvent<Self>) -> Vec<Key> {
+    fn take(index: &mut Index, kind: &GroupVersionKind, scope: Option<&str>, event: FeedEvent<Self>) -> Wakes {
         match event {
             FeedEvent::Applied(run) => index.apply_run(&RunKey::at(kind, &run.meta), run),
             FeedEvent::Deleted(run) => index.delete_run(&RunKey::at(kind, &run.meta), &run),
@@ -243,9 +237,9 @@ impl Fed for RunObject {
                     _ => RunKindState::Unreadable,
                 };
                 index.lose_run_kind(kind, scope, state);
-                Vec::new() // claims of the kind ask again by themselves, and what is held goes on
+                Wakes::none() // claims of the kind ask again by themselves, and what is held goes on
             }
-            FeedEvent::Heard => Vec::new(),
+            FeedEvent::Heard => Wakes::none(),
         }
     }
 }

@@ -45,7 +45,7 @@ async fn run<C>(reconciler: &Reconciler<Mirror, C>) -> Result<(), StoreError> {
         // Heartbeats are known to this process alone.
         candidates.extend(reconciler.index().silent_leases(Instant::now()));
         reconciler.metrics.sweep.found(candidates.len());
-        reconciler.queue.extend(candidates.into_iter().map(Key::Lease));
+        reconciler.wake(candidates.into_iter().map(Key::Lease));
         reconciler.sweep_foreign().await?;
     }
     let now = jiff::Timestamp::now().as_duration().as_secs_f64();

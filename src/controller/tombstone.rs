@@ -94,9 +94,8 @@ async fn look<C>(reconciler: &Reconciler<Mirror, C>, leader: &Leader) -> Result<
 
 fn bury<C>(reconciler: &Reconciler<Mirror, C>, keys: impl Iterator<Item = Key>) {
     let keys: Vec<Key> = keys.collect();
-    for key in &keys {
+    for key in keys {
         tracing::info!(?key, "deleted while nobody looked");
-        reconciler.index().bury(*key);
+        reconciler.learn_from(NoticeSource::Feeds, |index| index.bury(key));
     }
-    reconciler.admit(NoticeSource::Feeds, keys);
 }

@@ -69,6 +69,11 @@ impl Troubles {
         }
     }
 
+    /// This replica leads no more: who leads next finds out for itself.
+    pub(super) fn clear(&self) {
+        self.lock().clear();
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, Trouble>> {
         // Each method leaves it whole, whatever a thread that held it did afterwards.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

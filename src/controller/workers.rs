@@ -15,8 +15,8 @@ use uuid::Uuid;
 
 use super::cluster::Cluster;
 use super::database::Database;
-use super::index::Key;
-use super::queue::Ready;
+use super::index::{Key, Looked};
+use super::queue::{Ready, SHARE};
 use super::reconcile::{ReconcileError, Reconciler};
 use crate::runtime::leadership::{Leadership, LeadershipState};
 use crate::runtime::metrics::Place;
@@ -28,8 +28,9 @@ const RUN_KINDS_LIMIT: Duration = Duration::from_secs(5);
 /// Pause between two looks whether the run kinds were heard of.
 const RUN_KINDS_PAUSE: Duration = Duration::from_millis(20);
 
-/// How many reconciles may run at once. More than a batch has rows, so that a full one can gather.
-const CONCURRENCY: usize = 256;
+/// How many reconciles may run at once. Those of one company are more than a batch has rows, so that a full one can gather;
+/// the others' are as many as a batch can hold beside what that leaves.
+const CONCURRENCY: usize = SHARE + 64;
 
 /// Works until `stop`, then finishes what it has begun.
 ///
@@ -52,15 +53,10 @@ pub async fn work<D: Database, C: Cluster>(
         if leads && !led {
             // Opened first: what happened before is among the index's keys, what happens from here on is pushed.
             reconciler.queue.open();
-            let keys = {
-                let mut index = reconciler.index();
-                index.line.begin();
-                index.begin_leadership(Instant::now());
-                index.keys()
-            };
-            reconciler.queue.extend(keys);
+            reconciler.learn(|index| index.begin_term(Instant::now()));
         } else if matches!(now, LeadershipState::Following | LeadershipState::Unknown) {
             reconciler.queue.close();
+            reconciler.troubles.clear();
         }
         reconciler.note_lapse(matches!(now, LeadershipState::Lapsed { .. }));
         led = leads;
@@ -118,6 +114,7 @@ async fn run<D: Database, C: Cluster>(
     if let Some(Ready {
         since,
         timer: Some(cause),
+        ..
     }) = reconciler.queue.ready(key)
     {
         reconciler
@@ -159,11 +156,26 @@ async fn run<D: Database, C: Cluster>(
     if !lapsed {
         reconciler.metrics.work.reconciled(kind(key), result, begun.elapsed());
     }
-    reconciler.queue.failed(key);
+    put_back(reconciler, key);
+}
+
+/// Has a key tried again whose run has failed. What was forgotten while the database was away is left to the rows, which whoever
+/// leads next asks.
+pub(super) fn put_back<D, C>(reconciler: &Reconciler<D, C>, key: Key) {
+    if reconciler.has_lapsed() && !reconciler.index().knows(key) {
+        reconciler.troubles.settle(key, reconciler.troubles.tries(key));
+        reconciler.queue.done(key);
+    } else {
+        reconciler.queue.failed(key);
+    }
 }
 
 /// Reconciles a key. One that panics fails like any other, so that it is released and tried again later and later.
-async fn reconcile<D: Database, C: Cluster>(reconciler: &Reconciler<D, C>, key: Key) -> Result<(), ReconcileError> {
+pub(super) async fn reconcile<D: Database, C: Cluster>(
+    reconciler: &Reconciler<D, C>,
+    key: Key,
+) -> Result<(), ReconcileError> {
+    let term = reconciler.index().term();
     let reconcile = async {
         match key {
             Key::Environment(id) => reconciler.reconcile_environment(id).await,
@@ -176,7 +188,7 @@ async fn reconcile<D: Database, C: Cluster>(reconciler: &Reconciler<D, C>, key: 
         .await
         .unwrap_or_else(|panic| {
             if let Key::Lease(id) = key {
-                reconciler.stand_aside(id); // it holds up nobody while it waits
+                reconciler.stand_aside(Looked { id, term }); // it holds up nobody while it waits
             }
             Err(ReconcileError::Panicked(message_of(panic.as_ref())))
         })

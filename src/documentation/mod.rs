@@ -9,6 +9,7 @@ mod chart;
 mod configuration;
 mod database;
 mod dependencies;
+mod growth;
 mod invariants;
 mod lifecycle;
 mod links;

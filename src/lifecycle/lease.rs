@@ -351,11 +351,24 @@ fn decide_claim(facts: &Facts) -> Decision {
             Reason::EnvironmentNotActive,
             format!("environment {environment} is not in the database yet, or not as its spec says"),
         ),
-        (None, Run::Unknown, _) | (None, _, Environment::Unsettled) => Decision::Nothing,
+        (None, Run::Unknown, _) => wait(
+            facts,
+            Reason::RunNotFound,
+            format!("{run} can't be looked at at the moment"),
+        ),
+        (None, _, Environment::Unsettled) => wait(
+            facts,
+            Reason::EnvironmentNotFound,
+            "the agent whose default environment counts does not exist (yet)".to_owned(),
+        ),
         (None, _, Environment::LocalMissing) => Decision::MakeLocal,
         (None, _, Environment::Active) => match &facts.capacity {
             Capacity::Free => Decision::Grant,
-            Capacity::InDoubt => Decision::Nothing,
+            Capacity::InDoubt => wait(
+                facts,
+                Reason::CapacityFull,
+                "claims that came earlier are looked at first".to_owned(),
+            ),
             Capacity::Full(message) => wait(facts, Reason::CapacityFull, message.clone()),
         },
     }
@@ -379,6 +392,19 @@ pub fn refused_by_database(facts: &Facts, reason: Reason, message: String) -> Op
 pub fn local_refused(facts: &Facts, message: &str) -> Decision {
     let message = format!("the company's Local can't be made in this namespace: {message}");
     wait(facts, Reason::EnvironmentNotActive, message)
+}
+
+/// The decision about a claim that could not be carried out for now: it waits, and times out like any other.
+pub fn put_off(facts: &Facts, reason: Reason, message: String) -> Decision {
+    wait(facts, reason, message)
+}
+
+/// Whether a claim waits for what passes by itself within a moment as a rule.
+pub fn waits_for_a_moment(facts: &Facts) -> bool {
+    facts.obstacle.is_none()
+        && (facts.run == Run::Unknown
+            || facts.environment == Environment::Unsettled
+            || facts.capacity == Capacity::InDoubt)
 }
 
 fn wait(facts: &Facts, reason: Reason, message: String) -> Decision {

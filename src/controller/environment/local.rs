@@ -46,14 +46,14 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
         let shown = environment.status.as_ref().and_then(Standing::shown);
         if standing == Some(&Standing::Canonical) && shown.as_ref() != standing {
             let others = self.database.other_locals(environment.meta.uid).await?;
-            self.queue.extend(others.into_iter().map(Key::Environment));
+            self.wake(others.into_iter().map(Key::Environment));
         }
         let unwritten = view
             .canonical
             .as_ref()
             .filter(|canonical| canonical.generation.is_none());
         if let Some(canonical) = unwritten.filter(|canonical| canonical.id != environment.meta.uid) {
-            self.queue.push(Key::Environment(canonical.id));
+            self.wake([Key::Environment(canonical.id)]);
         }
         Ok(())
     }
@@ -72,7 +72,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
         };
         let view = self.database.look_environment(look).await?;
         if let Some(canonical) = view.canonical {
-            self.queue.push(Key::Environment(canonical.id));
+            self.wake([Key::Environment(canonical.id)]);
         }
         Ok(())
     }
@@ -101,12 +101,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
         match self.cluster.delete_environment(meta).await {
             Ok(()) => tracing::info!(namespace = meta.namespace, name = meta.name, "duplicate Local deleted"),
             Err(ClusterError::NotFound) => {}
-            Err(ClusterError::Conflict) => {
-                if let Some(read) = self.cluster.read_environment(&meta.namespace, &meta.name).await? {
-                    self.index().apply_environment(read);
-                }
-                self.queue.push(Key::Environment(meta.uid));
-            }
+            Err(ClusterError::Conflict) => self.read_environment_again(environment).await?,
             Err(error) => return Err(error.into()),
         }
         Ok(true)

@@ -10,7 +10,7 @@ use super::cluster::{Cluster, ClusterError, StatusPatch};
 use super::company;
 use super::database::Database;
 use super::event::Notice;
-use super::index::Key;
+use super::index::{Key, Wakes};
 use super::object::{EnvironmentObject, NamespaceObject};
 use super::reconcile::{Later, ReconcileError, Reconciler};
 use super::trouble::HELD;
@@ -49,11 +49,9 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
 
     /// The object is gone: its row is archived, and its leases are looked at.
     async fn archive_environment(&self, id: Uuid) -> Result<(), ReconcileError> {
-        let row = self
-            .index()
-            .environments
-            .gone(id)
-            .and_then(|gone| gone.status.as_ref()?.environment_id);
+        let gone = self.index().environments.gone(id).cloned();
+        let shown = gone.as_ref().and_then(|gone| gone.status.as_ref()?.environment_id);
+        let row = shown.unwrap_or(id); // an adopted Local's row has another id than the object
         match self.database.archive_environment(id).await? {
             ArchiveOutcome::Busy => {
                 self.later(Key::Environment(id), self.troubles.busy(Key::Environment(id)));
@@ -63,13 +61,12 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             ArchiveOutcome::Unknown => {}
         }
         self.tell_next_local(id).await?;
-        let mut index = self.index();
-        // An adopted Local's row has another id than the object.
-        let leases = index.leases_of_row(row.unwrap_or(id));
-        index.forget_environment(id);
-        drop(index);
-        self.queue.extend(leases);
-        self.serve(row.unwrap_or(id), 1); // without this object its limit may be another one
+        self.learn(|index| {
+            let leases = index.leases_of_row(row, gone.as_deref());
+            index.forget_environment(id);
+            Wakes::of(leases)
+        });
+        self.serve(row, 1); // without this object its limit may be another one
         Ok(())
     }
 
@@ -88,8 +85,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
                 | EnvironmentOutcome::Adopted(row)
                 | EnvironmentOutcome::Updated(row) => {
                     self.committed("sync_environment", Key::Environment(environment.meta.uid));
-                    let waiting = self.index().waiting_for(environment);
-                    self.queue.extend(waiting);
+                    self.learn(|index| Wakes::of(index.claims_for(environment)));
                     (Some(row), None)
                 }
                 EnvironmentOutcome::AlreadySo(row) => (Some(row), None),
@@ -183,20 +179,25 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
         let patch = StatusPatch::between(&json!(environment.status), environment.status_unreadable, json!(status));
         match self.cluster.patch_environment_status(&environment.meta, patch).await {
             Ok(written) => {
-                self.index().apply_environment(written);
+                let own = Key::Environment(environment.meta.uid);
+                self.learn(|index| index.read_environment(written).without(own));
             }
             Err(ClusterError::NotFound) => return Ok(()), // its deletion is on its way through the feed
-            Err(ClusterError::Conflict) => {
-                let (namespace, name) = (&environment.meta.namespace, &environment.meta.name);
-                if let Some(read) = self.cluster.read_environment(namespace, name).await? {
-                    self.index().apply_environment(read);
-                }
-                self.queue.push(Key::Environment(environment.meta.uid));
-                return Ok(());
-            }
+            Err(ClusterError::Conflict) => return self.read_environment_again(environment).await,
             Err(error) => return Err(error.into()),
         }
         self.explain_environment(environment, &status).await;
+        Ok(())
+    }
+
+    /// The object is not what was decided upon: what stands under its name now is looked at next.
+    pub(super) async fn read_environment_again(&self, environment: &EnvironmentObject) -> Result<(), ReconcileError> {
+        let (namespace, name) = (&environment.meta.namespace, &environment.meta.name);
+        let read = self.cluster.read_environment(namespace, name).await?;
+        self.learn(|index| {
+            let wakes = read.map_or(Wakes::none(), |read| index.read_environment(read));
+            wakes.and(Wakes::of([Key::Environment(environment.meta.uid)]))
+        });
         Ok(())
     }
 

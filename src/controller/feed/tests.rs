@@ -254,21 +254,21 @@ fn measure() {
         let unfit = |at: usize| leases[at].spec.metadata.as_ref().and_then(|metadata| metadata.unfit());
         assert!(matches!(unfit(0), Some(Unfit::Large(_))) && unfit(1) == Some(Unfit::Deep));
         assert!(leases[2].status_unreadable && leases[4].status_unreadable && !leases[3].status_unreadable);
-        index.reset_leases(None, leases, &version);
+        let _ = index.reset_leases(None, leases, &version);
         let ask = |source: &Source| Request::new(DynamicObject::url_path(source.resource.as_ref().unwrap(), None));
         let source = sources::environments(None);
         let (environments, version) = list::<EnvironmentObject>(&client, &source, &ask(&source))
             .await
             .unwrap();
         assert_eq!(environments.len(), OTHERS);
-        index.reset_environments(None, environments, &version);
+        let _ = index.reset_environments(None, environments, &version);
         let (runs, version) = list::<RunObject>(&client, &source, &ask(&source)).await.unwrap();
         let ended = runs.iter().filter(|run| run.end.is_some()).count();
         assert_eq!(ended, OTHERS / 5, "a phase counts among conditions of any shape");
-        index.reset_runs(&source.kind, None, runs, &version);
+        let _ = index.reset_runs(&source.kind, None, runs, &version);
         let source = sources::namespaces(None);
         let (namespaces, _) = list::<NamespaceObject>(&client, &source, &ask(&source)).await.unwrap();
-        index.reset_namespaces(None, namespaces);
+        let _ = index.reset_namespaces(None, namespaces);
         let (peak, after) = memory();
         println!("before {before} MiB, peak {peak} MiB, after {after} MiB");
         assert!(

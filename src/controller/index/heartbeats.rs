@@ -141,6 +141,11 @@ impl Heartbeats {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn size(&self) -> usize {
+        self.beats.len()
+    }
+
     pub(super) fn forget(&mut self, uid: Uuid) {
         self.beats.remove(&uid);
     }
@@ -244,7 +249,7 @@ mod tests {
     fn index(now: Instant) -> Index {
         let mut index = Index::default();
         index.hear_leases(None, now);
-        index.apply_lease(lease(1, None));
+        let _ = index.apply_lease(lease(1, None));
         index
     }
 
@@ -261,11 +266,11 @@ mod tests {
         let mut index = index(Instant::now());
         for (version, renew_time) in [(2, Some("1")), (3, Some("2")), (4, None), (5, Some("2"))] {
             pass(TIMEOUT - 1).await;
-            index.apply_lease(lease(version, renew_time));
+            let _ = index.apply_lease(lease(version, renew_time));
             pass(1).await;
             assert!(!too_long(&index), "heard one second ago: {renew_time:?}");
         }
-        index.apply_lease(lease(6, Some("2")));
+        let _ = index.apply_lease(lease(6, Some("2")));
         pass(TIMEOUT - 2).await;
         assert!(!too_long(&index));
         pass(1).await;
@@ -288,18 +293,18 @@ mod tests {
     async fn nothing_is_expected_before_the_grant_after_the_end_or_without_a_timeout() {
         let mut index = Index::default();
         index.hear_leases(None, Instant::now());
-        index.apply_lease(object(1, None, json!(TIMEOUT), "Pending"));
+        let _ = index.apply_lease(object(1, None, json!(TIMEOUT), "Pending"));
         assert_eq!(index.silence(UID, Instant::now()), None);
         pass(TIMEOUT).await;
-        index.apply_lease(lease(2, None));
+        let _ = index.apply_lease(lease(2, None));
         pass(1).await;
         assert!(!too_long(&index), "it counts from the grant");
         for (version, timeout, phase) in [(3, json!(TIMEOUT), "Retained"), (4, Value::Null, "Active")] {
-            index.apply_lease(object(version, None, timeout, phase));
+            let _ = index.apply_lease(object(version, None, timeout, phase));
             assert_eq!(index.silence(UID, Instant::now()), None, "{phase}");
         }
         pass(TIMEOUT).await;
-        index.apply_lease(lease(5, None));
+        let _ = index.apply_lease(lease(5, None));
         assert!(!too_long(&index), "it counts from when it is expected");
     }
 
@@ -307,10 +312,10 @@ mod tests {
     async fn a_changed_timeout_counts_from_the_last_heartbeat() {
         let mut index = index(Instant::now());
         pass(6).await;
-        index.apply_lease(object(2, None, json!(20), "Active"));
+        let _ = index.apply_lease(object(2, None, json!(20), "Active"));
         pass(6).await;
         assert!(!too_long(&index));
-        index.apply_lease(object(3, None, json!(11), "Active"));
+        let _ = index.apply_lease(object(3, None, json!(11), "Active"));
         assert!(too_long(&index));
     }
 
@@ -356,7 +361,7 @@ mod tests {
         for scope in [Some("a"), Some("b")] {
             index.hear_leases(scope, Instant::now());
         }
-        index.apply_lease(lease(1, None));
+        let _ = index.apply_lease(lease(1, None));
         index.lose_leases(Some("b"));
         pass(TIMEOUT).await;
         assert!(too_long(&index));
@@ -369,7 +374,7 @@ mod tests {
         let mut index = index(Instant::now());
         let beaten = |index: &Index| index.silence(UID, Instant::now()).unwrap().beaten;
         assert_eq!(beaten(&index), None);
-        index.apply_lease(lease(2, Some("1")));
+        let _ = index.apply_lease(lease(2, Some("1")));
         pass(3).await;
         assert_eq!(beaten(&index), Some(Duration::from_secs(3)));
     }

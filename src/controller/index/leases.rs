@@ -6,9 +6,9 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{Index, Key, LOCAL_NAME, Lists, RunKey};
+use super::{Index, Key, Lists, RunKey, Wakes, Wants};
 use crate::api::{EnvironmentLeaseStatus, LeasePhase};
-use crate::controller::object::{EnvironmentObject, LeaseObject};
+use crate::controller::object::LeaseObject;
 use crate::lifecycle::ResourceVersion;
 use crate::lifecycle::lease_status::shown_ending;
 
@@ -18,6 +18,10 @@ pub(super) enum Reference {
     Namespace(String),
     HeartbeatRun(Uuid),
     RunObject(RunKey),
+    /// A claim: it shows neither a grant nor an end.
+    Claim(Wants),
+    /// It shows that it holds a lease of this environment's row.
+    Row(Uuid),
 }
 
 /// Whether an object shows neither a grant nor an end.
@@ -26,89 +30,91 @@ fn is_claim(lease: &LeaseObject) -> bool {
     !lease.status.as_ref().is_some_and(decided)
 }
 
-fn references(lease: &LeaseObject) -> Vec<Reference> {
-    let mut references = vec![Reference::Namespace(lease.meta.namespace.clone())];
-    if let Some(run) = &lease.spec.run {
-        references.extend(run.heartbeat_run_id.map(Reference::HeartbeatRun));
-        let object = run
-            .object_ref
-            .as_ref()
-            .map(|object| RunKey::of(&lease.meta.namespace, object));
-        references.extend(object.map(Reference::RunObject));
-    }
-    references
-}
-
 /// Whether nothing has changed between two states of a lease that a decision could depend on.
 fn differs_by_metadata_alone(before: &LeaseObject, after: &LeaseObject) -> bool {
     before.meta.deleting == after.meta.deleting && before.shows_the_same(after)
 }
 
 impl Index {
-    /// Takes a lease in; the keys that this concerns. A mere heartbeat concerns none: it is noted here, and nothing else
-    /// follows from it.
-    pub fn apply_lease(&mut self, lease: LeaseObject) -> Vec<Key> {
+    /// Takes a lease in that the feed has told of; whom this concerns. A mere heartbeat concerns nobody: it is noted here, and
+    /// nothing else follows from it.
+    pub fn apply_lease(&mut self, lease: LeaseObject) -> Wakes {
+        self.leases.heard(&lease.meta);
         self.line.next_moment();
-        let (mut changed, moved_up) = self.take_lease(lease);
-        changed.extend(moved_up);
-        changed.into_iter().map(Key::Lease).collect()
+        self.take_lease(lease)
     }
 
-    /// Takes a lease in: what has changed, and which claims have moved up in line.
-    fn take_lease(&mut self, lease: LeaseObject) -> (Vec<Uuid>, Vec<Uuid>) {
-        let (uid, references) = (lease.meta.uid, references(&lease));
+    /// Takes a lease in that the API server has answered with; whom this concerns: nobody where the feed knows better.
+    pub fn read_lease(&mut self, lease: LeaseObject) -> Wakes {
+        if self.leases.is_past(&lease.meta) {
+            return Wakes::none();
+        }
+        self.line.next_moment();
+        self.take_lease(lease)
+    }
+
+    fn take_lease(&mut self, lease: LeaseObject) -> Wakes {
+        let uid = lease.meta.uid;
         let before = self.leases.get(uid).cloned();
-        let claimed_at = is_claim(&lease).then_some(lease.meta.created_at);
         let changed = self.leases.apply(lease);
-        let Some(after) = self.leases.get(uid).filter(|_| !changed.is_empty()) else {
-            return (Vec::new(), Vec::new());
-        };
-        self.heartbeats.observe(before.as_deref(), after, Instant::now());
-        if before.is_some_and(|before| differs_by_metadata_alone(&before, after)) {
-            return (Vec::new(), Vec::new());
-        }
-        let mut moved_up = Vec::new();
-        for reference in references {
-            self.leases_by.entry(reference).or_default().insert(uid);
-        }
+        let mut moved_up = Wakes::none();
         for changed in &changed {
-            match claimed_at.filter(|_| *changed == uid) {
-                Some(created_at) => self.line.arrive(uid, created_at),
-                None => moved_up.extend(self.line.leave(*changed)),
+            if self.leases.get(*changed).is_none() {
+                moved_up = moved_up.and(self.leave(*changed));
             }
         }
-        (changed, moved_up)
+        if let Some(after) = self.leases.get(uid).cloned().filter(|_| !changed.is_empty()) {
+            self.heartbeats.observe(before.as_deref(), &after, Instant::now());
+            if before.is_some_and(|before| differs_by_metadata_alone(&before, &after)) {
+                return moved_up;
+            }
+            self.refer(&after);
+            if is_claim(&after) {
+                let wants = self.wants_of(&after);
+                self.line.arrive(uid, after.meta.created_at, wants);
+            } else {
+                moved_up = moved_up.and(Wakes::of_leases(self.line.leave(uid)));
+            }
+        }
+        Wakes::of_leases(changed).and(moved_up)
     }
 
-    /// Marks a lease as deleted; the keys that this concerns.
-    pub fn delete_lease(&mut self, lease: LeaseObject) -> Vec<Key> {
-        let uid = lease.meta.uid;
-        self.waiting.remove(&uid);
+    /// It stands in no line any more, and no heartbeat is expected of it; who may move up.
+    fn leave(&mut self, uid: Uuid) -> Wakes {
         self.heartbeats.forget(uid);
-        self.leases.delete(lease);
-        let moved_up = self.line.leave(uid).into_iter().map(Key::Lease);
-        std::iter::once(Key::Lease(uid)).chain(moved_up).collect()
+        Wakes::of_leases(self.line.leave(uid))
     }
 
-    /// Takes a complete list of leases in; the keys that this concerns: all of them, and those that are gone.
+    /// Marks a lease as deleted; whom this concerns.
+    pub fn delete_lease(&mut self, lease: LeaseObject) -> Wakes {
+        let uid = lease.meta.uid;
+        self.leases.heard(&lease.meta);
+        self.leases.delete(lease);
+        Wakes::of([Key::Lease(uid)]).and(self.leave(uid))
+    }
+
+    /// Takes a complete list of leases in; whom this concerns: all of them, and those that are gone.
     pub fn reset_leases(
         &mut self,
         namespace: Option<&str>,
         leases: Vec<LeaseObject>,
         version: &ResourceVersion,
-    ) -> Vec<Key> {
+    ) -> Wakes {
+        self.leases.listed(namespace, version);
         self.lease_lists.insert(namespace.map(str::to_owned), version.clone());
         let listed: HashSet<Uuid> = leases.iter().map(|lease| lease.meta.uid).collect();
-        let mut keys: Vec<Key> = listed.iter().copied().map(Key::Lease).collect();
+        let mut wakes = Wakes {
+            listed: listed.iter().copied().map(Key::Lease).collect(),
+            ..Wakes::none()
+        };
         for gone in self.leases.missing(namespace, &listed, version) {
-            keys.extend(self.delete_lease(LeaseObject::clone(&gone)));
+            wakes = wakes.and(self.delete_lease(LeaseObject::clone(&gone)));
         }
         self.line.next_moment();
         for lease in leases {
-            let (_, moved_up) = self.take_lease(lease);
-            keys.extend(moved_up.into_iter().map(Key::Lease));
+            wakes = wakes.and(self.take_lease(lease));
         }
-        keys
+        wakes
     }
 
     /// The leases whose objects show that they are held, once every one of these namespaces (none: all) was listed completely.
@@ -123,30 +129,84 @@ impl Index {
         listed.then(|| held().map(|lease| lease.meta.uid).collect())
     }
 
-    /// Forgets a deleted lease for which nothing is left to do.
-    pub fn forget_lease(&mut self, uid: Uuid) {
-        self.waiting.remove(&uid);
+    /// Forgets a deleted lease for which nothing is left to do; who may move up in line.
+    pub fn forget_lease(&mut self, uid: Uuid) -> Wakes {
         self.namespaces_of_claims.remove(&uid);
         self.tombstones.remove(&Key::Lease(uid));
-        let Some(lease) = self.leases.forget(uid) else { return };
-        for reference in references(&lease) {
-            if let Some(leases) = self.leases_by.get_mut(&reference) {
-                leases.remove(&uid);
-                if leases.is_empty() {
-                    self.leases_by.remove(&reference);
-                    if let Reference::RunObject(key) = &reference {
-                        self.runs.vanished.remove(key);
-                    }
-                }
+        self.rewritten.remove(&uid);
+        if self.leases.get(uid).is_some() {
+            return Wakes::none(); // it is there: what was decided about it is out of date
+        }
+        self.leases.forget(uid);
+        for reference in self.references.remove(&uid).unwrap_or_default() {
+            self.drop_reference(uid, &reference);
+        }
+        self.leave(uid)
+    }
+
+    /// Notes what a lease refers to, instead of what it did.
+    fn refer(&mut self, lease: &LeaseObject) {
+        let (uid, now) = (lease.meta.uid, self.references_of(lease));
+        let before = self.references.insert(uid, now.clone()).unwrap_or_default();
+        for reference in before.iter().filter(|reference| !now.contains(reference)) {
+            self.drop_reference(uid, reference);
+        }
+        for reference in now {
+            self.leases_by.entry(reference).or_default().insert(uid);
+        }
+    }
+
+    fn drop_reference(&mut self, uid: Uuid, reference: &Reference) {
+        let Some(leases) = self.leases_by.get_mut(reference) else {
+            return;
+        };
+        leases.remove(&uid);
+        if leases.is_empty() {
+            self.leases_by.remove(reference);
+            if let Reference::RunObject(key) = reference {
+                self.runs.vanished.remove(key);
             }
         }
     }
 
-    /// Forgets the deleted leases that were no newer than a complete list: their rows are found by comparing with it (I5).
-    pub fn forget_gone_leases(&mut self, version: &ResourceVersion) {
-        for lease in self.leases.gone_until(version) {
-            self.forget_lease(lease);
+    fn references_of(&self, lease: &LeaseObject) -> Vec<Reference> {
+        let mut references = vec![Reference::Namespace(lease.meta.namespace.clone())];
+        if let Some(run) = &lease.spec.run {
+            references.extend(run.heartbeat_run_id.map(Reference::HeartbeatRun));
+            let object = run
+                .object_ref
+                .as_ref()
+                .map(|object| RunKey::of(&lease.meta.namespace, object));
+            references.extend(object.map(Reference::RunObject));
         }
+        let held = lease.status.as_ref().filter(|status| shown_ending(status).is_none());
+        if is_claim(lease) {
+            references.push(Reference::Claim(self.wants_of(lease)));
+        } else if let Some(environment) = held.and_then(|status| status.environment.as_ref()) {
+            references.push(Reference::Row(environment.id));
+        }
+        references
+    }
+
+    /// The company of a Namespace has become known, or is another one: so it is for the claims in it.
+    pub(super) fn refer_anew(&mut self, namespace: &str) {
+        let here: Vec<Arc<LeaseObject>> = self.leases.of_namespace(namespace).cloned().collect();
+        for lease in here.iter().filter(|lease| is_claim(lease)) {
+            self.refer(lease);
+            let wants = self.wants_of(lease);
+            self.line.want(lease.meta.uid, wants);
+        }
+    }
+
+    /// Forgets the deleted leases that were no newer than a complete list: their rows are found by comparing with it (I5).
+    pub fn forget_gone_leases(&mut self, version: &ResourceVersion) -> Wakes {
+        let tombstones = self.tombstones.iter().filter_map(|key| match key {
+            Key::Lease(uid) => Some(*uid),
+            Key::Environment(_) => None,
+        });
+        let gone: Vec<Uuid> = tombstones.chain(self.leases.gone_until(version)).collect();
+        let forgotten = gone.into_iter().map(|lease| self.forget_lease(lease));
+        forgotten.fold(Wakes::none(), Wakes::and)
     }
 
     /// The last complete lists of leases, and every lease that is known: what is older than a list and not known is gone.
@@ -166,21 +226,6 @@ impl Index {
         let lease = self.leases.get(*uid).or(self.leases.gone(*uid));
         let phase = lease.and_then(|lease| lease.status.as_ref()?.phase);
         matches!(phase, Some(LeasePhase::Active | LeasePhase::Retained))
-    }
-
-    /// The leases that may hold this environment's row: they show no end, and that row or none yet (a grant is committed
-    /// before it is shown).
-    pub fn leases_of_row(&self, row: Uuid) -> Vec<Key> {
-        let holds = |lease: &&Arc<LeaseObject>| {
-            let status = lease.status.as_ref();
-            let shown = status.and_then(|status| status.environment.as_ref());
-            shown.is_none_or(|shown| shown.id == row) && status.and_then(shown_ending).is_none()
-        };
-        self.leases
-            .iter()
-            .filter(holds)
-            .map(|lease| Key::Lease(lease.meta.uid))
-            .collect()
     }
 
     /// Whether a lease that has not ended names this environment.
@@ -219,34 +264,6 @@ impl Index {
             let ended = lease.status.as_ref().and_then(shown_ending).is_some();
             (!ended).then_some((run, lease.meta.uid))
         })
-    }
-
-    /// Notes whether a claim waits.
-    pub fn set_waiting(&mut self, uid: Uuid, waiting: bool) {
-        if waiting {
-            self.waiting.insert(uid);
-        } else {
-            self.waiting.remove(&uid);
-        }
-    }
-
-    /// Claims that wait and may be helped by a change of this environment: those that name it, and for a Local all that
-    /// name none or a `local` of their own.
-    pub fn waiting_for(&self, environment: &EnvironmentObject) -> Vec<Key> {
-        let local = environment.spec.driver == crate::api::Driver::Local;
-        let helped = |lease: &Arc<LeaseObject>| match &lease.spec.environment_ref {
-            Some(reference) => {
-                let named =
-                    lease.meta.namespace == environment.meta.namespace && reference.name == environment.meta.name;
-                named || (local && reference.name == LOCAL_NAME)
-            }
-            None => true, // an agent's default environment may be any
-        };
-        let waiting = self.waiting.iter().filter_map(|uid| self.leases.get(*uid));
-        waiting
-            .filter(|lease| helped(lease))
-            .map(|lease| Key::Lease(lease.meta.uid))
-            .collect()
     }
 
     pub(super) fn leases_of(&self, reference: &Reference) -> Vec<Key> {

@@ -6,7 +6,7 @@ use kube::core::GroupVersionKind;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{Index, Key, Reference};
+use super::{Index, Key, Reference, Wakes};
 use crate::api::ObjectRef;
 use crate::controller::object::{Meta, RunObject};
 use crate::lifecycle::{ResourceVersion, RunEnd};
@@ -84,6 +84,9 @@ pub enum RunKindState {
     Unreadable,
 }
 
+/// How many vanished objects of one name are remembered at most that no lease shows to be its run.
+const LATEST: usize = 8;
+
 /// Group and kind.
 type GroupKind = (String, String);
 
@@ -94,8 +97,8 @@ type Place = (String, String);
 #[derive(Debug, Default)]
 pub(super) struct RunObjects {
     present: HashMap<GroupKind, HashMap<Place, PresentRun>>,
-    /// Those that vanished while a lease named them, with the last end seen.
-    pub(super) vanished: HashMap<RunKey, HashMap<Uuid, VanishedRun>>,
+    /// Those that vanished while a lease named them, the last one last.
+    pub(super) vanished: HashMap<RunKey, Vec<(Uuid, VanishedRun)>>,
     /// By the Namespace that is watched (none: all).
     kinds: HashMap<(GroupKind, Option<String>), RunKindState>,
 }
@@ -118,6 +121,11 @@ pub(super) struct VanishedRun {
 }
 
 impl RunObjects {
+    #[cfg(test)]
+    pub(super) fn size(&self) -> usize {
+        self.present.values().map(HashMap::len).sum()
+    }
+
     fn get(&self, key: &RunKey) -> Option<&PresentRun> {
         self.present.get(&key.group_kind())?.get(&key.place())
     }
@@ -131,11 +139,11 @@ impl RunObjects {
 
 impl Index {
     /// Takes a run object in; the leases that it concerns.
-    pub fn apply_run(&mut self, key: &RunKey, run: RunObject) -> Vec<Key> {
+    pub fn apply_run(&mut self, key: &RunKey, run: RunObject) -> Wakes {
         let (uid, resource_version) = (run.meta.uid, run.meta.resource_version);
         if let Some(known) = self.runs.get(key) {
             if known.uid == uid && known.resource_version >= resource_version {
-                return Vec::new();
+                return Wakes::none();
             }
             if known.uid != uid {
                 let (gone, end, over_since) = (known.uid, known.end, known.over_since);
@@ -152,12 +160,13 @@ impl Index {
         };
         let of_kind = self.runs.present.entry(key.group_kind()).or_default();
         of_kind.insert(key.place(), run);
-        self.leases_of_run(key)
+        Wakes::of(self.leases_of_run(key))
     }
 
     /// Marks a run object as deleted, whose last state is `run`; the leases that it concerns.
-    pub fn delete_run(&mut self, key: &RunKey, run: &RunObject) -> Vec<Key> {
-        self.lose_run(key, run.meta.uid, run.end)
+    pub fn delete_run(&mut self, key: &RunKey, run: &RunObject) -> Wakes {
+        self.lose_run(key, run.meta.uid, run.end);
+        Wakes::of(self.leases_of_run(key))
     }
 
     /// Takes a complete list of the run objects of one kind in; the leases that it concerns: all whose runs are of this
@@ -168,7 +177,7 @@ impl Index {
         namespace: Option<&str>,
         runs: Vec<RunObject>,
         version: &ResourceVersion,
-    ) -> Vec<Key> {
+    ) -> Wakes {
         self.set_run_kind(kind, namespace, RunKindState::Listed);
         let listed: HashSet<Uuid> = runs.iter().map(|run| run.meta.uid).collect();
         let missing = |((place, _), run): &(&Place, &PresentRun)| {
@@ -194,11 +203,14 @@ impl Index {
         for (key, uid) in gone {
             self.lose_run(&key, uid, None);
         }
-        for run in runs {
-            self.apply_run(&RunKey::at(kind, &run.meta), run);
-        }
         // All of them, also where nothing is new: what the list does not hold may have been missed as well.
-        self.leases_of_run_kind(kind, namespace)
+        let listed = Wakes {
+            listed: self.leases_of_run_kind(kind, namespace),
+            ..Wakes::none()
+        };
+        runs.into_iter().fold(listed, |wakes, run| {
+            wakes.and(self.apply_run(&RunKey::at(kind, &run.meta), run))
+        })
     }
 
     /// Notes why the objects of a kind can't be looked at. A list that fails takes nothing back of an earlier one.
@@ -226,8 +238,13 @@ impl Index {
                 end: run.end,
             };
         }
-        let vanished = pinned.and_then(|pinned| self.runs.vanished.get(key)?.get(&pinned));
+        let vanished = pinned.and_then(|pinned| self.vanished_run(key, pinned));
         vanished.map_or(KnownRun::Unknown, |run| KnownRun::Vanished(run.end))
+    }
+
+    fn vanished_run(&self, key: &RunKey, pinned: Uuid) -> Option<&VanishedRun> {
+        let vanished = self.runs.vanished.get(key)?;
+        vanished.iter().find(|(uid, _)| *uid == pinned).map(|(_, run)| run)
     }
 
     /// Since when the run object at `key` (with `pinned`, the one with that uid) is seen to be over or gone, by what the feeds
@@ -239,7 +256,7 @@ impl Index {
             .filter(|run| pinned.is_none_or(|pinned| run.uid == pinned));
         match present {
             Some(run) => run.over_since,
-            None => Some(self.runs.vanished.get(key)?.get(&pinned?)?.over_since),
+            None => Some(self.vanished_run(key, pinned?)?.over_since),
         }
     }
 
@@ -265,14 +282,14 @@ impl Index {
                     && key.kind == kind.kind
                     && namespace.is_none_or(|namespace| key.namespace == namespace)
             }
-            Reference::Namespace(_) | Reference::HeartbeatRun(_) => false,
+            Reference::Namespace(_) | Reference::HeartbeatRun(_) | Reference::Claim(_) | Reference::Row(_) => false,
         };
         let leases = self.leases_by.iter().filter(|(reference, _)| of_kind(reference));
         leases.flat_map(|(_, leases)| leases).copied().map(Key::Lease).collect()
     }
 
     /// The run object with this uid is gone. Its last state may tell its end; if not, the one before may have.
-    fn lose_run(&mut self, key: &RunKey, uid: Uuid, end: Option<RunEnd>) -> Vec<Key> {
+    fn lose_run(&mut self, key: &RunKey, uid: Uuid, end: Option<RunEnd>) {
         let known = self.runs.get(key).filter(|known| known.uid == uid);
         let end = end.or(known.and_then(|known| known.end));
         let over_since = known.and_then(|known| known.over_since);
@@ -280,17 +297,37 @@ impl Index {
             self.runs.remove(key);
         }
         self.vanish(key, uid, end, over_since);
-        self.leases_of_run(key)
     }
 
+    /// Kept only as long as a lease may ask for it: those that one has pinned, and the latest, for a grant is committed before
+    /// it is shown.
     fn vanish(&mut self, key: &RunKey, uid: Uuid, end: Option<RunEnd>, over_since: Option<Instant>) {
-        // Kept only as long as a lease asks for it.
-        if self.leases_by.contains_key(&Reference::RunObject(key.clone())) {
-            let vanished = self.runs.vanished.entry(key.clone()).or_default();
-            let before = vanished.get(&uid).map(|run| run.over_since);
-            let over_since = before.or(over_since).unwrap_or_else(Instant::now);
-            vanished.insert(uid, VanishedRun { end, over_since });
-        }
+        let Some(leases) = self.leases_by.get(&Reference::RunObject(key.clone())) else {
+            return;
+        };
+        let pinned: HashSet<Uuid> = leases.iter().filter_map(|lease| self.pinned_by(*lease)).collect();
+        let before = self.vanished_run(key, uid).map(|run| run.over_since);
+        let over_since = before.or(over_since).unwrap_or_else(Instant::now);
+        let vanished = self.runs.vanished.entry(key.clone()).or_default();
+        vanished.retain(|(known, _)| *known != uid);
+        vanished.push((uid, VanishedRun { end, over_since }));
+        let latest = vanished.len().saturating_sub(LATEST);
+        let mut place = 0;
+        vanished.retain(|(uid, _)| {
+            place += 1;
+            place > latest || pinned.contains(uid)
+        });
+    }
+
+    /// The uid of the run object that a lease names or was granted for, as far as its object tells.
+    fn pinned_by(&self, lease: Uuid) -> Option<Uuid> {
+        let lease = self.leases.get(lease).or_else(|| self.leases.gone(lease))?;
+        let shown = lease
+            .status
+            .as_ref()
+            .and_then(|status| status.run.as_ref()?.uid.clone());
+        let named = || lease.spec.run.as_ref()?.object_ref.as_ref()?.uid.clone();
+        shown.or_else(named)?.parse().ok()
     }
 }
 

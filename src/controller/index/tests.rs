@@ -80,32 +80,32 @@ fn an_older_version_of_an_object_changes_nothing() {
 #[test]
 fn another_uid_under_the_same_name_is_another_object_and_the_older_one_is_gone() {
     let mut index = Index::default();
-    index.apply_lease(lease("a", "x", 1, 10));
-    index.apply_lease(lease("a", "x", 2, 20));
+    let _ = index.apply_lease(lease("a", "x", 1, 10));
+    let _ = index.apply_lease(lease("a", "x", 2, 20));
     assert!(index.leases.get(Uuid::from_u128(1)).is_none() && index.leases.gone(Uuid::from_u128(1)).is_some());
     assert_eq!(index.leases.named("a", "x").unwrap().meta.uid, Uuid::from_u128(2));
     // The late news of the first one's end does not touch the second.
-    index.delete_lease(lease("a", "x", 1, 15));
+    let _ = index.delete_lease(lease("a", "x", 1, 15));
     assert!(index.leases.named("a", "x").is_some());
 }
 
 #[test]
 fn a_replaced_object_is_reconciled_too() {
     let mut index = Index::default();
-    index.apply_lease(lease("a", "x", 1, 10));
-    let mut keys = index.apply_lease(lease("a", "x", 2, 20));
-    keys.sort();
+    let _ = index.apply_lease(lease("a", "x", 1, 10));
+    let keys = index.apply_lease(lease("a", "x", 2, 20)).sorted();
     assert_eq!(keys, [key(1), key(2)]);
 }
 
 #[test]
 fn a_complete_list_shows_what_is_gone_in_its_scope_and_not_beyond() {
     let mut index = Index::default();
-    index.apply_lease(lease("a", "x", 1, 10));
-    index.apply_lease(lease("b", "x", 2, 10));
-    index.apply_lease(lease("a", "newer", 3, 40));
-    let mut keys = index.reset_leases(Some("a"), vec![lease("a", "y", 4, 20)], &version(30));
-    keys.sort();
+    let _ = index.apply_lease(lease("a", "x", 1, 10));
+    let _ = index.apply_lease(lease("b", "x", 2, 10));
+    let _ = index.apply_lease(lease("a", "newer", 3, 40));
+    let keys = index
+        .reset_leases(Some("a"), vec![lease("a", "y", 4, 20)], &version(30))
+        .sorted();
     assert_eq!(keys, [key(1), key(4)]);
     assert!(index.leases.gone(Uuid::from_u128(1)).is_some());
     assert!(index.leases.get(Uuid::from_u128(2)).is_some(), "another namespace");
@@ -116,7 +116,7 @@ fn a_complete_list_shows_what_is_gone_in_its_scope_and_not_beyond() {
 fn the_outcome_of_a_run_that_vanished_is_kept_while_a_lease_names_it() {
     let mut index = Index::default();
     let failed = json!({ "conditions": [{ "type": "Failed", "status": "True", "reason": "BackoffLimitExceeded" }] });
-    index.apply_lease(lease("a", "x", 1, 10));
+    let _ = index.apply_lease(lease("a", "x", 1, 10));
     assert_eq!(index.apply_run(&job_key(), job(7, 11, json!({}))), [key(1)]);
     assert_eq!(index.delete_run(&job_key(), &job(7, 12, failed)), [key(1)]);
     let pinned = Some(Uuid::from_u128(7));
@@ -126,22 +126,22 @@ fn the_outcome_of_a_run_that_vanished_is_kept_while_a_lease_names_it() {
     );
     assert_eq!(index.run(&job_key(), None), KnownRun::Unknown);
     // Another Job under the same name is another run.
-    index.apply_run(&job_key(), job(8, 13, json!({})));
+    let _ = index.apply_run(&job_key(), job(8, 13, json!({})));
     assert_eq!(
         index.run(&job_key(), pinned),
         KnownRun::Vanished(ended(RunOutcome::Failed))
     );
     // With the last lease goes the memory.
-    index.delete_lease(lease("a", "x", 1, 14));
-    index.forget_lease(Uuid::from_u128(1));
+    let _ = index.delete_lease(lease("a", "x", 1, 14));
+    let _ = index.forget_lease(Uuid::from_u128(1));
     assert_eq!(index.run(&job_key(), pinned), KnownRun::Unknown);
 }
 
 #[test]
 fn a_run_that_vanished_unseen_is_found_by_the_next_list() {
     let mut index = Index::default();
-    index.apply_lease(lease("a", "x", 1, 10));
-    index.apply_run(&job_key(), job(7, 11, json!({})));
+    let _ = index.apply_lease(lease("a", "x", 1, 10));
+    let _ = index.apply_run(&job_key(), job(7, 11, json!({})));
     assert_eq!(index.run_kind(&job_key()), None);
     assert_eq!(index.reset_runs(&job_kind(), None, Vec::new(), &version(20)), [key(1)]);
     assert_eq!(
@@ -154,7 +154,7 @@ fn a_run_that_vanished_unseen_is_found_by_the_next_list() {
 #[test]
 fn a_namespace_concerns_what_is_in_it_only_when_its_label_or_its_end_comes() {
     let mut index = Index::default();
-    index.apply_lease(lease("a", "x", 1, 10));
+    let _ = index.apply_lease(lease("a", "x", 1, 10));
     let namespace = |version, labels: Value| {
         let mut metadata = metadata("", "a", 5, version);
         metadata["labels"] = labels;
@@ -171,11 +171,11 @@ fn a_namespace_concerns_what_is_in_it_only_when_its_label_or_its_end_comes() {
 #[test]
 fn what_is_gone_is_forgotten_with_a_list_that_is_newer() {
     let mut index = Index::default();
-    index.apply_lease(lease("a", "x", 1, 10));
-    index.apply_lease(lease("a", "y", 2, 11));
-    index.delete_lease(lease("a", "x", 1, 20));
-    index.delete_lease(lease("a", "y", 2, 40));
-    index.forget_gone_leases(&version(30));
+    let _ = index.apply_lease(lease("a", "x", 1, 10));
+    let _ = index.apply_lease(lease("a", "y", 2, 11));
+    let _ = index.delete_lease(lease("a", "x", 1, 20));
+    let _ = index.delete_lease(lease("a", "y", 2, 40));
+    let _ = index.forget_gone_leases(&version(30));
     assert!(index.leases.gone(Uuid::from_u128(1)).is_none());
     assert!(index.leases.gone(Uuid::from_u128(2)).is_some(), "newer than the list");
 }
@@ -187,26 +187,26 @@ fn the_last_outcome_that_was_seen_counts_where_the_last_state_of_a_run_tells_non
     let vanished = KnownRun::Vanished(ended(RunOutcome::Succeeded));
     let seen = || {
         let mut index = Index::default();
-        index.apply_lease(lease("a", "x", 1, 10));
-        index.apply_run(&job_key(), job(7, 11, complete()));
+        let _ = index.apply_lease(lease("a", "x", 1, 10));
+        let _ = index.apply_run(&job_key(), job(7, 11, complete()));
         index
     };
     let mut by_event = seen();
-    by_event.delete_run(&job_key(), &job(7, 12, json!({})));
+    let _ = by_event.delete_run(&job_key(), &job(7, 12, json!({})));
     assert_eq!(by_event.run(&job_key(), pinned), vanished);
     let mut by_list = seen();
-    by_list.reset_runs(&job_kind(), None, Vec::new(), &version(20));
+    let _ = by_list.reset_runs(&job_kind(), None, Vec::new(), &version(20));
     assert_eq!(by_list.run(&job_key(), pinned), vanished);
     let mut by_replacement = seen();
-    by_replacement.apply_run(&job_key(), job(8, 13, json!({})));
+    let _ = by_replacement.apply_run(&job_key(), job(8, 13, json!({})));
     assert_eq!(by_replacement.run(&job_key(), pinned), vanished);
 }
 
 #[test]
 fn a_kind_that_is_not_served_takes_nothing_back_of_its_objects() {
     let mut index = Index::default();
-    index.apply_lease(lease("a", "x", 1, 10));
-    index.reset_runs(&job_kind(), Some("a"), vec![job(7, 11, json!({}))], &version(20));
+    let _ = index.apply_lease(lease("a", "x", 1, 10));
+    let _ = index.reset_runs(&job_kind(), Some("a"), vec![job(7, 11, json!({}))], &version(20));
     index.lose_run_kind(&job_kind(), Some("a"), RunKindState::Unreadable);
     assert_eq!(
         index.run_kind(&job_key()),
@@ -231,8 +231,8 @@ fn a_kind_that_is_not_served_takes_nothing_back_of_its_objects() {
 #[test]
 fn a_list_of_a_run_kind_concerns_also_the_leases_whose_runs_it_does_not_hold() {
     let mut index = Index::default();
-    index.apply_lease(lease("a", "x", 1, 10));
-    index.apply_lease(lease("b", "x", 2, 10));
+    let _ = index.apply_lease(lease("a", "x", 1, 10));
+    let _ = index.apply_lease(lease("b", "x", 2, 10));
     // The Job was gone before anybody looked: only now it is certain, and a look at the object itself will tell.
     assert_eq!(
         index.reset_runs(&job_kind(), Some("a"), Vec::new(), &version(20)),
@@ -248,7 +248,7 @@ fn of_a_run_object_little_is_kept_however_large_it_is() {
     let mut object = json!({ "metadata": metadata("a", "job", 7, 11), "spec": { "template": template } });
     object["metadata"]["annotations"] = json!({ "long": "x".repeat(100_000) });
     let mut index = Index::default();
-    index.apply_run(&job_key(), RunObject::decode("batch", "Job", object).unwrap());
+    let _ = index.apply_run(&job_key(), RunObject::decode("batch", "Job", object).unwrap());
     let kept = format!("{:?}", index.runs);
     assert!(kept.len() < 500, "{kept}");
 }
@@ -261,16 +261,16 @@ fn a_census_counts_what_is_there_by_what_it_shows() {
         object
     };
     let mut index = Index::default();
-    index.apply_lease(lease("a", "new", 1, 1));
-    index.apply_lease(shows(2, json!({ "phase": "Pending", "reason": "CapacityFull" })));
-    index.apply_lease(shows(3, json!({ "phase": "Pending", "reason": "CapacityFull" })));
+    let _ = index.apply_lease(lease("a", "new", 1, 1));
+    let _ = index.apply_lease(shows(2, json!({ "phase": "Pending", "reason": "CapacityFull" })));
+    let _ = index.apply_lease(shows(3, json!({ "phase": "Pending", "reason": "CapacityFull" })));
     let environment = json!({ "name": "e", "id": Uuid::from_u128(9), "driver": "SSH" });
-    index.apply_lease(shows(4, json!({ "phase": "Active", "environment": environment })));
+    let _ = index.apply_lease(shows(4, json!({ "phase": "Active", "environment": environment })));
     let deleted = shows(5, json!({ "phase": "Active", "environment": environment }));
-    index.apply_lease(deleted.clone());
-    index.delete_lease(deleted);
+    let _ = index.apply_lease(deleted.clone());
+    let _ = index.delete_lease(deleted);
     let local = json!({ "metadata": metadata("a", "local", 6, 1), "spec": { "driver": "Local" } });
-    index.apply_environment(EnvironmentObject::decode("", "", local).unwrap());
+    let _ = index.apply_environment(EnvironmentObject::decode("", "", local).unwrap());
 
     let by = |phase, driver| LeasesBy {
         phase,

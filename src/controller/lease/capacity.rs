@@ -3,10 +3,11 @@
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::facts::Subject;
 use crate::api::Reason;
 use crate::controller::cluster::Cluster;
 use crate::controller::database::Database;
-use crate::controller::index::Key;
+use crate::controller::index::{Key, Limited, Looked};
 use crate::controller::line::Place;
 use crate::controller::object::LeaseObject;
 use crate::controller::reconcile::{ReconcileError, Reconciler};
@@ -16,19 +17,24 @@ use crate::store::lease_object::{Holder, LeaseView};
 
 impl<D: Database, C: Cluster> Reconciler<D, C> {
     /// Whether there is room for a claim. One that nothing else holds back stands in line from here on, any other aside.
-    pub(super) fn room_for(&self, lease: &LeaseObject, view: &LeaseView, facts: &Facts) -> Capacity {
-        let id = lease.meta.uid;
+    pub(super) fn room_for(&self, subject: &Subject, lease: &LeaseObject, view: &LeaseView, facts: &Facts) -> Capacity {
         let limited = view.capacity.as_ref().zip(view.environment.as_ref());
         let Some((limited, environment)) = limited.filter(|_| decide(facts) == Decision::Grant) else {
-            self.stand_aside(id);
+            self.stand_aside(subject.looked());
             return Capacity::Free;
         };
         let free = usize::try_from(limited.limit - limited.active).unwrap_or_default();
-        let mut index = self.index();
-        let woken = index.line.stand(id, lease.meta.created_at, environment.id);
-        let place = index.line.place(id, environment.id, free);
-        drop(index);
-        self.wake(woken);
+        let environment = Limited {
+            row: environment.id,
+            company: environment.company_id,
+            free,
+        };
+        let mut place = Place::InDoubt;
+        self.learn(|index| {
+            let (found, wakes) = index.stand(subject.looked(), environment);
+            place = found;
+            wakes
+        });
         match place {
             Place::Served => Capacity::Free,
             Place::InDoubt => Capacity::InDoubt,
@@ -40,22 +46,20 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
     }
 
     /// A claim that could not be looked at for a reason of its own holds up nobody; its next look puts it back in its place.
-    pub(super) fn stand_aside_after(&self, id: Uuid, error: &ReconcileError) {
+    pub(super) fn stand_aside_after(&self, subject: &Subject, error: &ReconcileError) {
         if error.is_of_one_object() {
-            self.stand_aside(id);
+            self.stand_aside(subject.looked());
         }
     }
 
     /// Something else holds a claim back.
-    pub(in crate::controller) fn stand_aside(&self, id: Uuid) {
-        let woken = self.index().line.stand_aside(id);
-        self.wake(woken);
+    pub(in crate::controller) fn stand_aside(&self, of: Looked) {
+        self.learn(|index| index.stand_aside(of));
     }
 
     /// It is no claim any more.
-    pub(super) fn leave_line(&self, id: Uuid) {
-        let woken = self.index().line.leave(id);
-        self.wake(woken);
+    pub(super) fn leave_line(&self, subject: &Subject) {
+        self.learn(|index| index.leave_line(subject.looked()));
     }
 
     /// Whether a claim would be served if all leases of its environment ended now.
@@ -77,15 +81,9 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
         if shown.as_ref() == Some(&message) {
             return message;
         }
-        let may_tell = self
-            .index()
-            .line
-            .may_tell(lease.meta.uid, shown.is_some(), Instant::now());
+        let (id, told) = (lease.meta.uid, shown.is_some());
+        let may_tell = self.index.note(|index| index.line.may_tell(id, told, Instant::now()));
         shown.filter(|_| !may_tell).unwrap_or(message)
-    }
-
-    fn wake(&self, claims: Vec<Uuid>) {
-        self.queue.extend(claims.into_iter().map(Key::Lease));
     }
 }
 
@@ -93,7 +91,7 @@ impl<D, C> Reconciler<D, C> {
     /// So many more leases of an environment may be granted: those who are first in its line are looked at.
     pub(in crate::controller) fn serve(&self, environment_id: Uuid, free: usize) {
         let first = self.index().line.first(environment_id, free);
-        self.queue.extend(first.into_iter().map(Key::Lease));
+        self.wake(first.into_iter().map(Key::Lease));
     }
 }
 

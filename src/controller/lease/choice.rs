@@ -128,7 +128,6 @@ pub(super) fn local_object(index: &Index, subject: &Subject, view: &LeaseView) -
     let promising = |environment: &&Arc<EnvironmentObject>| {
         environment.spec.driver == Driver::Local && !environment.meta.deleting && fault(environment).is_none()
     };
-    let mut locals = index.environments.iter().filter(promising);
-    let of_company = locals.find(|environment| company_of(&environment.meta.namespace) == Some(company));
-    of_company.map(|environment| environment.meta.uid)
+    let local = index.environments_of_company(company).find(promising);
+    local.map(|environment| environment.meta.uid)
 }

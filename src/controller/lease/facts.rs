@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use crate::api::{LeasePolicy, ObjectRef, Reason};
 use crate::controller::company::Company;
+use crate::controller::index::Looked;
 use crate::controller::object::LeaseObject;
 use crate::lifecycle::lease::{Object, Obstacle, Row};
 use crate::lifecycle::lease_status::shown_ending;
@@ -20,9 +21,19 @@ pub struct Subject {
     pub object: Option<Arc<LeaseObject>>,
     /// It was seen to be deleted.
     pub deleted: bool,
+    /// The leadership in which it was looked up: what is found out about it counts in no other.
+    pub term: u64,
 }
 
 impl Subject {
+    /// Which lease was looked at, and in which leadership.
+    pub const fn looked(&self) -> Looked {
+        Looked {
+            id: self.id,
+            term: self.term,
+        }
+    }
+
     /// The object, where it is there.
     pub fn present(&self) -> Option<&LeaseObject> {
         self.object.as_deref().filter(|_| !self.deleted)

@@ -40,8 +40,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
                 let same = live.meta.uid == lease.meta.uid
                     && live.meta.renew_time == lease.meta.renew_time
                     && live.spec == lease.spec;
-                let keys = self.index().apply_lease(live);
-                self.queue.extend(keys);
+                self.learn(|index| index.read_lease(live));
                 same
             }
             slow => {
@@ -52,7 +51,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
                     }
                     Err(error) => tracing::warn!(namespace, name, %error, "a lease that seems silent can't be read"),
                 }
-                self.index().doubt_leases(namespace, Instant::now());
+                self.index.note(|index| index.doubt_leases(namespace, Instant::now()));
                 false
             }
         }

@@ -4,17 +4,38 @@
 use uuid::Uuid;
 
 use super::facts::Subject;
+use super::put_off::{COMING, QUIET_PAUSE, is_in_grace};
 use super::scene::Scene;
-use super::{Step, UNKNOWN_PAUSE, refuse};
+use super::{Step, refuse};
 use crate::api::{ConditionStatus, Reason};
 use crate::controller::cluster::Cluster;
 use crate::controller::company;
 use crate::controller::database::Database;
-use crate::controller::index::{Key, LOCAL_NAME};
+use crate::controller::index::{Key, LOCAL_NAME, SharedIndex, Wakes};
 use crate::controller::object::{EnvironmentObject, NamespaceObject};
 use crate::controller::reconcile::{Later, ReconcileError, Reconciler};
 use crate::lifecycle::lease::{Decision, local_refused};
 use crate::store::local_intent::{LocalAnswer, LocalIntent, LocalNeed};
+
+/// A Local that is being made: by one at a time, and however that ends, the next may try.
+struct Making<'i> {
+    index: &'i SharedIndex,
+    nonce: Uuid,
+}
+
+impl<'i> Making<'i> {
+    fn begin(index: &'i SharedIndex, nonce: Uuid) -> Option<Self> {
+        index
+            .note(|index| index.begin_local(nonce))
+            .then_some(Self { index, nonce })
+    }
+}
+
+impl Drop for Making<'_> {
+    fn drop(&mut self) {
+        self.index.note(|index| index.end_local(self.nonce));
+    }
+}
 
 /// What has come of the need for a Local.
 enum Made {
@@ -31,7 +52,8 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
     pub(super) async fn wait_for_local(&self, subject: &Subject, scene: &Scene) -> Result<Step, ReconcileError> {
         let message = match self.make_local(subject, scene).await? {
             Made::Again => return Ok(Step::Again),
-            Made::Coming => return Ok(Step::Done(Some(Later::look(UNKNOWN_PAUSE)))),
+            Made::Coming if is_in_grace(subject, scene) => return Ok(Step::Done(Some(Later::look(QUIET_PAUSE)))),
+            Made::Coming => return Ok(self.put_off(subject, scene, COMING)),
             Made::Refused(message) => message,
         };
         Ok(match local_refused(&scene.facts, &message) {
@@ -103,28 +125,20 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
 
     /// Makes the object, unless it is there or being made; why that is of no use, where it is not.
     async fn make_intended(&self, intent: &LocalIntent) -> Result<Option<String>, ReconcileError> {
-        {
-            let mut index = self.index();
-            if let Some(local) = index.environments.named(&intent.namespace, LOCAL_NAME) {
-                let key = Key::Environment(local.meta.uid);
-                let fault = fault(local);
-                drop(index);
-                self.queue.push(key);
-                return Ok(fault);
-            }
-            if !index.begin_local(intent.nonce) {
-                return Ok(None);
-            }
+        let known = self.index().environments.named(&intent.namespace, LOCAL_NAME).cloned();
+        if let Some(local) = known {
+            self.wake([Key::Environment(local.meta.uid)]);
+            return Ok(fault(&local));
         }
+        let Some(making) = Making::begin(&self.index, intent.nonce) else {
+            return Ok(None);
+        };
         let outcome = self.cluster.create_local(intent).await; // the API server
-        let mut index = self.index();
-        index.end_local(intent.nonce);
+        drop(making);
         match outcome {
             Ok(local) => {
                 let (key, fault) = (Key::Environment(local.meta.uid), fault(&local));
-                index.apply_environment(local);
-                drop(index);
-                self.queue.push(key);
+                self.learn(|index| index.read_environment(local).and(Wakes::of([key])));
                 Ok(fault)
             }
             Err(error) => error.refusal().map_or(Err(error.into()), |message| Ok(Some(message))),

@@ -1,7 +1,6 @@
 //! The reconciler of leases: dereference ([`scene`], [`facts`], [`choice`], [`run`]), decide, commit, report ([`report`]).
 //! What has ended is removed in time ([`removal`]).
 
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use uuid::Uuid;
@@ -14,7 +13,7 @@ use super::reconcile::{Later, ReconcileError, Reconciler};
 use super::trouble::HELD;
 use crate::api::{CompactObject, Driver, FreeObject, Reason, Timestamp};
 use crate::driver;
-use crate::lifecycle::lease::{Decision, Environment, Row, decide, refused_by_database};
+use crate::lifecycle::lease::{Decision, Row, decide, refused_by_database, waits_for_a_moment};
 use crate::lifecycle::lease_status::{Verdict, shown_ending};
 use crate::lifecycle::{Ending, LeaseState};
 use crate::runtime::metrics::Cause;
@@ -33,14 +32,16 @@ mod local;
 mod order;
 mod pause;
 pub mod preview;
+mod put_off;
 mod removal;
 mod report;
 mod run;
 mod scene;
 
-use choice::{awaited_object, local_object};
+use choice::local_object;
 use facts::Subject;
-use pause::{patience, until_its_end};
+use pause::until_its_end;
+use put_off::{UNSETTLED, not_in_haste};
 use scene::Scene;
 
 /// How many decisions one reconcile may carry out before others get their turn.
@@ -51,9 +52,6 @@ const BUSY_PAUSE: Duration = Duration::from_millis(50);
 
 /// Pause before a run that could not be read is tried again.
 const UNKNOWN_PAUSE: Duration = Duration::from_secs(2);
-
-/// Pause before the first in line look again, for an ending by another writer is not heard of.
-const UNHEARD_PAUSE: Duration = Duration::from_secs(2);
 
 /// What follows from carrying out a decision.
 enum Step {
@@ -72,14 +70,17 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
     /// When the database or the API server does not answer: nothing is lost, the same reconcile is run again.
     pub async fn reconcile_lease(&self, id: Uuid) -> Result<(), ReconcileError> {
         let key = Key::Lease(id);
-        for _ in 0..ROUNDS {
+        for round in 1..=ROUNDS {
             let subject = self.find_lease(id); // the index
-            let aside = |error: &ReconcileError| self.stand_aside_after(id, error);
+            let aside = |error: &ReconcileError| self.stand_aside_after(&subject, error);
             // The database; the API server where only a live read is proof.
             let scene = self.lease_scene(&subject).await.inspect_err(aside)?;
-            let decision = decide(&scene.facts); // pure
+            let decision = not_in_haste(decide(&scene.facts), &subject, &scene); // pure
             let committed = self.commit_lease(&subject, &scene, decision).await; // the database
-            let step = committed.inspect_err(aside)?;
+            let step = match committed.inspect_err(aside) {
+                Ok(Step::Again) if round == ROUNDS => self.put_off(&subject, &scene, UNSETTLED),
+                committed => self.put_off_failed(&subject, &scene, committed)?,
+            };
             let later = match step {
                 Step::Again => continue,
                 Step::Report(verdict, later) => {
@@ -100,14 +101,15 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
 
     /// Carries a decision out.
     async fn commit_lease(&self, subject: &Subject, scene: &Scene, decision: Decision) -> Result<Step, ReconcileError> {
-        self.index()
-            .set_waiting(subject.id, matches!(decision, Decision::Wait(..) | Decision::MakeLocal));
         if !decision.is_of_claim() {
-            self.leave_line(subject.id);
+            self.leave_line(subject);
         }
         match decision {
             Decision::Nothing => self.nothing(subject, scene).await,
             Decision::Forget => self.forget(subject, scene).await,
+            Decision::Wait(reason, message) if waits_for_a_moment(&scene.facts) => {
+                Ok(self.wait_quietly(subject, scene, reason, message))
+            }
             Decision::Wait(reason, message) => Ok(self.wait(subject, scene, reason, message)),
             Decision::Refuse(reason, message) => Ok(refuse(subject, reason, message)),
             Decision::MakeLocal => self.wait_for_local(subject, scene).await,
@@ -129,26 +131,6 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
         }))
     }
 
-    fn wait(&self, subject: &Subject, scene: &Scene, reason: Reason, message: String) -> Step {
-        let Some(lease) = subject.present() else {
-            return Step::Done(None);
-        };
-        if scene.facts.environment == Environment::NotMirrored {
-            // Nobody else may have noticed that the row is not there (any more), or not as it should be.
-            let awaited = awaited_object(&self.index(), subject, &scene.view);
-            self.queue.extend(awaited.map(Key::Environment));
-        }
-        let mut pause = patience(lease, scene);
-        if reason == Reason::CapacityFull && self.is_among_the_first(subject.id, &scene.view) {
-            pause = pause.min(UNHEARD_PAUSE);
-        }
-        let message = self.sentence(lease, reason, message);
-        Step::Report(
-            Verdict::Pending(reason, message),
-            Some(Later::new(Cause::Acquire, pause)),
-        )
-    }
-
     async fn forget(&self, subject: &Subject, scene: &Scene) -> Result<Step, ReconcileError> {
         if scene
             .view
@@ -160,11 +142,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             self.database.mark_gone(subject.id).await?;
             self.committed("mark_gone", Key::Lease(subject.id));
         }
-        self.index().forget_lease(subject.id);
-        self.rewritten
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&subject.id);
+        self.learn(|index| index.forget_lease(subject.id));
         Ok(Step::Done(None))
     }
 
@@ -206,7 +184,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             GrantOutcome::Granted { row, free, .. } => {
                 self.note_grant(lease, &row);
                 self.count_again(row.environment_id);
-                self.leave_line(subject.id);
+                self.leave_line(subject);
                 let free = free.map_or(usize::MAX, |free| usize::try_from(free).unwrap_or_default());
                 self.serve(row.environment_id, free);
                 Ok(Step::Again)
@@ -217,12 +195,11 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             GrantOutcome::Refused(refusal) => Ok(
                 match refused_by_database(&scene.facts, refusal.reason, refusal.message) {
                     Some(Decision::Wait(reason, message)) => {
-                        self.index().set_waiting(subject.id, true);
-                        self.stand_aside(subject.id);
+                        self.stand_aside(subject.looked());
                         self.wait(subject, scene, reason, message)
                     }
                     Some(Decision::Refuse(reason, message)) => {
-                        self.leave_line(subject.id);
+                        self.leave_line(subject);
                         refuse(subject, reason, message)
                     }
                     Some(_) | None => Step::Again,
@@ -243,11 +220,11 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
         }
         match refused_by_database(&scene.facts, Reason::StoreUnavailable, HELD.to_owned()) {
             Some(Decision::Refuse(reason, message)) => {
-                self.leave_line(subject.id);
+                self.leave_line(subject);
                 refuse(subject, reason, message)
             }
             Some(Decision::Wait(reason, message)) => {
-                self.stand_aside(subject.id);
+                self.stand_aside(subject.looked());
                 Step::Report(Verdict::Pending(reason, message), Some(later))
             }
             Some(_) | None => Step::Done(Some(later)),

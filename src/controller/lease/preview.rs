@@ -53,6 +53,7 @@ fn of_rows(view: &LeaseView) -> Facts {
         id: view.id,
         object: None,
         deleted: false,
+        term: 0,
     };
     let run_object = facts::run_object(&subject, view);
     let run = match view.run {

@@ -1,7 +1,5 @@
 //! What people see of a lease: its status, its Events, its log lines.
 
-use std::sync::PoisonError;
-
 use serde_json::json;
 
 use super::agreement::is_granted_row;
@@ -11,7 +9,7 @@ use crate::api::{Driver, EnvironmentLeaseStatus, LeasePhase, LeasedEnvironment, 
 use crate::controller::cluster::{Cluster, ClusterError, StatusPatch};
 use crate::controller::database::Database;
 use crate::controller::event::Notice;
-use crate::controller::index::{Key, LOCAL_NAME};
+use crate::controller::index::{Key, LOCAL_NAME, Wakes};
 use crate::controller::object::LeaseObject;
 use crate::controller::reconcile::{ReconcileError, Reconciler};
 use crate::lifecycle::Ending;
@@ -58,7 +56,8 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
         let patch = StatusPatch::between(&json!(lease.status), lease.status_unreadable, json!(status));
         match self.cluster.patch_lease_status(&lease.meta, patch).await {
             Ok(written) => {
-                self.index().apply_lease(written);
+                let own = Key::Lease(lease.meta.uid);
+                self.learn(|index| index.read_lease(written).without(own));
             }
             Err(ClusterError::NotFound) => return Ok(false), // its deletion is on its way through the feed
             Err(ClusterError::Conflict) => {
@@ -71,12 +70,13 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
         Ok(true)
     }
 
-    /// The object is not what was decided upon: what it is now is decided upon next.
+    /// The object is not what was decided upon: what stands under its name now is decided upon next.
     pub(super) async fn read_again(&self, lease: &LeaseObject) -> Result<(), ReconcileError> {
-        if let Some(read) = self.cluster.read_lease(&lease.meta.namespace, &lease.meta.name).await? {
-            self.index().apply_lease(read);
-        }
-        self.queue.push(Key::Lease(lease.meta.uid));
+        let read = self.cluster.read_lease(&lease.meta.namespace, &lease.meta.name).await?;
+        self.learn(|index| {
+            let wakes = read.map_or(Wakes::none(), |read| index.read_lease(read));
+            wakes.and(Wakes::of([Key::Lease(lease.meta.uid)]))
+        });
         Ok(())
     }
 
@@ -133,12 +133,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             return;
         };
         let rewritten = lease.status.as_ref().and_then(shown_ending).is_some() && row.status != ending.state;
-        let first = rewritten
-            && self
-                .rewritten
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .insert(subject.id);
+        let first = rewritten && self.index.note(|index| index.note_rewritten(subject.id));
         if first {
             self.metrics.leases.ending_rewritten();
             let message = format!(

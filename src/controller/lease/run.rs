@@ -120,7 +120,9 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             Ok(_) => seen(Run::Gone),
             Err(error) => {
                 tracing::warn!(kind = key.kind, namespace = key.namespace, name = key.name, %error, "run can't be read");
-                seen(Run::Unknown)
+                let (kind, name) = (key.kind.to_lowercase(), &key.name);
+                let message = format!("{kind}/{name} can't be read: {}", error.sentence());
+                unseen(Some(Obstacle::Waits(Reason::RunNotFound, message)))
             }
         }
     }

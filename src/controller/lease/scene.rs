@@ -8,7 +8,7 @@ use super::facts::{
     Subject, acquire_deadline, environment_display, object, obstacle, policy, row, run_display, run_object,
 };
 use crate::api::{ObjectRef, Reason};
-use crate::controller::cluster::Cluster;
+use crate::controller::cluster::{Cluster, ClusterError};
 use crate::controller::company::{self, Company};
 use crate::controller::database::Database;
 use crate::controller::index::Key;
@@ -16,7 +16,7 @@ use crate::controller::object::NamespaceObject;
 use crate::controller::reconcile::{ReconcileError, Reconciler};
 use crate::lifecycle::Ending;
 use crate::lifecycle::capacity::Capacity;
-use crate::lifecycle::lease::{Decision, Environment, Facts, decide};
+use crate::lifecycle::lease::{Decision, Environment, Facts, Object, Obstacle, Row, decide};
 use crate::store::Settle;
 use crate::store::lease_object::{EnvironmentChoice, LeaseLook, LeaseView};
 
@@ -35,25 +35,46 @@ pub struct Scene {
     pub run_ended_at: Option<jiff::Timestamp>,
 }
 
+impl Scene {
+    /// Whether this is a claim that nobody has decided.
+    pub fn is_open_claim(&self) -> bool {
+        let open = |object: &Object| {
+            matches!(
+                object,
+                Object::Present {
+                    deleting: false,
+                    shown: None,
+                    ..
+                }
+            )
+        };
+        self.facts.row == Row::Never && open(&self.facts.object)
+    }
+}
+
 impl<D: Database, C: Cluster> Reconciler<D, C> {
     /// What the feeds know of a lease.
     pub(super) fn find_lease(&self, id: Uuid) -> Subject {
         let index = self.index();
+        let term = index.term();
         match (index.leases.get(id), index.leases.gone(id)) {
             (Some(object), _) => Subject {
                 id,
                 object: Some(object.clone()),
                 deleted: false,
+                term,
             },
             (None, Some(object)) => Subject {
                 id,
                 object: Some(object.clone()),
                 deleted: true,
+                term,
             },
             (None, None) => Subject {
                 id,
                 object: None,
                 deleted: index.is_tombstone(Key::Lease(id)),
+                term,
             },
         }
     }
@@ -61,17 +82,28 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
     /// Gathers the facts. Needs the database, and the API server where only a live read is proof.
     pub(super) async fn lease_scene(&self, subject: &Subject) -> Result<Scene, ReconcileError> {
         let namespace = match subject.present() {
-            Some(lease) => self.namespace(&lease.meta.namespace).await?,
-            None => None,
+            Some(lease) => self.namespace(&lease.meta.namespace).await,
+            None => Ok(None),
+        };
+        let (namespace, unread) = match namespace {
+            Ok(namespace) => (namespace, None),
+            Err(ReconcileError::Cluster(error)) => (None, Some(error)),
+            Err(error) => return Err(error),
         };
         let (chosen, was_gone) = {
             let index = self.index();
             (choice(&index, subject), shown_is_gone(&index, subject))
         };
-        let (view, namespace) = self.look(subject, namespace, chosen).await?;
+        let (view, namespace, unread_anew) = self.look(subject, namespace, chosen).await?;
+        let unread = unread.or(unread_anew);
         let claim = subject
             .present()
             .filter(|_| view.row.is_none() && view.object.is_none());
+        if claim.is_none()
+            && let Some(error) = unread
+        {
+            return Err(error.into());
+        }
         let run_object = run_object(subject, &view);
         let seen = self.run(subject, &view, run_object.as_ref()).await;
         let company = match (claim, &namespace) {
@@ -83,7 +115,13 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             )),
             _ => None,
         };
-        let obstacle = claim.and_then(|lease| obstacle(lease, &view, seen.obstacle, company.as_ref()));
+        // A claim of which that can't be known says so and waits, until it times out.
+        let unknown = unread.as_ref().map(|error| {
+            let message = format!("its namespace can't be read: {}", error.sentence());
+            Obstacle::Waits(Reason::CompanyNotFound, message)
+        });
+        let of_run = seen.obstacle.or(unknown);
+        let obstacle = claim.and_then(|lease| obstacle(lease, &view, of_run, company.as_ref()));
         let heartbeat_missed = self.seems_silent(subject);
         let mut facts = Facts {
             object: object(subject),
@@ -92,7 +130,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             environment: environment(&self.index(), subject, &view, chosen, was_gone),
             namespace_terminating: namespace
                 .as_ref()
-                .map_or(claim.is_some(), |namespace| namespace.meta.deleting),
+                .map_or(claim.is_some() && unread.is_none(), |namespace| namespace.meta.deleting),
             obstacle,
             capacity: Capacity::Free,
             policy: policy(subject, &view),
@@ -107,7 +145,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             acquire_timed_out: claim.is_some_and(|lease| acquire_deadline(lease) <= view.now),
         };
         if let Some(lease) = claim {
-            facts.capacity = self.room_for(lease, &view, &facts);
+            facts.capacity = self.room_for(subject, lease, &view, &facts);
         }
         // One deletion of a Namespace deletes what is in it in random order: what went first says nothing.
         let doubtful = [Reason::EnvironmentDeleted, Reason::RunGone];
@@ -116,12 +154,15 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
         }
         // A refusal is for good, and the edit that takes the environment back may be on its way through its own feed.
         if matches!(decide(&facts), Decision::Refuse(Reason::EnvironmentArchived, _)) {
-            self.read_environment(chosen).await?;
+            let read = self.read_environment(chosen).await;
             let index = self.index();
-            facts.environment = if choice(&index, subject) == chosen {
-                environment(&index, subject, &view, chosen, was_gone)
-            } else {
-                Environment::NotFound // another one has its name: to be looked at
+            facts.environment = match read {
+                Err(error) => {
+                    tracing::warn!(lease = %subject.id, %error, "an environment can't be read");
+                    Environment::NotMirrored // whether it is to be archived is not known
+                }
+                Ok(()) if choice(&index, subject) == chosen => environment(&index, subject, &view, chosen, was_gone),
+                Ok(()) => Environment::NotFound, // another one has its name: to be looked at
             };
         }
         if let Decision::End(Ending {
@@ -162,7 +203,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
         subject: &Subject,
         namespace: Option<NamespaceObject>,
         choice: Option<EnvironmentChoice>,
-    ) -> Result<(LeaseView, Option<NamespaceObject>), ReconcileError> {
+    ) -> Result<(LeaseView, Option<NamespaceObject>, Option<ClusterError>), ReconcileError> {
         let view = self
             .database
             .look_lease(question(subject, namespace.as_ref(), choice))
@@ -172,25 +213,31 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
         }
         let claim = view.row.is_none() && view.object.is_none();
         let Some(known) = namespace.as_ref().filter(|_| claim) else {
-            self.index().namespaces_of_claims.remove(&subject.id);
-            return Ok((view, namespace));
+            self.index.note(|index| index.namespaces_of_claims.remove(&subject.id));
+            return Ok((view, namespace, None));
         };
         let read_before = self.index().namespaces_of_claims.get(&subject.id) == Some(&known.meta.uid);
         if read_before && view.recorded_company.is_some() {
-            return Ok((view, namespace));
+            return Ok((view, namespace, None));
         }
-        let live = self.cluster.read_namespace(&known.meta.name).await?;
+        let live = match self.cluster.read_namespace(&known.meta.name).await {
+            Ok(live) => live,
+            Err(error) => {
+                tracing::warn!(lease = %subject.id, %error, "its namespace can't be read");
+                return Ok((view, namespace, Some(error)));
+            }
+        };
         if let Some(live) = &live {
-            self.index().namespaces_of_claims.insert(subject.id, live.meta.uid);
+            self.index.note(|index| index.note_namespace(subject.id, live.meta.uid));
         }
         if live.as_ref().map(company::said) == Some(company::said(known)) {
-            return Ok((view, live));
+            return Ok((view, live, None));
         }
         let view = self
             .database
             .look_lease(question(subject, live.as_ref(), choice))
             .await?;
-        Ok((view, live))
+        Ok((view, live, None))
     }
 
     /// A Namespace from the index, or read where the index has not heard of it yet.
@@ -203,7 +250,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
     }
 
     /// Tells the index what a live read says of the environment that a claim names.
-    async fn read_environment(&self, chosen: Option<EnvironmentChoice>) -> Result<(), ReconcileError> {
+    async fn read_environment(&self, chosen: Option<EnvironmentChoice>) -> Result<(), ClusterError> {
         let Some(EnvironmentChoice::Object(id)) = chosen else {
             return Ok(());
         };
@@ -214,8 +261,9 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             .cluster
             .read_environment(&known.meta.namespace, &known.meta.name)
             .await?;
-        let keys = read.map(|environment| self.index().apply_environment(environment));
-        self.queue.extend(keys.into_iter().flatten());
+        if let Some(environment) = read {
+            self.learn(|index| index.read_environment(environment));
+        }
         Ok(())
     }
 

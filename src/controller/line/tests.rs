@@ -12,6 +12,21 @@ fn id(number: u128) -> Uuid {
     Uuid::from_u128(number)
 }
 
+fn named(name: &str) -> Wants {
+    Wants::Named("team".to_owned(), name.to_owned())
+}
+
+/// What all claims want here.
+fn wants() -> Wants {
+    named("box")
+}
+
+/// A claim is seen, and nothing else holds it back.
+fn stand(line: &mut Line, claim: Uuid, created_at: Timestamp, environment: Uuid) -> Vec<Uuid> {
+    line.arrive(claim, created_at, wants());
+    line.stand(claim, environment)
+}
+
 fn second(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
@@ -22,14 +37,16 @@ fn line_of(count: u128) -> Line {
     for number in 0..count {
         line.next_moment();
         let created_at = second(i64::try_from(number).unwrap());
-        line.arrive(id(number), created_at);
-        line.stand(id(number), created_at, BOX);
+        line.arrive(id(number), created_at, wants());
+        stand(&mut line, id(number), created_at, BOX);
     }
     line
 }
 
 fn places(line: &mut Line, count: u128, free: usize) -> Vec<Place> {
-    (0..count).map(|number| line.place(id(number), BOX, free)).collect()
+    (0..count)
+        .map(|number| line.place(id(number), BOX, free, vec![wants()]))
+        .collect()
 }
 
 #[test]
@@ -38,7 +55,7 @@ fn as_many_as_are_free_are_served_and_the_others_know_their_place() {
     let expected = [Place::Served, Place::Served, Place::Waits(3), Place::Waits(4)];
     assert_eq!(places(&mut line, 4, 2), expected);
     assert_eq!(line.leave(id(0)), [id(1)], "the next one is looked at");
-    assert_eq!(line.place(id(2), BOX, 2), Place::Served);
+    assert_eq!(line.place(id(2), BOX, 2, vec![wants()]), Place::Served);
 }
 
 #[test]
@@ -48,7 +65,7 @@ fn the_older_comes_first_then_the_one_seen_first_then_the_lower_uid() {
         for _ in 0..moments {
             line.next_moment();
         }
-        line.stand(id(number), second(created_at), BOX);
+        stand(&mut line, id(number), second(created_at), BOX);
     }
     assert_eq!(line.first(BOX, 9), [id(2), id(3), id(5), id(4)]);
 }
@@ -59,7 +76,7 @@ fn a_claim_that_is_held_back_is_passed_and_comes_back_to_its_place() {
     assert_eq!(line.stand_aside(id(0)), [id(1)]);
     assert_eq!(line.first(BOX, 3), [id(1), id(2)]);
     line.next_moment();
-    line.stand(id(0), second(99), BOX);
+    stand(&mut line, id(0), second(99), BOX);
     assert_eq!(line.first(BOX, 3), [id(0), id(1), id(2)], "a turn is kept");
 }
 
@@ -67,33 +84,71 @@ fn a_claim_that_is_held_back_is_passed_and_comes_back_to_its_place() {
 fn lines_of_different_environments_do_not_know_each_other() {
     let mut line = line_of(2);
     let other = id(901);
-    assert_eq!(line.stand(id(0), second(0), other), [id(1)], "it has changed its line");
-    assert_eq!(line.place(id(0), other, 1), Place::Served);
-    assert_eq!(line.place(id(1), BOX, 1), Place::Served);
+    assert_eq!(
+        stand(&mut line, id(0), second(0), other),
+        [id(1)],
+        "it has changed its line"
+    );
+    assert_eq!(line.place(id(0), other, 1, vec![wants()]), Place::Served);
+    assert_eq!(line.place(id(1), BOX, 1, vec![wants()]), Place::Served);
 }
 
 #[test]
 fn nobody_passes_an_older_claim_that_has_not_been_looked_at() {
     let mut line = Line::default();
     for number in 0..3 {
-        line.arrive(id(number), second(i64::try_from(number).unwrap()));
+        line.arrive(id(number), second(i64::try_from(number).unwrap()), wants());
     }
-    line.stand(id(2), second(2), BOX);
-    assert_eq!(line.place(id(2), BOX, 2), Place::InDoubt);
-    assert_eq!(line.place(id(2), BOX, 3), Place::Served, "there is one for each");
-    assert_eq!(line.place(id(2), BOX, 2), Place::InDoubt);
+    stand(&mut line, id(2), second(2), BOX);
+    assert_eq!(line.place(id(2), BOX, 2, vec![wants()]), Place::InDoubt);
+    assert_eq!(
+        line.place(id(2), BOX, 3, vec![wants()]),
+        Place::Served,
+        "there is one for each"
+    );
+    assert_eq!(line.place(id(2), BOX, 2, vec![wants()]), Place::InDoubt);
     assert!(line.stand_aside(id(1)).is_empty(), "the oldest is still unknown");
-    assert_eq!(line.stand(id(0), second(0), id(901)), [id(2)], "now it can be told");
-    assert_eq!(line.place(id(2), BOX, 1), Place::Served);
+    assert_eq!(
+        stand(&mut line, id(0), second(0), id(901)),
+        [id(2)],
+        "now it can be told"
+    );
+    assert_eq!(line.place(id(2), BOX, 1, vec![wants()]), Place::Served);
 }
 
 #[test]
 fn a_claim_that_is_deleted_before_it_was_looked_at_holds_up_nobody() {
     let mut line = Line::default();
-    line.arrive(id(0), second(0));
-    line.stand(id(1), second(1), BOX);
-    assert_eq!(line.place(id(1), BOX, 1), Place::InDoubt);
+    line.arrive(id(0), second(0), wants());
+    stand(&mut line, id(1), second(1), BOX);
+    assert_eq!(line.place(id(1), BOX, 1, vec![wants()]), Place::InDoubt);
     assert_eq!(line.leave(id(0)), [id(1)]);
+}
+
+#[test]
+fn a_claim_that_can_not_be_looked_at_holds_up_those_alone_who_may_want_what_it_wants() {
+    let (other, company) = (id(901), Uuid::from_u128(77));
+    let mut line = Line::default();
+    line.arrive(id(0), second(0), named("box"));
+    line.arrive(id(1), second(1), named("other"));
+    line.stand(id(1), other);
+    let place = line.place(id(1), other, 1, vec![named("other"), Wants::OfCompany(company)]);
+    assert_eq!(place, Place::Served, "the oldest is for another environment");
+    line.arrive(id(2), second(2), named("box"));
+    line.stand(id(2), BOX);
+    let for_box = || vec![named("box"), Wants::OfCompany(company)];
+    assert_eq!(line.place(id(2), BOX, 1, for_box()), Place::InDoubt);
+    // Another one of the company, that may be for any of its environments, is older than one that comes now.
+    line.arrive(id(3), second(1), Wants::OfCompany(company));
+    assert_eq!(line.leave(id(0)), [id(2)]);
+    assert_eq!(line.place(id(2), BOX, 1, for_box()), Place::InDoubt);
+    line.want(id(3), Wants::OfCompany(id(78)));
+    assert_eq!(line.stand_aside(id(3)), [id(2)], "whatever it turned out to want");
+    assert_eq!(line.place(id(2), BOX, 1, for_box()), Place::Served);
+    for claim in 1..4 {
+        line.leave(id(claim));
+    }
+    assert_eq!(line.size(), 0);
 }
 
 #[test]
@@ -101,10 +156,10 @@ fn whoever_begins_to_lead_has_looked_at_nobody() {
     let mut line = line_of(3);
     line.begin();
     assert!(line.first(BOX, 3).is_empty());
-    line.stand(id(2), second(2), BOX);
-    assert_eq!(line.place(id(2), BOX, 1), Place::InDoubt);
-    line.stand(id(1), second(1), BOX);
-    line.stand(id(0), second(0), BOX);
+    stand(&mut line, id(2), second(2), BOX);
+    assert_eq!(line.place(id(2), BOX, 1, vec![wants()]), Place::InDoubt);
+    stand(&mut line, id(1), second(1), BOX);
+    stand(&mut line, id(0), second(0), BOX);
     assert_eq!(line.first(BOX, 3), [id(0), id(1), id(2)]);
 }
 
@@ -204,9 +259,9 @@ impl World {
             let woken = self.line.stand_aside(id);
             return self.push(woken);
         }
-        let woken = self.line.stand(id, created_at, BOX);
+        let woken = stand(&mut self.line, id, created_at, BOX);
         self.push(woken);
-        if self.line.place(id, BOX, self.free()) != Place::Served {
+        if self.line.place(id, BOX, self.free(), vec![wants()]) != Place::Served {
             return;
         }
         let turn = self.line.turn(id).unwrap();
@@ -235,7 +290,7 @@ impl World {
                 self.claims.insert(id, second(self.now));
                 self.unknown.insert(id);
                 self.line.next_moment();
-                self.line.arrive(id, second(self.now));
+                self.line.arrive(id, second(self.now), wants());
                 self.push([id]);
             }
             Happens::Toggles(number) => {

@@ -1,17 +1,27 @@
-//! The queue between the feeds and the reconcilers: each key at most once, one run per key at a time, and the one timer
-//! structure for deadlines, retries and everything else that has its time.
+//! The queue between the feeds and the reconcilers: each key at most once, one run per key at a time, fair to companies
+//! ([`Lane`]), and the one timer structure for deadlines, retries and everything else that has its time.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use uuid::Uuid;
+
 use super::backoff;
 use super::index::Key;
 use crate::runtime::metrics::{Cause, Waiting};
+
+mod fair;
+
+use fair::Fair;
+pub use fair::{Class, Lane};
+
+/// How many keys of one company run at once at most: the hands beyond stay for the others.
+pub const SHARE: usize = 256;
 
 /// Pause after the first failure of a key.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -32,14 +42,16 @@ pub struct Queue {
 #[derive(Debug, Default)]
 struct State {
     open: bool,
-    ready: VecDeque<Key>,
-    /// What stands in `ready`.
-    queued: HashMap<Key, Ready>,
+    fair: Fair,
+    /// What stands in `fair`, and under which number.
+    queued: HashMap<Key, (Ready, u64)>,
     running: HashMap<Key, Ready>,
+    /// How many keys of each company run.
+    hands: HashMap<Uuid, usize>,
     /// Running keys that were pushed meanwhile.
     again: HashMap<Key, Ready>,
     timers: BTreeSet<(Instant, Key)>,
-    due: HashMap<Key, (Instant, Cause)>,
+    due: HashMap<Key, (Instant, Cause, Lane)>,
     failures: HashMap<Key, u32>,
 }
 
@@ -50,13 +62,16 @@ pub struct Ready {
     pub since: Instant,
     /// What the timer was for.
     pub timer: Option<Cause>,
+    /// Where it waits.
+    pub lane: Lane,
 }
 
 impl Ready {
-    fn now() -> Self {
+    fn now(lane: Lane) -> Self {
         Self {
             since: Instant::now(),
             timer: None,
+            lane,
         }
     }
 }
@@ -81,9 +96,10 @@ impl Queue {
     /// Forgets everything that was asked for, and lets nothing in any more. What runs goes on.
     pub fn close(&self) {
         let mut state = self.lock();
-        let running = std::mem::take(&mut state.running);
+        let (running, hands) = (std::mem::take(&mut state.running), std::mem::take(&mut state.hands));
         *state = State {
             running,
+            hands,
             ..State::default()
         };
     }
@@ -93,23 +109,18 @@ impl Queue {
         self.lock().open
     }
 
-    /// Asks for a key to be reconciled as soon as possible; while it runs, once more after that.
-    pub fn push(&self, key: Key) {
-        self.lock().push(key, Ready::now());
-        self.changed.notify_one();
-    }
-
-    /// Asks for many keys.
-    pub fn extend(&self, keys: impl IntoIterator<Item = Key>) {
-        let (mut state, ready) = (self.lock(), Ready::now());
-        keys.into_iter().for_each(|key| state.push(key, ready));
+    /// Asks for keys to be reconciled as soon as possible; those that run, once more after that.
+    pub fn extend(&self, keys: impl IntoIterator<Item = (Key, Lane)>) {
+        let mut state = self.lock();
+        keys.into_iter()
+            .for_each(|(key, lane)| state.push(key, Ready::now(lane)));
         drop(state);
         self.changed.notify_one();
     }
 
     /// Asks for a key to be reconciled at a moment; of several moments the earliest counts.
-    pub fn push_at(&self, key: Key, at: Instant, cause: Cause) {
-        self.lock().push_at(key, at, cause);
+    pub fn push_at(&self, key: Key, at: Instant, cause: Cause, lane: Lane) {
+        self.lock().push_at(key, at, cause, lane);
         self.changed.notify_one();
     }
 
@@ -146,10 +157,13 @@ impl Queue {
     /// A run of this key has failed: it is tried again after a pause that grows with each failure.
     pub fn failed(&self, key: Key) {
         let mut state = self.lock();
-        let failures = state.failures.entry(key).or_default();
-        let pause = backoff::pause(FIRST_PAUSE, LONGEST_PAUSE, *failures);
-        *failures = failures.saturating_add(1);
-        state.push_at(key, Instant::now() + pause, Cause::Retry);
+        let lane = state.running.get(&key).map(|ready| ready.lane);
+        if let Some(lane) = lane.filter(|_| state.open) {
+            let failures = state.failures.entry(key).or_default();
+            let pause = backoff::pause(FIRST_PAUSE, LONGEST_PAUSE, *failures);
+            *failures = failures.saturating_add(1);
+            state.push_at(key, Instant::now() + pause, Cause::Retry, lane);
+        }
         state.finish(key);
         drop(state);
         self.changed.notify_one();
@@ -164,7 +178,7 @@ impl Queue {
     pub fn standing(&self, now: Instant) -> Standing {
         let state = self.lock();
         let mut standing = Standing::default();
-        for (key, ready) in &state.queued {
+        for (key, (ready, _)) in &state.queued {
             let waiting = match key {
                 Key::Environment(_) => &mut standing.environments,
                 Key::Lease(_) => &mut standing.leases,
@@ -172,7 +186,7 @@ impl Queue {
             waiting.keys += 1;
             waiting.longest = waiting.longest.max(now.saturating_duration_since(ready.since));
         }
-        for (_, cause) in state.due.values() {
+        for (_, cause, _) in state.due.values() {
             *standing.timers.entry(*cause).or_default() += 1;
         }
         standing
@@ -190,25 +204,39 @@ impl State {
             return;
         }
         if self.running.contains_key(&key) {
-            self.again.entry(key).or_insert(ready);
-        } else if let Entry::Vacant(place) = self.queued.entry(key) {
-            place.insert(ready);
-            self.ready.push_back(key);
+            let again = self.again.entry(key).or_insert(ready);
+            again.lane = again.lane.min(ready.lane);
+            return;
+        }
+        match self.queued.entry(key) {
+            Entry::Vacant(place) => {
+                let number = self.fair.push(key, ready.lane);
+                place.insert((ready, number));
+            }
+            // Something more urgent has come: it moves, and has waited since then.
+            Entry::Occupied(mut place) if ready.lane.class < place.get().0.lane.class => {
+                let (before, number) = *place.get();
+                self.fair.remove(before.lane, number);
+                let number = self.fair.push(key, ready.lane);
+                let lane = ready.lane;
+                place.insert((Ready { lane, ..before }, number));
+            }
+            Entry::Occupied(_) => {}
         }
     }
 
-    fn push_at(&mut self, key: Key, at: Instant, cause: Cause) {
+    fn push_at(&mut self, key: Key, at: Instant, cause: Cause, lane: Lane) {
         if !self.open {
             return;
         }
         match self.due.get(&key) {
-            Some((earlier, _)) if *earlier <= at => return,
-            Some((later, _)) => {
+            Some((earlier, ..)) if *earlier <= at => return,
+            Some((later, ..)) => {
                 self.timers.remove(&(*later, key));
             }
             None => {}
         }
-        self.due.insert(key, (at, cause));
+        self.due.insert(key, (at, cause, lane));
         self.timers.insert((at, key));
     }
 
@@ -216,27 +244,62 @@ impl State {
     fn fire(&mut self, now: Instant) {
         while let Some((at, key)) = self.timers.first().copied().filter(|(at, _)| *at <= now) {
             self.timers.remove(&(at, key));
-            let timer = self.due.remove(&key).map(|(_, cause)| cause);
-            self.push(key, Ready { since: at, timer });
+            if let Some((_, cause, lane)) = self.due.remove(&key) {
+                let timer = Some(cause);
+                self.push(key, Ready { since: at, timer, lane });
+            }
         }
     }
 
     fn take(&mut self) -> Option<Key> {
-        let key = self.ready.pop_front()?;
-        let ready = self.queued.remove(&key).unwrap_or_else(Ready::now);
+        let hands = &self.hands;
+        let key = self
+            .fair
+            .take(|company| hands.get(&company).is_none_or(|hands| *hands < SHARE))?;
+        let (ready, _) = self.queued.remove(&key)?;
         // The run that begins now sets its own time for the next.
-        if let Some((at, _)) = self.due.remove(&key) {
+        if let Some((at, ..)) = self.due.remove(&key) {
             self.timers.remove(&(at, key));
         }
+        *self.hands.entry(ready.lane.company).or_default() += 1;
         self.running.insert(key, ready);
         Some(key)
     }
 
     fn finish(&mut self, key: Key) {
-        self.running.remove(&key);
+        if let Some(ready) = self.running.remove(&key)
+            && let Entry::Occupied(mut hands) = self.hands.entry(ready.lane.company)
+        {
+            *hands.get_mut() -= 1;
+            if *hands.get() == 0 {
+                hands.remove();
+            }
+        }
         if let Some(ready) = self.again.remove(&key) {
             self.push(key, ready);
         }
+    }
+
+    /// How much is remembered, by what for.
+    #[cfg(test)]
+    fn sizes(&self) -> Vec<(&'static str, usize)> {
+        vec![
+            ("queue: ready", self.fair.size() + self.queued.len()),
+            (
+                "queue: running",
+                self.running.len() + self.hands.len() + self.again.len(),
+            ),
+            ("queue: timers", self.timers.len() + self.due.len()),
+            ("queue: failures", self.failures.len()),
+        ]
+    }
+}
+
+#[cfg(test)]
+impl Queue {
+    /// How much is remembered, by what for.
+    pub fn sizes(&self) -> Vec<(&'static str, usize)> {
+        self.lock().sizes()
     }
 }
 

@@ -261,3 +261,20 @@ async fn a_batcher_that_panics_says_which_it_is_and_one_that_ends_in_order_says_
     drop(batcher);
     assert!(broken.wait_for(Option::is_some).await.is_err(), "the task has ended");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_request_beside_all_that_one_company_may_have_in_takes_twice_as_long_as_alone_at_most() {
+    /// How many reconciles of one company run at once (`controller::queue::SHARE`).
+    const SHARE: u128 = 256;
+    let (batcher, batches, _lead) = batcher();
+    let ask = async || {
+        let begun = Instant::now();
+        batcher.ask((1, "slow")).await.unwrap();
+        begun.elapsed()
+    };
+    let alone = ask().await;
+    let noise = join_all((0..SHARE).map(|row| batcher.ask((1_000 + row, "slow"))));
+    let (_, beside) = tokio::join!(noise, ask());
+    assert_eq!(sizes(&batches), [1, 200, 57], "one batch before its own");
+    assert!(beside <= 2 * alone, "{beside:?} beside them, {alone:?} alone");
+}

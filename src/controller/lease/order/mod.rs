@@ -72,7 +72,7 @@ impl<'s> World<'s> {
             runs: HashMap::new(),
             end: End::Waits,
         };
-        world.index.apply_namespace(namespace());
+        let _ = world.index.apply_namespace(namespace());
         if let Some(state) = story.local {
             let local = environment_object(LOCAL_NAME, LOCAL, json!({ "driver": "Local" }));
             world.write_row(&local);
@@ -86,7 +86,8 @@ impl<'s> World<'s> {
             Part::Environment => {
                 let sandbox = json!({ "provider": "kubernetes" });
                 let spec = json!({ "driver": "Sandbox", "sandbox": sandbox, "archived": self.story.archived });
-                self.index
+                let _ = self
+                    .index
                     .apply_environment(environment_object("builder", ENVIRONMENT, spec));
                 if self.story.default {
                     self.step(Step::Mirror); // the agent's foreign key waits for the row
@@ -98,12 +99,12 @@ impl<'s> World<'s> {
                 None => {
                     let job = json!({ "metadata": metadata("build", JOB), "status": {} });
                     let job = RunObject::decode("batch", "Job", job).unwrap();
-                    self.index.apply_run(&job_key(), job);
+                    let _ = self.index.apply_run(&job_key(), job);
                 }
             },
             Part::Lease => {
                 let lease = json!({ "metadata": metadata("claim", LEASE), "spec": self.story.claim });
-                self.index.apply_lease(LeaseObject::decode("", "", lease).unwrap());
+                let _ = self.index.apply_lease(LeaseObject::decode("", "", lease).unwrap());
             }
         }
     }
@@ -216,6 +217,7 @@ impl<'s> World<'s> {
             id: LEASE,
             object: Some(lease.clone()),
             deleted: false,
+            term: 0,
         };
         let chosen = choice(&self.index, &subject);
         let view = self.view(&lease, chosen);
@@ -239,7 +241,7 @@ impl<'s> World<'s> {
             Decision::Refuse(reason, _) => self.end = End::Refused(reason),
             Decision::MakeLocal => {
                 let local = environment_object(LOCAL_NAME, LOCAL, json!({ "driver": "Local" }));
-                self.index.apply_environment(local);
+                let _ = self.index.apply_environment(local);
             }
             Decision::Wait(..) | Decision::Nothing => {}
             other => panic!("{}: a claim came to {other:?}", self.story.name),

@@ -289,6 +289,7 @@ fn of_all_that_stands_against_a_claim_the_highest_is_said() {
                     let waits = match (obstacle, run) {
                         (Some(Obstacle::Waits(reason, _)), _) => Some(*reason),
                         (_, Run::NotFound) => Some(Reason::RunNotFound),
+                        (_, Run::Unknown) => of_environment.or(Some(Reason::RunNotFound)),
                         _ => of_environment,
                     };
                     match (decide(&facts), refused, waits) {
@@ -297,7 +298,6 @@ fn of_all_that_stands_against_a_claim_the_highest_is_said() {
                             assert_eq!(said, Reason::AcquireTimedOut, "{facts:?}")
                         }
                         (Decision::Wait(said, _), None, Some(reason)) if !late => assert_eq!(said, reason, "{facts:?}"),
-                        (Decision::Nothing, None, None) => assert_eq!(run, Run::Unknown, "{facts:?}"),
                         (Decision::Grant, None, None) => assert!(matches!(run, Run::None | Run::Live), "{facts:?}"),
                         (decision, ..) => panic!("{facts:?} gives {decision:?}"),
                     }

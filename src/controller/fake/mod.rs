@@ -1,0 +1,138 @@
+//! A small cluster and a small database behind the two seams, for tests of what happens between them. They keep what they are
+//! told, as the real ones do, and fail where a test says so.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::index::SharedIndex;
+use super::object::{EnvironmentObject, LeaseObject, NamespaceObject, Watched};
+use super::queue::Queue;
+use super::reconcile::{ReconcileSettings, Reconciler};
+use super::trouble::Troubles;
+use crate::runtime::configuration::NoticeSource;
+use crate::runtime::metrics::Metrics;
+use crate::store::Mode;
+
+mod cluster;
+mod database;
+
+pub use cluster::FakeCluster;
+pub use database::FakeDatabase;
+
+/// When both begin, in seconds: the first of January 2026.
+const EPOCH: i64 = 1_767_225_600;
+
+/// A reconciler between the two.
+pub type FakeReconciler = Reconciler<FakeDatabase, FakeCluster>;
+
+/// A reconciler of an empty cluster and an empty database, with its queue open.
+pub fn reconciler() -> Arc<FakeReconciler> {
+    let fake = Reconciler {
+        database: FakeDatabase::default(),
+        cluster: FakeCluster::default(),
+        index: SharedIndex::default(),
+        queue: Arc::new(Queue::default()),
+        metrics: Arc::new(Metrics::new()),
+        settings: ReconcileSettings {
+            namespaces: Vec::new(),
+            mode: Mode::Standalone,
+            run_kinds: vec!["batch/v1/Job".parse().unwrap()],
+            notice_by: [NoticeSource::Feeds, NoticeSource::Objects].into(),
+            foreign: None,
+        },
+        troubles: Troubles::default(),
+        lapsed_at: Mutex::default(),
+    };
+    fake.queue.open();
+    Arc::new(fake)
+}
+
+/// The uid that a number stands for.
+pub const fn uid(number: u128) -> Uuid {
+    Uuid::from_u128(number)
+}
+
+/// A Namespace that is its own company.
+pub fn namespace(name: &str, number: u128) -> Value {
+    json!({ "metadata": { "name": name, "uid": uid(number) } })
+}
+
+/// An Environment that admits one lease at once.
+pub fn environment(namespace: &str, name: &str, number: u128) -> Value {
+    let sandbox = json!({ "driver": "Sandbox", "sandbox": { "provider": "kubernetes" }, "maxActiveLeases": 1 });
+    json!({ "metadata": { "namespace": namespace, "name": name, "uid": uid(number) }, "spec": sandbox })
+}
+
+/// A claim for the environment of this name.
+pub fn claim(namespace: &str, name: &str, number: u128, environment: &str) -> Value {
+    json!({
+        "metadata": { "namespace": namespace, "name": name, "uid": uid(number) },
+        "spec": { "environmentRef": { "name": environment }, "acquireTimeoutSeconds": 60 },
+    })
+}
+
+impl FakeReconciler {
+    /// Makes a Namespace, and its feed tells.
+    pub fn make_namespace(&self, object: Value) {
+        let namespace: NamespaceObject = self.cluster.make("namespaces", object);
+        self.learn(|index| index.apply_namespace(namespace));
+    }
+
+    /// Makes an Environment, and its feed tells.
+    pub fn make_environment(&self, object: Value) -> EnvironmentObject {
+        let environment: EnvironmentObject = self.cluster.make("environments", object);
+        let told = environment.clone();
+        self.learn(|index| index.apply_environment(told));
+        environment
+    }
+
+    /// Makes a lease, and its feed tells.
+    pub fn make_lease(&self, object: Value) -> LeaseObject {
+        let lease: LeaseObject = self.cluster.make("leases", object);
+        let told = lease.clone();
+        self.learn(|index| index.apply_lease(told));
+        lease
+    }
+
+    /// Deletes a lease, and its feed tells.
+    pub fn delete_lease_object(&self, namespace: &str, name: &str) {
+        let lease: LeaseObject = self.cluster.remove("leases", namespace, name).unwrap();
+        self.learn(|index| index.delete_lease(lease));
+    }
+
+    /// Reconciles whatever is ready, until for `limit` nothing becomes so, or a second has passed; how many keys that were.
+    pub async fn settle(&self, limit: Duration) -> usize {
+        let (mut count, begun) = (0, Instant::now());
+        while begun.elapsed() < Duration::from_secs(1)
+            && let Ok(key) = tokio::time::timeout(limit, self.queue.next()).await
+        {
+            count += 1;
+            match super::workers::reconcile(self, key).await {
+                Ok(()) => self.queue.done(key),
+                Err(_) => super::workers::put_back(self, key),
+            }
+        }
+        count
+    }
+
+    /// What a lease shows: phase, reason and message.
+    pub fn shown(&self, namespace: &str, name: &str) -> Option<[String; 3]> {
+        let lease = self.cluster.get("leases", namespace, name)?;
+        let status = lease.get("status")?.clone();
+        Some(["phase", "reason", "message"].map(|field| status[field].as_str().unwrap_or_default().to_owned()))
+    }
+}
+
+/// What a test has locked.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap()
+}
+
+/// Decodes an object.
+fn decode<T: Watched>(group: &str, kind: &str, object: Value) -> T {
+    T::decode(group, kind, object).unwrap()
+}

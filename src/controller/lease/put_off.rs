@@ -1,0 +1,132 @@
+//! Claims that wait: each says what for, and times out, also one that could not be brought further for now.
+
+use std::time::Duration;
+
+use super::choice::awaited_object;
+use super::facts::{Subject, acquire_deadline};
+use super::pause::{patience, until};
+use super::scene::Scene;
+use super::{Step, refuse};
+use crate::api::Reason;
+use crate::controller::cluster::Cluster;
+use crate::controller::database::Database;
+use crate::controller::index::Key;
+use crate::controller::reconcile::{Later, ReconcileError, Reconciler};
+use crate::lifecycle::lease::{Decision, Environment, put_off, waits_for_a_moment};
+use crate::lifecycle::lease_status::Verdict;
+use crate::runtime::metrics::Cause;
+
+/// Pause before the first in line look again, for an ending by another writer is not heard of.
+const UNHEARD_PAUSE: Duration = Duration::from_secs(2);
+
+/// For how long a new claim says nothing of what passes by itself within a moment as a rule.
+const QUIET: Duration = Duration::from_secs(2);
+
+/// Pause before it is looked at again meanwhile.
+pub(super) const QUIET_PAUSE: Duration = Duration::from_millis(500);
+
+/// How long a claim whose time is out is left to what passes by itself within a moment as a rule: it is tried once at least,
+/// however late it is looked at.
+const GRACE: jiff::SignedDuration = jiff::SignedDuration::from_secs(10);
+
+/// Why a claim was put off.
+pub(super) type Why = (Reason, &'static str);
+
+/// Look and database did not agree for a whole reconcile.
+pub(super) const UNSETTLED: Why = (
+    Reason::EnvironmentNotActive,
+    "what it needs changes faster than it can be granted",
+);
+
+/// The object `local` is made, and not mirrored yet.
+pub(super) const COMING: Why = (Reason::EnvironmentNotActive, "the company's Local is being made");
+
+/// Whether the time of a claim is out, and that only since a moment ago.
+pub(super) fn is_in_grace(subject: &Subject, scene: &Scene) -> bool {
+    let over = |lease| {
+        acquire_deadline(lease)
+            .saturating_add(GRACE)
+            .is_ok_and(|over| over <= scene.view.now)
+    };
+    scene.facts.acquire_timed_out && !subject.present().is_some_and(over)
+}
+
+/// The same decision, unless it refuses a claim for being late that has to wait for a moment alone.
+pub(super) fn not_in_haste(decision: Decision, subject: &Subject, scene: &Scene) -> Decision {
+    match decision {
+        Decision::Refuse(Reason::AcquireTimedOut, _)
+            if waits_for_a_moment(&scene.facts) && is_in_grace(subject, scene) =>
+        {
+            Decision::Nothing
+        }
+        decision => decision,
+    }
+}
+
+impl<D: Database, C: Cluster> Reconciler<D, C> {
+    /// A claim is put off. What is no open claim is looked at again.
+    pub(super) fn put_off(&self, subject: &Subject, scene: &Scene, (reason, message): Why) -> Step {
+        self.put_off_for(subject, scene, reason, message.to_owned())
+    }
+
+    /// What has become of a decision. Where the API server would not have what a claim needs, the claim says so.
+    pub(super) fn put_off_failed(
+        &self,
+        subject: &Subject,
+        scene: &Scene,
+        committed: Result<Step, ReconcileError>,
+    ) -> Result<Step, ReconcileError> {
+        match committed {
+            Err(ReconcileError::Cluster(error)) if scene.is_open_claim() => {
+                tracing::warn!(lease = %subject.id, %error, "the company's Local can't be made, trying again");
+                let message = format!("the company's Local can't be made: {}", error.sentence());
+                Ok(self.put_off_for(subject, scene, Reason::EnvironmentNotActive, message))
+            }
+            committed => committed,
+        }
+    }
+
+    fn put_off_for(&self, subject: &Subject, scene: &Scene, reason: Reason, message: String) -> Step {
+        if !scene.is_open_claim() {
+            return Step::Done(Some(Later::look(QUIET_PAUSE)));
+        }
+        match put_off(&scene.facts, reason, message) {
+            Decision::Wait(reason, message) => self.wait_quietly(subject, scene, reason, message),
+            Decision::Refuse(reason, message) => {
+                self.leave_line(subject);
+                refuse(subject, reason, message)
+            }
+            _ => Step::Again,
+        }
+    }
+
+    /// A claim waits, says what for, and looks again.
+    pub(super) fn wait(&self, subject: &Subject, scene: &Scene, reason: Reason, message: String) -> Step {
+        let Some(lease) = subject.present() else {
+            return Step::Done(None);
+        };
+        if scene.facts.environment == Environment::NotMirrored {
+            // Nobody else may have noticed that the row is not there (any more), or not as it should be.
+            let awaited = awaited_object(&self.index(), subject, &scene.view);
+            self.wake(awaited.map(Key::Environment));
+        }
+        let mut pause = patience(lease, scene);
+        if reason == Reason::CapacityFull && self.is_among_the_first(subject.id, &scene.view) {
+            pause = pause.min(UNHEARD_PAUSE);
+        }
+        let message = self.sentence(lease, reason, message);
+        Step::Report(
+            Verdict::Pending(reason, message),
+            Some(Later::new(Cause::Acquire, pause)),
+        )
+    }
+
+    /// A claim waits for what passes within a moment as a rule: one that is new says so only once it has lasted.
+    pub(super) fn wait_quietly(&self, subject: &Subject, scene: &Scene, reason: Reason, message: String) -> Step {
+        let new = subject.present().filter(|lease| lease.status.is_none());
+        if new.is_some_and(|lease| until(lease.meta.created_at, scene.view.now) < QUIET) {
+            return Step::Done(Some(Later::new(Cause::Acquire, QUIET_PAUSE)));
+        }
+        self.wait(subject, scene, reason, message)
+    }
+}

@@ -1,0 +1,301 @@
+//! What must not be lost between feeds, index, queue and reconcilers, on a fake cluster and a fake database, with time that is
+//! moved by hand.
+
+use serde_json::json;
+
+use super::*;
+use crate::controller::fake::{FakeReconciler, claim, environment, namespace, reconciler, uid};
+use crate::controller::index::Looked;
+use crate::controller::object::{EnvironmentObject, LeaseObject, RunObject, Watched};
+use crate::controller::queue::Class;
+use crate::lifecycle::ResourceVersion;
+
+/// For so long nothing may be ready for a world to count as settled; shorter than a claim's patience with what it hears of.
+const REST: Duration = Duration::from_millis(400);
+
+/// A company with the environment `box`, which admits one lease at once.
+async fn world() -> Arc<FakeReconciler> {
+    let world = reconciler();
+    world.make_namespace(namespace("team", 1));
+    world.make_environment(environment("team", "box", 2));
+    world.settle(REST).await;
+    world
+}
+
+fn phase(world: &FakeReconciler, name: &str) -> Option<String> {
+    world.shown("team", name).map(|[phase, ..]| phase)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_is_made_again_under_its_name_while_a_status_is_written_is_decided_at_once() {
+    let world = world().await;
+    world.make_lease(claim("team", "again", 10, "box"));
+    // Between the look and the write the object is deleted and made anew; the feed has not told yet.
+    let cluster = world.cluster.clone();
+    world.cluster.before_next_patch(move || {
+        cluster.remove::<LeaseObject>("leases", "team", "again").unwrap();
+        cluster.make::<LeaseObject>("leases", claim("team", "again", 11, "box"));
+    });
+    world.settle(REST).await;
+    assert_eq!(phase(&world, "again").as_deref(), Some("Active"));
+    // What the feed tells late of the first one touches the second no more.
+    let mut late = claim("team", "again", 10, "box");
+    late["metadata"]["resourceVersion"] = json!("4");
+    late["metadata"]["creationTimestamp"] = json!("2026-01-01T00:00:00Z");
+    let late = LeaseObject::decode("", "", late).unwrap();
+    let deleted = late.clone();
+    world.learn(|index| index.apply_lease(late));
+    world.learn(|index| index.delete_lease(deleted));
+    world.settle(REST).await;
+    assert_eq!(phase(&world, "again").as_deref(), Some("Active"));
+    assert_eq!(world.database.active(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_environment_that_is_made_again_under_its_name_while_a_status_is_written_is_mirrored_at_once() {
+    let world = world().await;
+    world.make_environment(environment("team", "again", 20));
+    let cluster = world.cluster.clone();
+    world.cluster.before_next_patch(move || {
+        cluster
+            .remove::<EnvironmentObject>("environments", "team", "again")
+            .unwrap();
+        cluster.make::<EnvironmentObject>("environments", environment("team", "again", 21));
+    });
+    world.settle(REST).await;
+    world.make_lease(claim("team", "x", 10, "again"));
+    world.settle(REST).await;
+    assert_eq!(phase(&world, "x").as_deref(), Some("Active"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_comes_after_the_deletion_was_dealt_with_brings_no_ghost_back() {
+    let world = world().await;
+    let version = ResourceVersion::parse("1").unwrap();
+    world.learn(|index| index.reset_leases(None, Vec::new(), &version));
+    let lease = world.make_lease(claim("team", "x", 10, "box"));
+    world.delete_lease_object("team", "x");
+    world.settle(REST).await;
+    let before = world.index().sizes();
+    world.learn(|index| index.read_lease(lease));
+    assert_eq!(world.index().sizes(), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_can_not_be_decided_holds_up_no_claim_of_another_environment() {
+    let world = world().await;
+    world.make_namespace(namespace("other", 3));
+    world.make_environment(environment("other", "box", 4));
+    world.settle(REST).await;
+    world.database.set_panicking(uid(10), true);
+    // Seen and never looked at: as if its key had been lost.
+    let stuck = claim("team", "stuck", 10, "box");
+    let stuck: LeaseObject = world.cluster.make("leases", stuck);
+    world.index.note(|index| drop(index.apply_lease(stuck)));
+    world.make_lease(claim("other", "x", 11, "box"));
+    world.make_lease(claim("team", "behind", 12, "box"));
+    world.settle(REST).await;
+    let x = world.shown("other", "x").unwrap();
+    assert_eq!(x[0], "Active", "another company's: {x:?}");
+    // Behind it, in its own line, a claim says so after a moment, and times out.
+    assert_eq!(phase(&world, "behind"), None);
+    tokio::time::advance(Duration::from_secs(3)).await;
+    world.settle(REST).await;
+    let [phase, reason, message] = world.shown("team", "behind").unwrap();
+    assert_eq!((phase.as_str(), reason.as_str()), ("Pending", "CapacityFull"));
+    assert_eq!(message, "claims that came earlier are looked at first");
+    for _ in 0..20 {
+        tokio::time::advance(Duration::from_secs(5)).await;
+        world.settle(REST).await;
+    }
+    let [phase, reason, _] = world.shown("team", "behind").unwrap();
+    assert_eq!((phase.as_str(), reason.as_str()), ("Failed", "AcquireTimedOut"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_panics_is_released_comes_back_later_and_holds_up_nobody() {
+    let world = world().await;
+    world.database.set_panicking(uid(10), true);
+    world.make_lease(claim("team", "first", 10, "box"));
+    world.make_lease(claim("team", "second", 11, "box"));
+    world.settle(REST).await;
+    assert_eq!(phase(&world, "second").as_deref(), Some("Active"));
+    assert_eq!(world.queue.standing(Instant::now()).timers[&Cause::Retry], 1);
+    world.database.set_panicking(uid(10), false);
+    tokio::time::advance(Duration::from_secs(10)).await;
+    world.settle(REST).await;
+    assert_eq!(
+        phase(&world, "first").as_deref(),
+        Some("Pending"),
+        "it is its turn after the second"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_reconcile_of_a_former_leadership_has_found_out_moves_nobody_in_line() {
+    let world = world().await;
+    world.make_lease(claim("team", "x", 10, "box"));
+    let former = Looked {
+        id: uid(10),
+        term: world.index().term(),
+    };
+    // The replica follows for a while, and leads again; meanwhile the claim is deleted, and a list has shown it.
+    world.queue.close();
+    let version = ResourceVersion::parse("100").unwrap();
+    world.delete_lease_object("team", "x");
+    world.learn(|index| index.forget_gone_leases(&version));
+    world.queue.open();
+    world.learn(|index| index.begin_term(Instant::now()));
+    let limited = crate::controller::index::Limited {
+        row: uid(2),
+        company: uid(1),
+        free: 1,
+    };
+    world.learn(|index| index.stand(former, limited).1);
+    world.index.note(|index| index.note_namespace(former.id, uid(1)));
+    let sizes = world.index().sizes();
+    let line = sizes.iter().find(|(name, _)| *name == "line: claims").unwrap();
+    assert_eq!(line.1, 0, "{sizes:?}");
+    // One that is there, and has not been looked at in this leadership, keeps its turn in doubt.
+    world.make_lease(claim("team", "y", 11, "box"));
+    let term = world.index().term();
+    world.learn(|index| {
+        index.stand_aside(Looked {
+            id: uid(11),
+            term: term - 1,
+        })
+    });
+    world.make_lease(claim("team", "z", 12, "box"));
+    let z = Looked { id: uid(12), term };
+    world.learn(|index| {
+        let (place, wakes) = index.stand(z, limited);
+        assert_eq!(place, crate::controller::line::Place::InDoubt);
+        wakes
+    });
+}
+
+/// Lets a minute and more pass, as a claim that nothing helps does.
+async fn wait_in_vain(world: &FakeReconciler) {
+    for _ in 0..20 {
+        world.settle(REST).await;
+        tokio::time::advance(Duration::from_secs(5)).await;
+    }
+    world.settle(REST).await;
+}
+
+/// A claim says this after a few seconds, and fails with the same words once its time is out.
+async fn says_and_times_out(world: &FakeReconciler, name: &str, reason: &str, message: &str) {
+    world.settle(REST).await;
+    tokio::time::advance(Duration::from_secs(3)).await;
+    world.settle(REST).await;
+    let pending = ["Pending", reason, message].map(str::to_owned);
+    assert_eq!(world.shown("team", name), Some(pending));
+    let patches = world.cluster.patches();
+    wait_in_vain(world).await;
+    let [phase, reason, last] = world.shown("team", name).unwrap();
+    assert_eq!(
+        (phase.as_str(), reason.as_str()),
+        ("Failed", "AcquireTimedOut"),
+        "{last}"
+    );
+    assert!(last.ends_with(&format!("last: {message}")), "{last}");
+    assert!(world.cluster.patches() <= patches + 1, "said once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_whose_run_can_not_be_read_says_so_and_times_out() {
+    let world = world().await;
+    let kind = kube::core::GroupVersionKind::gvk("batch", "v1", "Job");
+    let version = ResourceVersion::parse("1").unwrap();
+    world.learn(|index| index.reset_runs(&kind, None, Vec::<RunObject>::new(), &version));
+    world.cluster.fail("get jobs");
+    let mut lease = claim("team", "x", 10, "box");
+    let job = json!({ "apiVersion": "batch/v1", "kind": "Job", "name": "build", "uid": uid(99) });
+    lease["spec"]["run"] = json!({ "objectRef": job });
+    world.make_lease(lease);
+    let message = "job/build can't be read: the API server did not answer within 10s";
+    says_and_times_out(&world, "x", "RunNotFound", message).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_whose_local_can_not_be_made_says_so_and_times_out() {
+    let world = world().await;
+    world.cluster.fail("create environments");
+    let mut lease = claim("team", "x", 10, "box");
+    lease["spec"].as_object_mut().unwrap().remove("environmentRef");
+    world.make_lease(lease);
+    let message = "the company's Local can't be made: the API server did not answer within 10s";
+    says_and_times_out(&world, "x", "EnvironmentNotActive", message).await;
+    assert_eq!(
+        world
+            .index()
+            .sizes()
+            .iter()
+            .find(|(name, _)| name.contains("making"))
+            .unwrap()
+            .1,
+        0
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_whose_namespace_can_not_be_read_says_so_and_times_out() {
+    let world = world().await;
+    world.cluster.fail("get namespaces");
+    world.make_lease(claim("team", "x", 10, "box"));
+    let message = "its namespace can't be read: the API server did not answer within 10s";
+    says_and_times_out(&world, "x", "CompanyNotFound", message).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_whose_rows_another_transaction_holds_says_so_and_times_out() {
+    let world = world().await;
+    world.database.set_busy(uid(10));
+    world.make_lease(claim("team", "x", 10, "box"));
+    says_and_times_out(&world, "x", "StoreUnavailable", HELD).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_costs_what_it_concerns_and_nothing_of_other_companies() {
+    let world = reconciler();
+    let mut number = 1_000;
+    let mut next = || {
+        number += 1;
+        number
+    };
+    for company in 0..20 {
+        let name = format!("team-{company}");
+        world.make_namespace(namespace(&name, next()));
+        for environment_name in ["box", "other"] {
+            world.make_environment(environment(&name, environment_name, next()));
+        }
+        for claims in 0..5 {
+            let mut free = claim(&name, &format!("default-{claims}"), next(), "box");
+            free["spec"].as_object_mut().unwrap().remove("environmentRef");
+            world.make_lease(free);
+            world.make_lease(claim(&name, &format!("named-{claims}"), next(), "missing"));
+        }
+    }
+    let index = world.index();
+    let edited = index.environments.named("team-7", "box").unwrap();
+    assert_eq!(index.claims_for(edited).len(), 5, "those of its company that name none");
+    let row = edited.meta.uid;
+    assert_eq!(index.leases_of_row(row, Some(edited)).len(), 5);
+    assert_eq!(
+        index
+            .environments_of_company(index.namespaces["team-7"].meta.uid)
+            .count(),
+        2
+    );
+    let mut changed = index.namespaces["team-7"].clone();
+    drop(index);
+    changed.meta.resource_version = ResourceVersion::parse("999999").unwrap();
+    changed.company_label = Some(uid(5).to_string());
+    let woken = world.index.change(|index| index.apply_namespace(changed), |_, _| true);
+    assert_eq!(woken.len(), 2 + 10, "what is in that namespace");
+    assert!(
+        woken
+            .iter()
+            .all(|(_, lane)| lane.company == uid(5) && lane.class == Class::Grant)
+    );
+}
