@@ -35,6 +35,7 @@ mod policies;
 mod precedence;
 mod races;
 mod random;
+mod recreated;
 mod refusal;
 mod refused_rows;
 mod removal;

@@ -36,6 +36,8 @@ pub enum Fault {
     Withhold,
     /// It is passed on at once; its answer waits until the rule is lifted.
     KeepAnswer,
+    /// It is passed on after some time, one after a longer and one after a shorter, up to this.
+    Delay(Duration),
 }
 
 type Matcher = dyn Fn(&Method, &Uri) -> bool + Send + Sync;
@@ -228,6 +230,12 @@ async fn serve(State(shared): State<Arc<Shared>>, request: Request) -> Response 
                 RuleState::Lifted => pass_on(&shared, request).await,
                 _ => refusal(500),
             }
+        }
+        Fault::Delay(longest) => {
+            let hits = rule.hits.fetch_add(1, Ordering::SeqCst);
+            let share = [1, 7, 3, 0, 5, 2, 8, 4][hits % 8];
+            tokio::time::sleep(longest * share / 8).await;
+            pass_on(&shared, request).await
         }
         Fault::KeepAnswer => {
             let answer = pass_on(&shared, request).await;
