@@ -41,7 +41,8 @@ pub fn validate(spec: &EnvironmentSpec) -> Result<(), String> {
     if let Some(plugin) = &spec.plugin {
         free_object("spec.plugin.driverConfig", plugin.driver_config.as_ref())?;
     }
-    free_object("spec.metadata", spec.metadata.as_ref())
+    free_object("spec.metadata", spec.metadata.as_ref())?;
+    unreserved(spec.metadata.as_ref(), &RESERVED_OF_ENVIRONMENTS)
 }
 
 /// Whether a lease can be stored.
@@ -50,7 +51,33 @@ pub fn validate(spec: &EnvironmentSpec) -> Result<(), String> {
 ///
 /// The sentence that says what to change.
 pub fn validate_lease(spec: &EnvironmentLeaseSpec) -> Result<(), String> {
-    free_object("spec.metadata", spec.metadata.as_ref())
+    free_object("spec.metadata", spec.metadata.as_ref())?;
+    unreserved(spec.metadata.as_ref(), &["driver"])
+}
+
+/// By these keys of an environment's metadata an origin's server knows the environments that it manages itself.
+const RESERVED_OF_ENVIRONMENTS: [&str; 5] = [
+    "managedByPaperclip",
+    "managedKubernetesSandbox",
+    "managedSandboxProvider",
+    "defaultForCompany",
+    "defaultForInstance",
+];
+
+/// Keys that begin so are an origin's server's own, wherever they stand.
+const RESERVED_PREFIX: &str = "_paperclip";
+
+/// Refuses metadata with a key that is not the user's to set.
+fn unreserved(metadata: Option<&CompactObject>, keys: &[&str]) -> Result<(), String> {
+    let Some(metadata) = metadata else { return Ok(()) };
+    let members = metadata.members();
+    let reserved = |key: &&String| keys.contains(&key.as_str()) || key.starts_with(RESERVED_PREFIX);
+    match members.keys().find(reserved) {
+        None => Ok(()),
+        Some(key) => Err(format!(
+            "spec.metadata has the key {key}, which the operator or the origin's server sets: remove it"
+        )),
+    }
 }
 
 fn validate_ssh(ssh: &SshSpec) -> Result<(), String> {
@@ -132,6 +159,39 @@ mod tests {
         assert_eq!(environment(json!({ "driver": "Local" })), Ok(()));
         assert_eq!(ssh(json!({ "knownHosts": "box ssh-ed25519 AAAA\n" })), Ok(()));
         assert_eq!(lease(json!({ "any": { "thing": [1, null, "two"] } })), Ok(()));
+    }
+
+    #[test]
+    fn a_key_that_is_not_the_user_s_to_set_is_refused_by_name() {
+        let refusal = |key: &str| {
+            Err(format!(
+                "spec.metadata has the key {key}, which the operator or the origin's server sets: remove it"
+            ))
+        };
+        let keys = RESERVED_OF_ENVIRONMENTS
+            .into_iter()
+            .chain(["_paperclip", "_paperclipSlot"]);
+        for key in keys {
+            for driver in [
+                json!({ "driver": "Local" }),
+                json!({ "driver": "Sandbox", "sandbox": { "provider": "p" } }),
+            ] {
+                let mut spec = driver;
+                spec["metadata"] = json!({ "mine": 1, key: false });
+                assert_eq!(environment(spec), refusal(key));
+            }
+        }
+        for key in ["driver", "_paperclipSlot"] {
+            assert_eq!(lease(json!({ "mine": 1, key: "ssh" })), refusal(key));
+        }
+        assert_eq!(
+            lease(json!({ "nested": { "driver": 1 }, "managedByPaperclip": true })),
+            Ok(())
+        );
+        assert_eq!(
+            environment(json!({ "driver": "Local", "metadata": { "driver": 1, "paperclip": 2 } })),
+            Ok(())
+        );
     }
 
     #[test]
