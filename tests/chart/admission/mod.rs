@@ -3,4 +3,5 @@
 mod companies;
 mod environments;
 mod leases;
+mod metadata;
 mod status;
