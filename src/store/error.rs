@@ -13,14 +13,14 @@ pub enum StoreError {
     /// Another transaction was in the way (deadlock, serialization, lock timeout): retry soon.
     #[error("another transaction was in the way: {0}")]
     Conflict(Arc<sqlx::Error>),
-    /// A request's own data cannot be stored: only a change of the data helps.
+    /// A request's own data cannot be stored, in whatever state the database is: only a change of the data helps.
     #[error("{message}")]
     Data {
         /// What to change, as a sentence.
         message: String,
     },
-    /// The database refuses this request alone, for a reason that lies in its other rows, in a trigger, a policy or an index, or
-    /// because what it names is gone: it may go away by itself, so the request waits and is tried again.
+    /// The database refuses this request alone, for a reason that lies in its other rows, in a trigger, a constraint, a policy or
+    /// an index, or because what it names is gone: it may go away without a change of the request, which waits and is tried again.
     #[error("{message}")]
     Refused {
         /// What the database answered, as a sentence.
@@ -139,13 +139,15 @@ fn of_code(code: &str, text: String, error: sqlx::Error) -> StoreError {
         // A table, column, schema or function that is gone, and a statement that was prepared for what was there before.
         "42703" | "42P01" | "3F000" | "42883" => changed(&text),
         "0A000" if text.contains("cached plan") => changed(&text),
+        // What the value alone causes. Whatever else of these classes is answered may be another's doing: a column or a constraint
+        // that was added, a partition that is missing, a fault in a trigger.
         "22P05" | "22021" => data(
             "remove the NUL character (\\u0000), which a database cannot hold",
             &text,
         ),
         "22003" => data("use a smaller number", &text),
         "22008" => data("use a time before the year 9999", &text),
-        "54000" => data("shorten the text", &text),
+        "22001" | "54000" => data("shorten the text", &text),
         "54001" => data("nest the value less deeply", &text),
         // Another row has what this one wants to have, or what it refers to was deleted in between: neither is for good.
         "23505" => refused("another row is in the way", &text),
@@ -154,9 +156,8 @@ fn of_code(code: &str, text: String, error: sqlx::Error) -> StoreError {
         "57014" => refused("the database broke it off", &text),
         _ => match code.get(..2) {
             Some("08" | "53" | "58" | "28" | "3D") => StoreError::Unavailable(Arc::new(error)),
-            Some("22" | "23" | "54") => data("change the value that the database refuses", &text),
-            // What a trigger or a rule of the database's owner raises.
-            Some("P0" | "09" | "0A" | "21" | "27" | "38" | "39" | "40" | "44" | "55") => {
+            // What a trigger, a constraint or a rule of the database's owner raises.
+            Some("P0" | "09" | "0A" | "21" | "22" | "23" | "27" | "38" | "39" | "40" | "44" | "54" | "55") => {
                 refused("the database refuses it", &text)
             }
             // The class of a code is its owner's to choose, where none of the server's own begins like it.
@@ -211,10 +212,15 @@ mod tests {
         for code in ["40001", "40P01", "55P03"] {
             assert_eq!(category(code), Category::Conflict, "{code}");
         }
-        for code in ["22P05", "22021", "22003", "22008", "23514", "54000", "54001"] {
+        for code in ["22P05", "22021", "22001", "22003", "22008", "54000", "54001"] {
             assert_eq!(category(code), Category::Data, "{code}");
         }
-        for code in ["P0001", "23505", "23503", "57014", "55000", "55006", "44000", "MYAPP"] {
+        for code in [
+            "P0001", "23505", "23503", "57014", "55000", "55006", "44000",
+            "MYAPP", // another row, a trigger, a view
+            "23502", "23514", "23P01", "22012", "22P02", "22004", "22000", "23000", "54011",
+            "54023", // the tables, or a trigger
+        ] {
             assert_eq!(category(code), Category::Refused, "{code}");
         }
         for code in ["42501", "42P01", "42703", "3F000", "42883"] {

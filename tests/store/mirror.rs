@@ -8,6 +8,7 @@ use environment_operator::store::environments::{EnvironmentOutcome, EnvironmentS
 use environment_operator::store::{Leader, StoreError};
 use futures::future::join_all;
 use serde_json::json;
+use sqlx::Executor;
 use tokio::sync::watch;
 
 use crate::support::*;
@@ -34,14 +35,20 @@ async fn a_poisoned_row_is_told_what_to_change_and_its_neighbours_land_in_the_sa
     let poisoned = [
         (
             with_metadata(json!("x\0y")),
+            Reason::InvalidSpec,
             "spec.metadata.a: remove the NUL character (\\u0000)",
         ),
-        (with_metadata(deep), "spec.metadata.a: nest it at most 64 levels deep"),
+        (
+            with_metadata(deep),
+            Reason::InvalidSpec,
+            "spec.metadata.a: nest it at most 64 levels deep",
+        ),
         (
             Grant {
                 provider_lease_id: Some("x".repeat(600)),
                 ..world.claim(environment)
             },
+            Reason::InvalidSpec,
             "the provider's lease id: shorten it to 512 bytes (it has 600)",
         ),
         (
@@ -49,11 +56,11 @@ async fn a_poisoned_row_is_told_what_to_change_and_its_neighbours_land_in_the_sa
                 provider: Some("poison".to_owned()),
                 ..world.claim(environment)
             },
-            "change the value that the database refuses: new row for relation \"environment_leases\" violates check \
-             constraint \"poison\"",
+            Reason::StoreUnavailable,
+            "the database refuses it: new row for relation \"environment_leases\" violates check constraint \"poison\"",
         ),
     ];
-    for (culprit, sentence) in poisoned {
+    for (culprit, reason, sentence) in poisoned {
         let before = world.count("SELECT count(*) FROM environment_leases").await;
         let neighbours: Vec<Grant> = (0..199).map(|_| world.claim(environment)).collect();
         let all = neighbours
@@ -62,10 +69,7 @@ async fn a_poisoned_row_is_told_what_to_change_and_its_neighbours_land_in_the_sa
             .chain([culprit])
             .map(|grant| mirror.grant(grant));
         let mut outcomes = join_all(all).await;
-        assert_eq!(
-            refusal(outcomes.pop().unwrap().unwrap()),
-            (Reason::InvalidSpec, sentence.to_owned())
-        );
+        assert_eq!(refusal(outcomes.pop().unwrap().unwrap()), (reason, sentence.to_owned()));
         for outcome in outcomes {
             granted(outcome.unwrap());
         }
@@ -111,6 +115,37 @@ async fn what_passes_the_first_look_is_still_sorted_by_the_databases_own_refusal
         panic!()
     };
     assert!(message.starts_with("shorten the text"), "{message}");
+}
+
+#[tokio::test]
+async fn what_the_owner_of_the_tables_may_mend_fails_no_claim_for_good() {
+    let world = World::new().await;
+    let environment = world.environment().await;
+    let (mirror, _lead) = mirror(&world);
+    let claim = world.claim(environment);
+    // A newer origin's column, a limit of the owner's, and a trigger with a fault in it: each of its own class.
+    for (breaks, mends) in [
+        (
+            "ALTER TABLE environment_leases ADD CONSTRAINT theirs CHECK (acquired_at < '2000-01-01')",
+            "ALTER TABLE environment_leases DROP CONSTRAINT theirs",
+        ),
+        (
+            "ALTER TABLE environment_leases ADD COLUMN theirs text NOT NULL",
+            "ALTER TABLE environment_leases DROP COLUMN theirs",
+        ),
+        (
+            "CREATE FUNCTION faulty() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM 1 / 0; RETURN NEW; END'; \
+             CREATE TRIGGER faulty BEFORE INSERT ON environment_leases FOR EACH ROW EXECUTE FUNCTION faulty()",
+            "DROP TRIGGER faulty ON environment_leases",
+        ),
+    ] {
+        world.pool().execute(sqlx::raw_sql(breaks)).await.unwrap();
+        let (reason, message) = refusal(mirror.grant(claim.clone()).await.unwrap());
+        assert_eq!(reason, Reason::StoreUnavailable, "{message}");
+        assert!(message.starts_with("the database refuses it: "), "{message}");
+        world.pool().execute(sqlx::raw_sql(mends)).await.unwrap();
+    }
+    granted(mirror.grant(claim).await.unwrap());
 }
 
 #[tokio::test]

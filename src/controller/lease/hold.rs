@@ -72,6 +72,11 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
                 let outcome = self.database.sync_lease(sync(None)).await?;
                 Ok((outcome, Some((Reason::InvalidSpec, message))))
             }
+            // It may be the metadata that the database refuses now: the times are written without it, and all is tried again.
+            Err(refused @ StoreError::Refused { .. }) if storable => {
+                self.database.sync_lease(sync(None)).await?;
+                Err(refused.into())
+            }
             outcome => Ok((outcome?, None)),
         }
     }
