@@ -23,6 +23,9 @@ pub struct Leader {
 /// Seconds that a term lasts without renewal.
 pub const TERM_SECONDS: u32 = 15;
 
+/// Makes the key of a takeover's advisory lock out of a cluster's name.
+const TAKEOVER: i64 = i64::from_be_bytes(*b"takeover");
+
 /// Tries to become leader: `Some` if nobody leads or the term of the one who did has passed. One transaction: a takeover of which
 /// a part fails has not begun.
 ///
@@ -30,7 +33,7 @@ pub const TERM_SECONDS: u32 = 15;
 /// one of them began its term in a state of the database that a fail-over has lost.
 ///
 /// # Errors
-/// When the database cannot be asked, or (`Conflict`) batches of the former leader are still in flight. `Unfit` for a cluster that
+/// When the database cannot be asked, or (`Conflict`) batches of the former leader or another takeover are still in flight. `Unfit` for a cluster that
 /// is not known, and while another installation lives that looks after some of the same namespaces.
 pub async fn acquire(
     store: &Store,
@@ -44,6 +47,7 @@ pub async fn acquire(
     if runs(&mut transaction, cluster, installation).await? {
         return Ok(None);
     }
+    exclude_others(&mut transaction, cluster).await?;
     installation::stand_alone(&mut transaction, cluster, installation).await?;
     let epoch = match begin(&mut transaction, cluster, installation, holder).await? {
         Some(epoch) => epoch,
@@ -72,6 +76,17 @@ async fn runs(connection: &mut Session, cluster: &str, installation: &str) -> Re
     .fetch_one(connection)
     .await?;
     Ok(runs)
+}
+
+/// Lets one takeover of a cluster run at a time, until it is committed: else two installations that share namespaces would each
+/// find the other one's term past, and both begin one of their own. Waits at most for the session's `lock_timeout`.
+async fn exclude_others(connection: &mut Session, cluster: &str) -> Result<(), StoreError> {
+    sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1, $2))")
+        .bind(cluster)
+        .bind(TAKEOVER)
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 /// Writes the row of a new term.

@@ -1,6 +1,9 @@
 //! Installations of one cluster share no namespace.
 
+use std::time::Duration;
+
 use environment_operator::store::{StartError, StoreError, installation, lead};
+use harness::wait::eventually;
 
 use crate::support::*;
 
@@ -94,4 +97,59 @@ async fn an_installation_that_was_cut_off_does_not_lead_beside_the_one_that_has_
     acquire("default").await.unwrap_err();
     lead::release(&world.store, &next, HOLDER).await.unwrap();
     acquire("default").await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn of_two_installations_that_take_over_one_namespace_at_once_one_leads() {
+    let world = World::new().await;
+    enter(&world, "cluster", "default", &["a"]).await.unwrap();
+    lead::release(&world.store, &world.leader, HOLDER).await.unwrap();
+    long_ago(&world).await;
+    enter(&world, "cluster", "next", &["a"]).await.unwrap();
+    let next = lead::acquire(&world.store, "cluster", "next", HOLDER).await.unwrap();
+    lead::release(&world.store, &next.unwrap(), HOLDER).await.unwrap();
+    long_ago(&world).await;
+    // A batch of the former leader is in flight, which holds up the takeover by `default` after its look at the others.
+    let (mut batch, mut looking) = (world.connect().await, world.connect().await);
+    sqlx::raw_sql("BEGIN; SELECT FROM environment_operator.lead WHERE installation = 'default' FOR KEY SHARE")
+        .execute(&mut batch)
+        .await
+        .unwrap();
+    let acquire = |installation: &'static str| {
+        let store = world.store.clone();
+        tokio::spawn(async move { lead::acquire(&store, "cluster", installation, HOLDER).await })
+    };
+    let mut waiting = async || -> i64 {
+        let waits = "SELECT count(*) FROM pg_stat_activity
+                     WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        sqlx::query_scalar(waits).fetch_one(&mut looking).await.unwrap()
+    };
+    let first = acquire("default");
+    eventually("the first waits", Duration::from_secs(4), async || {
+        match waiting().await {
+            1 => Ok(()),
+            others => Err(others),
+        }
+    })
+    .await;
+    let second = acquire("next");
+    eventually(
+        "the second waits or is through",
+        Duration::from_secs(4),
+        async || match waiting().await {
+            1 if !second.is_finished() => Err(1),
+            _ => Ok(()),
+        },
+    )
+    .await;
+    sqlx::raw_sql("ROLLBACK").execute(&mut batch).await.unwrap();
+    let outcomes = [first.await.unwrap(), second.await.unwrap()];
+    let leading = outcomes.iter().filter(|outcome| matches!(outcome, Ok(Some(_))));
+    assert_eq!(leading.count(), 1, "{outcomes:?}");
+    assert!(
+        outcomes
+            .iter()
+            .any(|outcome| matches!(outcome, Err(StoreError::Unfit(_)))),
+        "{outcomes:?}"
+    );
 }
