@@ -22,7 +22,7 @@ named_set! {
         Reachable = "Reachable",
         /// Lease: the claim was granted or refused. Once `True` it stays so.
         Decided = "Decided",
-        /// Lease: it is held. Once it is `False` the runner must stop.
+        /// Lease: it is held. A runner works only while it is `True`, and stops its work when it turns `False`.
         Active = "Active",
         /// Lease: it has ended, or was refused.
         Finished = "Finished",

@@ -31,10 +31,17 @@ use super::{CompactObject, Condition, Driver, Timestamp};
     printcolumn(
         name = "Environment",
         type_ = "string",
-        json_path = ".status.environment.name",
-        description = "What is held"
+        // kubectl shows the first value that is found: status.environment, else spec.environmentRef. No other member of an
+        // object has one of these names.
+        json_path = ".*['environment','environmentRef'].name",
+        description = "What is held; of a claim that waits or was refused, what it asks for by name"
     ),
-    printcolumn(name = "Run", type_ = "string", json_path = ".status.run.display", description = "Who holds it"),
+    printcolumn(
+        name = "Run",
+        type_ = "string",
+        json_path = ".status.run.display",
+        description = "Who holds it, or waits for it"
+    ),
     printcolumn(
         name = "Reason",
         type_ = "string",
@@ -55,6 +62,13 @@ use super::{CompactObject, Condition, Driver, Timestamp};
         type_ = "integer",
         json_path = ".status.fencingToken",
         description = "Rises with every grant",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.message",
+        description = "Why the lease stands where it stands, as a sentence",
         priority = 1
     )
 )]
@@ -233,7 +247,7 @@ pub struct EnvironmentLeaseStatus {
     /// The environment that is held.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub environment: Option<LeasedEnvironment>,
-    /// The run that holds the lease.
+    /// The run that holds the lease. Of a claim that waits or was refused: only how the run that it names is displayed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub run: Option<LeasedRun>,
     /// When the lease was granted.

@@ -69,7 +69,13 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
                     return Ok(());
                 }
                 let verdict = lease_status::Verdict::Pending(Reason::StoreUnavailable, message(refusal));
-                let status = lease_status(lease.status.as_ref(), lease.meta.generation, &verdict, now);
+                let status = lease_status(
+                    lease.status.as_ref(),
+                    lease.meta.generation,
+                    lease.spec.run.as_ref(),
+                    &verdict,
+                    now,
+                );
                 self.write_lease_status(&lease, status).await.map(drop)
             }
             Key::Environment(id) => {
@@ -121,7 +127,13 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
                     return Ok(());
                 }
                 let verdict = lease_status::Verdict::Pending(Reason::StoreUnavailable, sentence.to_owned());
-                let status = lease_status(lease.status.as_ref(), lease.meta.generation, &verdict, now);
+                let status = lease_status(
+                    lease.status.as_ref(),
+                    lease.meta.generation,
+                    lease.spec.run.as_ref(),
+                    &verdict,
+                    now,
+                );
                 self.write_lease_status(&lease, status).await.map(drop)
             }
             Key::Environment(id) => {

@@ -3,7 +3,7 @@
 use super::{Ending, LeaseState};
 use crate::api::{
     CompactObject, Condition, ConditionStatus, ConditionType, EnvironmentLeaseStatus, FreeObject, LeasePhase,
-    LeasedEnvironment, LeasedRun, Reason, Timestamp, cut,
+    LeasedEnvironment, LeasedRun, ObjectRef, Reason, RunRef, Timestamp, cut,
 };
 use uuid::Uuid;
 
@@ -67,10 +67,11 @@ pub type Fault = (Reason, String);
 ///
 /// `previous` is what the object shows: transition times of unchanged conditions stay, and so does an ending that is shown
 /// (the first one stands, whatever the row says later; how the cleanup goes on is copied, and how it ended follows it).
-/// `now` is the database's clock.
+/// `asked` is the run of the spec: without a grant it is what there is to show. `now` is the database's clock.
 pub fn lease_status(
     previous: Option<&EnvironmentLeaseStatus>,
     generation: i64,
+    asked: Option<&RunRef>,
     verdict: &Verdict,
     now: Timestamp,
 ) -> EnvironmentLeaseStatus {
@@ -78,6 +79,9 @@ pub fn lease_status(
         return follow_cleanup(shown, verdict);
     }
     let mut status = previous.cloned().unwrap_or_default();
+    if matches!(verdict, Verdict::Pending(..) | Verdict::Refused(..)) {
+        status.run = status.run.or_else(|| asked.and_then(asked_run));
+    }
     let no_row = |reason: &Reason, message: &String| Some((*reason, message.clone()));
     let (phase, active, finished, fault, reason, message) = match verdict {
         Verdict::Pending(reason, message) => {
@@ -155,6 +159,27 @@ pub fn lease_status(
     status.reason = Some(reason);
     status.message = Some(message);
     status
+}
+
+/// What a claim shows of the run that it names: nothing is pinned before the grant.
+fn asked_run(run: &RunRef) -> Option<LeasedRun> {
+    let of_row = || run.heartbeat_run_id.map(display_of_row);
+    Some(LeasedRun {
+        display: run.object_ref.as_ref().map(display_of_object).or_else(of_row)?,
+        kind: None,
+        name: None,
+        uid: None,
+    })
+}
+
+/// A run object in a few characters, for instance job/build.
+pub fn display_of_object(object: &ObjectRef) -> String {
+    format!("{}/{}", object.kind.to_lowercase(), object.name)
+}
+
+/// A heartbeat run in a few characters, for instance run/1a2b3c4d.
+pub fn display_of_row(id: Uuid) -> String {
+    format!("run/{}", &id.to_string()[..8]) // a uuid's text has 36 characters, all of them ASCII
 }
 
 /// An ending that is shown stays, with its reason. Where the provider's resources waited for their removal, the final status

@@ -53,7 +53,7 @@ mod tests {
             cleanup_status: None,
             fault: None,
         };
-        lease_status(None, 1, &verdict, Timestamp::cut(second(100)))
+        lease_status(None, 1, None, &verdict, Timestamp::cut(second(100)))
     }
 
     #[test]
@@ -78,7 +78,7 @@ mod tests {
         assert_eq!(removal_at(&released, Some(second(90)), 5), Some(second(95)));
         assert_eq!(removal_at(&released, None, 5), Some(second(105)));
         let refused = Verdict::Refused(Reason::RunGone, String::new());
-        let refused = lease_status(None, 1, &refused, Timestamp::cut(second(100)));
+        let refused = lease_status(None, 1, None, &refused, Timestamp::cut(second(100)));
         assert_eq!(
             removal_at(&refused, None, 0),
             Some(second(100)),

@@ -15,6 +15,7 @@ use super::environments::EnvironmentRow;
 use super::{Store, StoreError, spelling};
 use crate::lifecycle::RunStatus;
 use crate::lifecycle::foreign::{Facts, Run};
+use crate::lifecycle::lease_status::display_of_row;
 
 /// Selects held leases without an object for which a cause is visible: their run is over, gone or was never named, or their
 /// time has passed. Whether it has stood for long enough is not asked here.
@@ -139,7 +140,7 @@ fn read(found: Found) -> Result<ForeignLease, StoreError> {
         expired_for: found.expired_for.filter(|seconds| *seconds >= 0.0).map(duration),
         driver,
         policy: row.lease_policy,
-        run_display: row.heartbeat_run_id.map(|id| format!("run/{}", &id.to_string()[..8])), // a uuid's text is ASCII
+        run_display: row.heartbeat_run_id.map(display_of_row),
         environment_display: environment.name,
     };
     Ok(ForeignLease { row, facts })

@@ -48,7 +48,7 @@ async fn kubectl_get_shows_the_columns() {
     make(
         &namespace,
         Kind::Lease,
-        json!({}),
+        json!({ "environmentRef": { "name": "asked" }, "metadata": { "environment": { "name": "data" } } }),
         json!({
             "phase": "Active",
             "environment": { "name": "box", "id": "0b0e0a9c-5a2c-4c41-9f5e-3b8d8b1e7a10", "driver": "SSH" },
@@ -56,6 +56,7 @@ async fn kubectl_get_shows_the_columns() {
             "reason": "Granted",
             "expiresAt": "2999-01-31T12:00:00.000Z",
             "fencingToken": 7,
+            "message": "holds",
         }),
     )
     .await;
@@ -82,7 +83,17 @@ async fn kubectl_get_shows_the_columns() {
     assert_eq!(
         table(&namespace, &["get", "envlease", "-o", "wide"]).await,
         [
-            ["NAME", "PHASE", "ENVIRONMENT", "RUN", "REASON", "EXPIRES", "TOKEN"].as_slice(),
+            [
+                "NAME",
+                "PHASE",
+                "ENVIRONMENT",
+                "RUN",
+                "REASON",
+                "EXPIRES",
+                "TOKEN",
+                "MESSAGE"
+            ]
+            .as_slice(),
             &[
                 "subject",
                 "Active",
@@ -90,7 +101,8 @@ async fn kubectl_get_shows_the_columns() {
                 "job/build",
                 "Granted",
                 "2999-01-31T12:00:00.000Z",
-                "7"
+                "7",
+                "holds"
             ],
         ]
     );
@@ -102,6 +114,25 @@ async fn kubectl_get_shows_the_columns() {
         category,
         "environmentlease.paperclip.ing/subject\nenvironment.paperclip.ing/subject\n"
     );
+}
+
+#[tokio::test]
+async fn kubectl_get_shows_the_environment_that_a_claim_asks_for_until_one_is_held() {
+    for (spec, environment) in [
+        (json!({ "environmentRef": { "name": "asked" } }), Some("asked")),
+        (json!({}), None),
+    ] {
+        let namespace = Namespaced::new("asked").await;
+        // What the operator has not seen yet has no status at all.
+        make(&namespace, Kind::Lease, spec, json!({})).await;
+        let printed = namespace
+            .kubectl(&["get", "envlease", "--no-headers"], "")
+            .await
+            .unwrap();
+        let words: Vec<&str> = printed.split_whitespace().collect();
+        let shown = words.contains(&"asked").then_some("asked");
+        assert_eq!(shown, environment, "{printed}");
+    }
 }
 
 #[tokio::test]

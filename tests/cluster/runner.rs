@@ -137,6 +137,27 @@ async fn kubectl_waits_for_a_lease_and_shows_what_became_of_it() {
     );
 }
 
+#[tokio::test]
+async fn kubectl_shows_what_a_waiting_claim_asks_for_and_why_it_waits() {
+    let world = World::new("runner-waits").await;
+    let _operator = world.start().await;
+    world.job("build", serde_json::json!({})).await;
+    world
+        .claim(crate::support::lease("mine").environment("nowhere").job("build"))
+        .await;
+    let waits = world
+        .lease_because("mine", LeasePhase::Pending, Reason::EnvironmentNotFound)
+        .await;
+    let message = waits.status.unwrap().message.unwrap();
+    let table = kubectl(&world, &["get", "envlease"]).await;
+    let row: Vec<&str> = table.lines().nth(1).unwrap().split_whitespace().take(5).collect();
+    let asked = ["mine", "Pending", "nowhere", "job/build", "EnvironmentNotFound"];
+    assert_eq!(row, asked, "{table}");
+    let wide = kubectl(&world, &["get", "envlease", "--output=wide"]).await;
+    let last: Vec<&str> = wide.lines().map(str::trim_end).collect();
+    assert!(last[0].ends_with("MESSAGE") && last[1].ends_with(&message), "{wide}");
+}
+
 /// kubectl in the world's namespace; fails the test where kubectl fails.
 async fn kubectl(world: &World<'_>, arguments: &[&str]) -> String {
     let mut command = world.control_plane().kubectl().await.unwrap();

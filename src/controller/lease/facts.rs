@@ -9,7 +9,7 @@ use crate::controller::company::Company;
 use crate::controller::index::Looked;
 use crate::controller::object::LeaseObject;
 use crate::lifecycle::lease::{Object, Obstacle, Row};
-use crate::lifecycle::lease_status::shown_ending;
+use crate::lifecycle::lease_status::{display_of_object, display_of_row, shown_ending};
 use crate::store::lease_object::{EnvironmentChoice, LeaseView, RunLook};
 
 /// The lease as the feeds know it.
@@ -88,11 +88,11 @@ pub(super) fn run_object(subject: &Subject, view: &LeaseView) -> Option<ObjectRe
 
 pub(super) fn run_display(subject: &Subject, view: &LeaseView, object: Option<&ObjectRef>) -> Option<String> {
     if let Some(object) = object {
-        return Some(format!("{}/{}", object.kind.to_lowercase(), object.name));
+        return Some(display_of_object(object));
     }
     let claimed = || subject.object.as_ref()?.spec.run.as_ref()?.heartbeat_run_id;
     let id = view.object.as_ref().and_then(|row| row.run_id).or_else(claimed)?;
-    Some(format!("run/{}", &id.to_string()[..8])) // a uuid's text has 36 characters, all of them ASCII
+    Some(display_of_row(id))
 }
 
 /// The environment's name. Of a claim whose choice is not there, the look has answered for another environment.

@@ -27,7 +27,13 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
     ) -> Result<(), ReconcileError> {
         let Some(lease) = subject.present() else { return Ok(()) };
         let now = Timestamp::cut(scene.view.now);
-        let status = lease_status(lease.status.as_ref(), lease.meta.generation, verdict, now);
+        let status = lease_status(
+            lease.status.as_ref(),
+            lease.meta.generation,
+            lease.spec.run.as_ref(),
+            verdict,
+            now,
+        );
         let reason = status.reason;
         let written = self.write_lease_status(lease, status).await?;
         // Nothing in the database tells that it ended: it has once the object shows it, and is no lost one from then on.

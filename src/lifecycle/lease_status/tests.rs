@@ -42,6 +42,16 @@ fn ended(state: LeaseState, reason: Reason) -> Verdict {
     }
 }
 
+/// The status of a lease whose spec names no run.
+fn lease_status(
+    previous: Option<&EnvironmentLeaseStatus>,
+    generation: i64,
+    verdict: &Verdict,
+    now: Timestamp,
+) -> EnvironmentLeaseStatus {
+    super::lease_status(previous, generation, None, verdict, now)
+}
+
 fn condition(status: &EnvironmentLeaseStatus, type_: ConditionType) -> &Condition {
     let found = status.conditions.iter().find(|condition| condition.type_ == type_);
     found.unwrap()
@@ -141,4 +151,62 @@ fn a_claim_is_decided_once_it_is_granted_or_refused() {
     assert_eq!(decided(&waits), ConditionStatus::False);
     let refused = Verdict::Refused(Reason::AcquireTimedOut, String::new());
     assert_eq!(decided(&refused), ConditionStatus::True);
+}
+
+#[test]
+fn a_claim_without_a_grant_shows_the_run_that_it_names_and_pins_nothing() {
+    let object = RunRef {
+        heartbeat_run_id: None,
+        object_ref: Some(ObjectRef {
+            api_version: "batch/v1".to_owned(),
+            kind: "Job".to_owned(),
+            name: "build".to_owned(),
+            uid: Some(Uuid::from_u128(9).to_string()),
+        }),
+    };
+    let row = RunRef {
+        heartbeat_run_id: Some(Uuid::from_u128(0x1a2b_3c4d << 96)),
+        object_ref: None,
+    };
+    let asks = [
+        (Some(object), Some("job/build")),
+        (Some(row), Some("run/1a2b3c4d")),
+        (None, None),
+    ];
+    for (asked, display) in asks {
+        let status_of = |previous: Option<&EnvironmentLeaseStatus>, verdict: &Verdict| {
+            super::lease_status(previous, 1, asked.as_ref(), verdict, second(10))
+        };
+        let shown = display.map(|display| LeasedRun {
+            display: display.to_owned(),
+            kind: None,
+            name: None,
+            uid: None,
+        });
+        let waits = Verdict::Pending(Reason::CapacityFull, "1 of 1 leases are active".to_owned());
+        let pending = status_of(None, &waits);
+        assert_eq!(pending.run, shown, "a claim that waits");
+        assert_eq!(status_of(Some(&pending), &waits), pending, "it is written once");
+        let refused = Verdict::Refused(Reason::AcquireTimedOut, String::new());
+        assert_eq!(status_of(None, &refused).run, shown, "a claim that is refused at once");
+
+        // One that was shown before runs were displayed: it shows its run from the next look on.
+        let before = EnvironmentLeaseStatus {
+            run: None,
+            ..pending.clone()
+        };
+        assert_eq!(status_of(Some(&before), &waits), pending);
+        let ended_before = EnvironmentLeaseStatus {
+            run: None,
+            ..status_of(None, &refused)
+        };
+        assert_eq!(
+            status_of(Some(&ended_before), &refused),
+            ended_before,
+            "an ended one is never rewritten"
+        );
+
+        let granted = status_of(Some(&pending), &held(None));
+        assert_eq!(granted.run, None, "what was granted is the authority");
+    }
 }
