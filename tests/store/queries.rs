@@ -2,12 +2,12 @@
 
 use environment_operator::api::Reason;
 use environment_operator::lifecycle::LeaseState;
-use environment_operator::store::environment_leases::Grant;
+use environment_operator::store::environment_leases::{self, End, Grant};
 use environment_operator::store::environments::EnvironmentSync;
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 
-use crate::support::{World, ended, granted, version};
+use crate::support::{World, ended, ending, granted, version};
 
 const PAGE: &str = include_str!("../../docs/queries.md");
 
@@ -100,6 +100,36 @@ async fn each_query_of_the_documentation_finds_what_it_promises() {
         [&busy[0]["object"], &busy[0]["active"], &busy[0]["at_most"]],
         [&json!("mac-mini"), &json!(1), &json!(2)]
     );
+}
+
+#[tokio::test]
+async fn the_queries_of_the_documentation_find_the_leases_that_outlived_their_run_by_more_than_a_minute() {
+    let world = World::new().await;
+    let (leaked, prompt) = (world.held().await.id, world.held().await.id);
+    for (id, minutes) in [(leaked, 12), (prompt, 0)] {
+        let end = End {
+            id,
+            leaves: LeaseState::Active,
+            ending: ending(LeaseState::Expired, Reason::TtlExpired),
+            only_if_expired: false,
+            run_ended_at: Some(jiff::Timestamp::now() - jiff::SignedDuration::from_mins(minutes)),
+        };
+        let ends = environment_leases::end(&world.store, &world.leader, &[end]).await;
+        ended(ends.unwrap().remove(0));
+    }
+    let months = answer(&world, "How many leases outlived their run", "").await;
+    assert_eq!(months.len(), 1, "{months:#?}");
+    assert_eq!(
+        (&months[0]["reason"], &months[0]["leases"]),
+        (&json!("TtlExpired"), &json!(1))
+    );
+    for length in ["longest", "median"] {
+        let length = months[0][length].as_str().unwrap();
+        assert!(length.starts_with("00:12:"), "{length}");
+    }
+    let leases = answer(&world, "Which leases outlived their run", "").await;
+    assert_eq!(leases.len(), 1, "{leases:#?}");
+    assert_eq!(leases[0]["lease"], json!(leaked));
 }
 
 #[tokio::test]
