@@ -60,7 +60,9 @@ async fn measure<C>(reconciler: &Reconciler<Mirror, C>) -> Result<(), StoreError
         return Ok(());
     }
     let store = reconciler.database.store();
-    let leaked = sweep::leaked(store).await?;
+    // Whatever may end leases: the watches go on, and the gauge is there to tell of what is not ended.
+    let of_run_objects = reconciler.index().leases_that_outlive_their_run_object();
+    let leaked = sweep::leaked(store, &of_run_objects).await?;
     let counted = &reconciler.metrics.sweep;
     counted.set_leaked(LeaseOwner::Operator, leaked.operator);
     counted.set_leaked(LeaseOwner::Foreign, leaked.foreign);

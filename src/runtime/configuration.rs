@@ -109,7 +109,7 @@ pub struct EndingSettings {
     /// How long the run of such a lease must have been over, or its time have passed, before the sweep ends it
     #[arg(long, env = "ENVIRONMENT_OPERATOR_FOREIGN_GRACE", value_name = "DURATION", default_value = "15m", value_parser = duration::parse)]
     pub foreign_grace: Duration,
-    /// Which sources may end leases, separated by commas
+    /// What makes the operator check whether a lease has to end, separated by commas. Leave one out only for a test: a lease whose end it would have noticed then stays active until another one has the lease checked. Without objects, a lease of a Job that is over stays active until its TTL has passed (deadlines), or until the lease is changed, deleted or listed again (feeds, after at most --resync-interval)
     #[arg(
         long,
         env = "ENVIRONMENT_OPERATOR_NOTICE_BY",

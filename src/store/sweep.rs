@@ -77,10 +77,27 @@ LEFT JOIN public.heartbeat_runs AS r ON r.id = coalesce(l.heartbeat_run_id, o.ru
 WHERE l.status = 'active' AND coalesce(l.heartbeat_run_id, o.run_id) IS NOT NULL
   AND coalesce(r.status, 'gone') NOT IN ('queued', 'scheduled_retry', 'running')"#;
 
-/// Counts what has leaked, see [`LEAKED`].
+/// Counts the active ones among leases of run objects (`$1`), which no row tells of. One that has a run's row is counted by
+/// [`LEAKED`].
+const LEAKED_OF_RUN_OBJECTS: &str = "
+SELECT count(*)
+FROM public.environment_leases AS l
+LEFT JOIN environment_operator.lease_object AS o ON o.id = l.id
+WHERE l.id = ANY ($1) AND l.status = 'active' AND coalesce(l.heartbeat_run_id, o.run_id) IS NULL";
+
+/// Counts what has leaked: by run rows, see [`LEAKED`], and of the leases `of_run_objects`, whose run objects are known to be
+/// over or gone, those that are active.
 ///
 /// # Errors
 /// Any category but `Deposed`: nothing is written.
-pub async fn leaked(store: &Store) -> Result<Leaked, StoreError> {
-    Ok(sqlx::query_as(LEAKED).fetch_one(&store.pool).await?)
+pub async fn leaked(store: &Store, of_run_objects: &[Uuid]) -> Result<Leaked, StoreError> {
+    let mut leaked: Leaked = sqlx::query_as(LEAKED).fetch_one(&store.pool).await?;
+    if !of_run_objects.is_empty() {
+        let active: i64 = sqlx::query_scalar(LEAKED_OF_RUN_OBJECTS)
+            .bind(of_run_objects)
+            .fetch_one(&store.pool)
+            .await?;
+        leaked.operator += active;
+    }
+    Ok(leaked)
 }

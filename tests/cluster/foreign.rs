@@ -15,7 +15,7 @@ struct Case {
 }
 
 /// Waits until the sweep has been done so often again.
-async fn sweeps(operator: &Operator, times: u32) {
+pub async fn sweeps(operator: &Operator, times: u32) {
     let count = async || operator.metric("environment_operator_sweeps_total", "").await.unwrap();
     let before = count().await;
     eventually("the next sweeps", LIMIT, async || {

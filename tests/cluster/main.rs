@@ -30,6 +30,7 @@ mod metrics;
 mod noticing;
 mod order;
 mod outage;
+mod outlived;
 mod permutations;
 mod policies;
 mod precedence;

@@ -86,7 +86,7 @@ async fn leaks_are_counted_by_who_made_them() {
     .await
     .unwrap();
     assert_eq!(
-        sweep::leaked(&world.store).await.unwrap(),
+        sweep::leaked(&world.store, &[]).await.unwrap(),
         sweep::Leaked {
             operator: 0,
             foreign: 0
@@ -94,12 +94,28 @@ async fn leaks_are_counted_by_who_made_them() {
     );
     world.set_run(lease.heartbeat_run_id.unwrap(), "succeeded").await;
     assert_eq!(
-        sweep::leaked(&world.store).await.unwrap(),
+        sweep::leaked(&world.store, &[]).await.unwrap(),
         sweep::Leaked {
             operator: 1,
             foreign: 1
         }
     );
+}
+
+#[tokio::test]
+async fn a_lease_of_a_run_object_that_is_over_leaks_while_it_is_active_and_counts_once() {
+    let world = World::new().await;
+    let environment = world.environment().await;
+    let of_a_job = granted(world.grant(&world.claim(environment)).await);
+    let of_a_run = world.held().await;
+    let over = [of_a_job.id, of_a_run.id, Uuid::new_v4()];
+    let leaked = async |over: &[Uuid]| sweep::leaked(&world.store, over).await.unwrap().operator;
+    assert_eq!(leaked(&[]).await, 0, "no row tells of a Job");
+    assert_eq!(leaked(&over).await, 1, "of a run with a row, its row alone tells");
+    world.set_run(of_a_run.heartbeat_run_id.unwrap(), "failed").await;
+    assert_eq!(leaked(&over).await, 2, "each once");
+    ended(world.end(of_a_job.id, LeaseState::Released, Reason::RunFinished).await);
+    assert_eq!(leaked(&over).await, 1);
 }
 
 #[tokio::test]

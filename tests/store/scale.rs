@@ -78,7 +78,7 @@ async fn sweep_once(world: &World) {
     })
     .await;
     time("leak gauge", async || {
-        let leaked = sweep::leaked(&world.store).await.unwrap();
+        let leaked = sweep::leaked(&world.store, &[]).await.unwrap();
         usize::try_from(leaked.operator + leaked.foreign).unwrap()
     })
     .await;

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::{Index, Key, Reference, Wakes};
 use crate::api::ObjectRef;
 use crate::controller::object::{Meta, RunObject};
+use crate::lifecycle::lease_status::shown_ending;
 use crate::lifecycle::{ResourceVersion, RunEnd};
 
 /// Where a run object is found. The version is left out: one object may be read through several.
@@ -257,6 +258,37 @@ impl Index {
         match present {
             Some(run) => run.over_since,
             None => Some(self.vanished_run(key, pinned?)?.over_since),
+        }
+    }
+
+    /// The leases that show no end although the watch of their run object has shown that it is over or gone. Deleted leases
+    /// for which something is left to do are among them. A run object counts by its uid alone, so another one of its name
+    /// does not stand for it; one that the list of its kind does not hold is gone.
+    pub fn leases_that_outlive_their_run_object(&self) -> Vec<Uuid> {
+        let mut outliving = Vec::new();
+        for (reference, leases) in &self.leases_by {
+            let Reference::RunObject(key) = reference else {
+                continue;
+            };
+            let outlives = |lease: &Uuid| {
+                let pinned = self.pinned_by(*lease).filter(|_| self.shows_no_end(*lease));
+                pinned.is_some_and(|pinned| self.is_run_over(key, pinned))
+            };
+            outliving.extend(leases.iter().copied().filter(outlives));
+        }
+        outliving
+    }
+
+    fn shows_no_end(&self, lease: Uuid) -> bool {
+        let lease = self.leases.get(lease).or_else(|| self.leases.gone(lease));
+        lease.is_some_and(|lease| lease.status.as_ref().and_then(shown_ending).is_none())
+    }
+
+    fn is_run_over(&self, key: &RunKey, pinned: Uuid) -> bool {
+        match self.run(key, Some(pinned)) {
+            KnownRun::Present { end, .. } => end.is_some(),
+            KnownRun::Vanished(_) => true,
+            KnownRun::Unknown => self.run_kind(key) == Some(RunKindState::Listed),
         }
     }
 

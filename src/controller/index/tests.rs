@@ -203,6 +203,43 @@ fn the_last_outcome_that_was_seen_counts_where_the_last_state_of_a_run_tells_non
 }
 
 #[test]
+fn a_lease_outlives_its_run_object_from_its_end_on_until_it_shows_an_end_itself() {
+    let lease = |name: &str, uid, version, phase: &str, run: u128| {
+        let reference = json!({ "apiVersion": "batch/v1", "kind": "Job", "name": "job" });
+        let run = json!({ "display": "job/job", "uid": Uuid::from_u128(run) });
+        let status = json!({ "phase": phase, "acquiredAt": "2026-01-01T00:00:00Z", "run": run });
+        let object = json!({
+            "metadata": metadata("a", name, uid, version), "spec": { "run": { "objectRef": reference } }, "status": status,
+        });
+        LeaseObject::decode("", "", object).unwrap()
+    };
+    let outliving = |index: &Index| {
+        let mut leases = index.leases_that_outlive_their_run_object();
+        leases.sort();
+        leases
+    };
+    let [held, of_another] = [1, 2].map(Uuid::from_u128);
+    let complete = json!({ "conditions": [{ "type": "Complete", "status": "True" }] });
+    let mut index = Index::default();
+    let _ = index.apply_lease(lease("held", 1, 10, "Active", 7));
+    let _ = index.apply_lease(lease("another", 2, 10, "Active", 6));
+    assert!(
+        outliving(&index).is_empty(),
+        "before the Jobs are listed nothing is known of them"
+    );
+    let _ = index.reset_runs(&job_kind(), None, vec![job(7, 11, json!({}))], &version(11));
+    assert_eq!(outliving(&index), [of_another], "the Job of this name is another one");
+    let _ = index.apply_run(&job_key(), job(7, 12, complete.clone()));
+    assert_eq!(outliving(&index), [held, of_another]);
+    let _ = index.delete_run(&job_key(), &job(7, 13, complete));
+    assert_eq!(outliving(&index), [held, of_another]);
+    let _ = index.delete_lease(lease("another", 2, 14, "Active", 6));
+    assert_eq!(outliving(&index), [held, of_another], "its row is still to be ended");
+    let _ = index.apply_lease(lease("held", 1, 15, "Released", 7));
+    assert_eq!(outliving(&index), [of_another]);
+}
+
+#[test]
 fn a_kind_that_is_not_served_takes_nothing_back_of_its_objects() {
     let mut index = Index::default();
     let _ = index.apply_lease(lease("a", "x", 1, 10));

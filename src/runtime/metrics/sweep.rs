@@ -59,7 +59,12 @@ impl SweepMetrics {
                 "When this replica's last sweep was done to its end, in seconds since 1970; 0: none yet, or another one leads",
                 FloatGauge::default(),
             ),
-            leaked: families.register("leaked_leases", "Active leases whose run is over", Family::default()),
+            leaked: families.register("leaked_leases",
+                "Leases that are still active although their run is over or gone; those whose run ended a moment ago, and are \
+                 about to be ended, are counted too. owner: operator, the lease has or had an object; foreign, another program \
+                 made it",
+                Family::default(),
+            ),
             reported_foreign: Counted::register(
                 families,
                 "reported_foreign_leases",
