@@ -443,8 +443,16 @@ async fn pages(world: &World, environment: Uuid) -> (i64, String) {
         .await
         .unwrap();
     let top = &plan[0]["Plan"];
-    let read = ["Shared Hit Blocks", "Shared Read Blocks"].map(|key| top[key].as_i64().unwrap());
-    (read.iter().sum(), plan.to_string())
+    // What only writes runs when the rest is done, and is not in the figures of the whole.
+    let parts = top["Plans"].as_array().unwrap();
+    let put_off = parts.iter().find(|part| part["Subplan Name"] == "CTE put_off").unwrap();
+    let read = |part: &serde_json::Value| {
+        ["Shared Hit Blocks", "Shared Read Blocks"]
+            .map(|key| part[key].as_i64().unwrap())
+            .iter()
+            .sum::<i64>()
+    };
+    (read(top) + read(put_off), plan.to_string())
 }
 
 #[tokio::test]
@@ -452,9 +460,16 @@ async fn a_claim_reads_as_little_after_twenty_thousand_leases_of_one_sandbox_as_
     let world = World::new().await;
     let environment = world.environment().await;
     world.history(environment, 20, 0).await;
+    let removing = Earlier {
+        cleanup: Some("pending"),
+        ..earlier(environment, "being-removed", 0)
+    };
+    removing.insert(&world).await;
     let (few, _) = pages(&world, environment).await;
     world.history(environment, 20_000, 20_000).await;
+    world.remember_others(environment, 0, 20_000).await;
     for analyzed in [false, true] {
+        a_minute_passes(&world).await;
         if analyzed {
             world.pool().execute("ANALYZE").await.unwrap();
         }

@@ -116,13 +116,14 @@ async fn a_sweep_among_a_million_leases() {
 }
 
 async fn reuse_once(world: &World, environment: Uuid) {
-    time("search for what is left", async || {
+    time("search for what is left, past what is being removed", async || {
+        let mut transaction = world.pool().begin().await.unwrap(); // rolled back: it is met each time
         sqlx::query(LEFT)
             .bind(vec![world.company])
             .bind(vec![environment])
             .bind(vec![None::<Uuid>])
             .bind(vec![1_i64])
-            .fetch_all(world.pool())
+            .fetch_all(&mut *transaction)
             .await
             .unwrap()
             .len()
@@ -154,10 +155,23 @@ async fn a_claim_of_reuse_after_a_hundred_thousand_leases_of_one_sandbox() {
     let environment = world.environment().await;
     println!("# after 20 leases");
     world.history(environment, 20, 0).await;
+    let removing = "INSERT INTO environment_leases (
+        company_id, environment_id, status, provider, provider_lease_id, cleanup_status
+      ) VALUES ($1, $2, 'released', 'their-provider', 'being-removed', 'pending') RETURNING id";
+    let removing: Uuid = sqlx::query_scalar(removing)
+        .bind(world.company)
+        .bind(environment)
+        .fetch_one(world.pool())
+        .await
+        .unwrap();
+    world.record(&[removing]).await;
     world.pool().execute("VACUUM ANALYZE").await.unwrap();
     reuse_once(&world, environment).await;
-    println!("# after 100,000 of the sandbox, and as many others");
+    println!("# after 100,000 of the sandbox, as many others, and 300,000 other sandboxes");
     world.history(environment, 100_000, 100_000).await;
+    for name in 0..30 {
+        world.remember_others(environment, name * 10_000, 10_000).await;
+    }
     world.pool().execute("VACUUM ANALYZE").await.unwrap();
     reuse_once(&world, environment).await;
 }

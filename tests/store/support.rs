@@ -322,6 +322,23 @@ impl World {
         }
     }
 
+    /// So many other leases at the provider that were removed, as they are remembered.
+    pub async fn remember_others(&self, environment: Uuid, first: i32, count: i32) {
+        sqlx::query(
+            "INSERT INTO environment_operator.provider_lease (
+               company_id, provider_lease_id, lease_id, environment_id, last_used_at
+             )
+             SELECT $1, 'other-' || number, gen_random_uuid(), $2, now() FROM generate_series($3, $4) AS number",
+        )
+        .bind(self.company)
+        .bind(environment)
+        .bind(first)
+        .bind(first + count - 1)
+        .execute(self.pool())
+        .await
+        .unwrap();
+    }
+
     pub async fn count(&self, query: &'static str) -> i64 {
         sqlx::query_scalar(query).fetch_one(self.pool()).await.unwrap()
     }

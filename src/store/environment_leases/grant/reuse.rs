@@ -102,6 +102,7 @@ pub(super) async fn find(
 ///   that: a list of them, or a variable, it may take for most of the rows and read all.
 /// - `newer` sees a row that was used after the one that is known, such as another writer's that has removed what was left;
 ///   the 1,000 that were used last are looked at.
+/// - `put_off` reads what it writes by the index of `lease_id`: as a mere join it may be over the whole table.
 /// - `(… IN (…)) IS TRUE` is looked up in a hash: as a join it may be a loop over both.
 pub const LEFT: &str = r#"
 WITH asked AS MATERIALIZED (
@@ -169,8 +170,8 @@ judged AS MATERIALIZED (
   ) AS l ON true
 ),
 known AS MATERIALIZED (
-  SELECT k.company_id, k.provider_lease_id, judged.state FROM judged CROSS JOIN LATERAL (
-    SELECT k.company_id, k.provider_lease_id FROM environment_operator.provider_lease AS k
+  SELECT k.lease_id, judged.state FROM judged CROSS JOIN LATERAL (
+    SELECT k.lease_id FROM environment_operator.provider_lease AS k
     WHERE k.company_id = judged.company_id AND k.provider_lease_id = judged.provider_lease_id
       AND k.lease_id = judged.lease_id
     FOR NO KEY UPDATE OF k SKIP LOCKED
@@ -180,7 +181,7 @@ known AS MATERIALIZED (
 put_off AS (
   UPDATE environment_operator.provider_lease AS k
   SET look_after = CASE known.state WHEN 'held' THEN clock_timestamp() + interval '1 min' END
-  FROM known WHERE k.company_id = known.company_id AND k.provider_lease_id = known.provider_lease_id
+  FROM known WHERE k.lease_id = ANY (ARRAY (SELECT lease_id FROM known)) AND k.lease_id = known.lease_id
 )
 SELECT place - 1 AS place, provider, provider_lease_id FROM judged WHERE state = 'left'
 ORDER BY place, last_used_at DESC, lease_id DESC
