@@ -15,7 +15,7 @@ use crate::mirror::Mirror;
 use crate::runtime::client;
 use crate::runtime::configuration::Settings;
 use crate::runtime::health::{self, DatabaseTrouble, Health};
-use crate::runtime::leadership::{Campaign, Request};
+use crate::runtime::leadership::{Campaign, KnownLeader, Request};
 use crate::runtime::metrics::Metrics;
 use crate::runtime::shutdown;
 use crate::runtime::supervision::Supervisor;
@@ -119,6 +119,7 @@ async fn operate(
         installation: settings.identity.installation.clone(),
         namespaces: settings.identity.namespaces.clone(),
         holder: holder(),
+        known: KnownLeader::default(),
         index: index.clone(),
     };
     let campaign_stop = CancellationToken::new();
@@ -244,6 +245,7 @@ struct LeadershipRow {
     installation: String,
     namespaces: Vec<String>,
     holder: String,
+    known: KnownLeader,
     index: SharedIndex,
 }
 
@@ -254,7 +256,15 @@ impl LeadershipRow {
             Request::Acquire => {
                 self.store.examine().await?;
                 self.admit().await?;
-                lead::acquire(&self.store, &self.cluster, &self.installation, &self.holder).await
+                let term = lead::acquire(&self.store, &self.cluster, &self.installation, &self.holder).await?;
+                let leads = match term {
+                    Some(_) => Some(self.holder),
+                    None => lead::holder(&self.store, &self.cluster, &self.installation).await?,
+                };
+                if let Some(holder) = leads {
+                    self.known.learn(&holder);
+                }
+                Ok(term)
             }
             Request::Renew(leader) => {
                 self.store.examine().await?;

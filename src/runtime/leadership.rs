@@ -16,8 +16,10 @@ use super::health::{DatabaseTrouble, Health};
 use super::metrics::Metrics;
 use crate::store::{Leader, StoreError};
 
+mod known;
 mod standing;
 
+pub use known::KnownLeader;
 use standing::{Event, Standing};
 
 /// Who leads, as far as this replica knows.

@@ -44,7 +44,7 @@ pub async fn acquire(
     let mut transaction = store.pool.begin().await?;
     let incarnation = cluster::incarnation(&mut transaction, cluster).await?;
     let incarnation = incarnation.ok_or_else(|| cluster::unknown(cluster))?;
-    if runs(&mut transaction, cluster, installation).await? {
+    if holder_of_term(&mut transaction, cluster, installation).await?.is_some() {
         return Ok(None);
     }
     exclude_others(&mut transaction, cluster).await?;
@@ -63,19 +63,31 @@ pub async fn acquire(
     }))
 }
 
-/// Whether somebody's term runs.
-async fn runs(connection: &mut Session, cluster: &str, installation: &str) -> Result<bool, StoreError> {
-    let runs = sqlx::query_scalar(
-        "SELECT EXISTS (
-           SELECT FROM environment_operator.lead
-           WHERE cluster = $1 AND installation = $2 AND expires_at > clock_timestamp()
-         )",
+/// Who leads: the holder of the term that runs, as that process has named itself to [`acquire`]. None while nobody's term runs.
+///
+/// # Errors
+/// When the database cannot be asked.
+pub async fn holder(store: &Store, cluster: &str, installation: &str) -> Result<Option<String>, StoreError> {
+    let mut transaction = store.pool.begin().await?;
+    let holder = holder_of_term(&mut transaction, cluster, installation).await?;
+    transaction.commit().await?;
+    Ok(holder)
+}
+
+async fn holder_of_term(
+    connection: &mut Session,
+    cluster: &str,
+    installation: &str,
+) -> Result<Option<String>, StoreError> {
+    let holder = sqlx::query_scalar(
+        "SELECT holder FROM environment_operator.lead
+         WHERE cluster = $1 AND installation = $2 AND expires_at > clock_timestamp()",
     )
     .bind(cluster)
     .bind(installation)
-    .fetch_one(connection)
+    .fetch_optional(connection)
     .await?;
-    Ok(runs)
+    Ok(holder)
 }
 
 /// Lets one takeover of a cluster run at a time, until it is committed: else two installations that share namespaces would each

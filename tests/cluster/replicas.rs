@@ -25,7 +25,12 @@ struct Replica {
 impl Replica {
     async fn start(world: &World<'_>, number: u32) -> Self {
         let (pod, kubeconfig) = identity(world, number).await;
-        let operator = world.operator().kubeconfig(&kubeconfig).start().unwrap();
+        let operator = world
+            .operator()
+            .kubeconfig(&kubeconfig)
+            .env("HOSTNAME", &pod)
+            .start()
+            .unwrap();
         operator.wait_ready().await;
         Self { operator, pod }
     }
@@ -36,6 +41,17 @@ impl Replica {
             .await
             .unwrap()
             > 0.0
+    }
+
+    /// Waits until its log tells that the Pod of `leader` leads.
+    async fn tells_who_leads(&self, leader: &Self) {
+        eventually("the log tells who leads", LIMIT, async || {
+            let log = self.operator.log();
+            let last = log.lines().rfind(|line| line.contains("learned who leads"));
+            let last = last.unwrap_or_default().to_owned();
+            if last.contains(&leader.pod) { Ok(()) } else { Err(last) }
+        })
+        .await;
     }
 
     /// What it has changed since then: writes that the API server did.
@@ -80,6 +96,9 @@ async fn one_of_two_replicas_leads_and_the_other_takes_over_when_it_is_killed() 
         .await;
     let epoch = world.epoch().await;
     assert!(!second.leads().await, "one leads");
+    for replica in [&first, &second] {
+        replica.tells_who_leads(&first).await;
+    }
     assert_eq!(
         second.changes_since(&world, mark).len(),
         0,
@@ -94,6 +113,7 @@ async fn one_of_two_replicas_leads_and_the_other_takes_over_when_it_is_killed() 
         .lease_because("first", LeasePhase::Failed, Reason::RunFailed)
         .await;
     assert!(second.leads().await);
+    second.tells_who_leads(&second).await;
     assert!(world.epoch().await > epoch);
     let terms = second
         .operator

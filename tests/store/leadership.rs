@@ -28,6 +28,18 @@ async fn only_one_replica_leads_and_the_next_term_has_the_next_epoch() {
 }
 
 #[tokio::test]
+async fn every_replica_can_read_who_leads_while_a_term_runs() {
+    let world = World::new().await;
+    let holder = async |installation| lead::holder(&world.store, "cluster", installation).await.unwrap();
+    assert_eq!(holder("default").await.as_deref(), Some(HOLDER));
+    assert_eq!(holder("other").await, None, "another installation has no leader");
+    lead::release(&world.store, &world.leader, HOLDER).await.unwrap();
+    assert_eq!(holder("default").await, None, "the term is over");
+    world.depose().await;
+    assert_eq!(holder("default").await.as_deref(), Some("second"));
+}
+
+#[tokio::test]
 async fn a_new_incarnation_is_seen_by_the_next_leader() {
     let world = World::new().await;
     assert_eq!(cluster::raise_incarnation(&world.store, "cluster").await.unwrap(), 2);

@@ -172,7 +172,7 @@ impl Stage {
         );
         println!("  psql '{}'", self.database.url());
         println!(
-            "  {} --namespace {RELEASE} logs deployment/{RELEASE}",
+            "  {} --namespace {RELEASE} logs --selector=app.kubernetes.io/component=operator --prefix --tail=-1",
             kubectl.as_std().get_program().display()
         );
         // There is no port-forward to this node: its Pods listen on loopback addresses of this machine.
