@@ -24,6 +24,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The same where there are other hosts to try.
 const CONNECT_TIMEOUT_OF_SEVERAL: Duration = Duration::from_secs(2);
 
+/// The same where there are other hosts and a `connect_timeout`: two of them fit into the longest wait for a session.
+const LONGEST_CONNECT_TIMEOUT_OF_SEVERAL: Duration = Duration::from_secs(4);
+
 /// Why a URL cannot be used: a sentence that quotes nothing of it that could be a secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("DATABASE_URL cannot be used: {0}")]
@@ -34,7 +37,7 @@ pub struct AddressError(String);
 #[derive(Clone)]
 pub struct Address {
     hosts: Arc<[Host]>,
-    /// The host that has answered last: the first to be tried.
+    /// The first host to be tried: the one that has answered last, or one after it that was not tried in full.
     last: Arc<AtomicUsize>,
     connect_timeout: Duration,
     ignored: Vec<String>,
@@ -50,18 +53,27 @@ pub(super) struct Host {
 }
 
 impl Address {
-    /// The hosts in the order in which to try them: the one that has answered last first.
+    /// The hosts in the order in which to try them: in turn, from the one that has answered last.
     pub(super) fn hosts(&self) -> impl Iterator<Item = (usize, &Host)> {
-        let last = self.last.load(Ordering::Relaxed);
-        let others = (0..self.hosts.len()).filter(move |index| *index != last);
-        std::iter::once(last)
-            .chain(others)
+        let first = self.last.load(Ordering::Relaxed);
+        (first..self.hosts.len())
+            .chain(0..first)
             .filter_map(|index| Some((index, self.hosts.get(index)?)))
     }
 
     /// The host of this number has answered.
     pub(super) fn answered(&self, index: usize) {
         self.last.store(index, Ordering::Relaxed);
+    }
+
+    /// A round over the hosts that began with `first` was given up at the host `at`. The next round begins where this one has
+    /// stood, and behind it where that was the first, which had all the time there was. So each host is tried in full once,
+    /// however soon rounds are given up. What other rounds have found out meanwhile stays.
+    pub(super) fn given_up(&self, first: usize, at: usize) {
+        let next = if at == first { (at + 1) % self.hosts.len() } else { at };
+        let _other_found_one = self
+            .last
+            .compare_exchange(first, next, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// How long one host may take until a session there is ready.
@@ -98,15 +110,18 @@ impl FromStr for Address {
             let name = name_of(place, &options);
             Ok(Host { name, options })
         });
-        let longest = if several {
-            CONNECT_TIMEOUT_OF_SEVERAL
+        let wanted = parameters.connect_timeout;
+        let connect_timeout = if several {
+            wanted.map_or(CONNECT_TIMEOUT_OF_SEVERAL, |wanted| {
+                wanted.min(LONGEST_CONNECT_TIMEOUT_OF_SEVERAL)
+            })
         } else {
-            CONNECT_TIMEOUT
+            wanted.unwrap_or(CONNECT_TIMEOUT)
         };
         Ok(Self {
             hosts: hosts.collect::<Result<_, AddressError>>()?,
             last: Arc::default(),
-            connect_timeout: parameters.connect_timeout.unwrap_or(longest),
+            connect_timeout,
             ignored: parameters.ignored,
         })
     }

@@ -261,6 +261,34 @@ async fn silent_server() -> (SocketAddr, JoinSet<()>) {
 }
 
 #[tokio::test]
+async fn a_host_behind_silent_ones_is_reached_though_whoever_asks_has_less_time_than_one_of_them_takes() {
+    let world = World::new().await;
+    let database = &world.database;
+    let options = database.options().unwrap();
+    let ((one, _first), (two, _second)) = (silent_server().await, silent_server().await);
+    for silent in [vec![one], vec![one, two]] {
+        let hosts: Vec<String> = silent.iter().map(SocketAddr::to_string).collect();
+        let address = address(&format!(
+            "postgres://{}@{},{}:{}/{}?connect_timeout=10",
+            options.get_username(),
+            hosts.join(","),
+            options.get_host(),
+            options.get_port(),
+            database.name()
+        ));
+        for _ in &silent {
+            let open = Store::open(&address, Mode::Standalone, 1);
+            let outcome = tokio::time::timeout(Duration::from_millis(300), open).await;
+            assert!(outcome.is_err(), "the silent one takes longer");
+        }
+        let open = Store::open(&address, Mode::Standalone, 1);
+        let store = tokio::time::timeout(Duration::from_secs(3), open).await;
+        let store = store.expect("the next try begins with the next host").unwrap();
+        sqlx::query("SELECT 1").execute(store.pool()).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_start_that_a_silent_server_holds_up_ends_at_once_when_it_is_told_to() {
     let (silent, _serving) = silent_server().await;
     let kubeconfig = fresh_directory("silent").unwrap().join("kubeconfig");

@@ -178,5 +178,32 @@ fn a_host_s_time_is_what_the_url_says_within_limits() {
     assert_eq!(seconds("postgres://one,two/x?connect_timeout=3"), 3);
     for longest in ["0", "-1", "60"] {
         assert_eq!(seconds(&format!("postgres://db/x?connect_timeout={longest}")), 10);
+        assert_eq!(
+            seconds(&format!("postgres://one,two/x?connect_timeout={longest}")),
+            4,
+            "two fit into the wait for a session"
+        );
     }
+}
+
+#[test]
+fn rounds_that_are_given_up_reach_every_host_in_full() {
+    for hosts in 1..7 {
+        let names: Vec<String> = (0..hosts).map(|number| format!("db{number}")).collect();
+        // How many hosts a round reaches before it is given up at the last of them, which had the rest of the time only.
+        for reached in 1..=hosts {
+            let address = read(&format!("postgres://{}/x", names.join(",")));
+            let mut in_full = std::collections::BTreeSet::<usize>::new();
+            for _ in 0..2 * hosts {
+                let round: Vec<usize> = address.hosts().map(|(index, _)| index).take(reached).collect();
+                in_full.extend(&round[..(reached - 1).max(1)]);
+                address.given_up(round[0], round[reached - 1]);
+            }
+            assert_eq!(in_full.len(), hosts, "{reached} of {hosts}");
+        }
+    }
+    let address = read("postgres://one,two,three/x");
+    address.answered(2);
+    address.given_up(0, 0);
+    assert_eq!(address.hosts().next().unwrap().0, 2, "another round has found one");
 }

@@ -95,19 +95,46 @@ pub(crate) async fn open_listener(address: &Address) -> Result<PgListener, Conne
     .await
 }
 
-/// Does something with the first host with which it can be done. Each has its time.
+/// Remembers, where it is dropped, that a round over the hosts was given up: whoever asked had no more time.
+struct Trying<'a> {
+    address: &'a Address,
+    /// The host that the round has begun with.
+    first: usize,
+    /// The host that is being tried.
+    at: usize,
+    is_over: bool,
+}
+
+impl Drop for Trying<'_> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.address.given_up(self.first, self.at);
+        }
+    }
+}
+
+/// Does something with the first host with which it can be done. Each has its time. It may be dropped at any moment: the next
+/// round goes on from there.
 async fn on_first<T, Work>(address: &Address, work: impl Fn(Host) -> Work) -> Result<T, ConnectError>
 where
     Work: Future<Output = Result<T, ConnectError>>,
 {
     let (limit, mut failures) = (address.connect_timeout(), Vec::new());
+    let mut first = None;
     for (index, host) in address.hosts() {
+        let mut trying = Trying {
+            address,
+            first: *first.get_or_insert(index),
+            at: index,
+            is_over: false,
+        };
         let outcome = timeout(limit, work(host.clone())).await.unwrap_or_else(|_| {
             Err(ConnectError::Silent {
                 host: host.name.clone(),
                 seconds: limit.as_secs(),
             })
         });
+        trying.is_over = true;
         match outcome {
             Ok(done) => {
                 address.answered(index);
