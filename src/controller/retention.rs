@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::reconcile::Reconciler;
-use crate::mirror::Mirror;
+use crate::mirror::{Aside, Mirror};
 use crate::runtime::metrics::Place;
 use crate::store::{Leader, StoreError};
 
@@ -49,16 +49,20 @@ async fn remove<C>(
     stop: &CancellationToken,
 ) -> Result<(), StoreError> {
     // What can't be removed is passed over in this round, and tried again in the next.
-    let mut aside = Vec::new();
+    let mut aside = Aside::default();
     while !stop.is_cancelled() {
-        let known = aside.len();
+        let known = aside.leases.len();
         let removed = reconciler.database.remove_ended(kept, &mut aside).await?;
-        for lease in aside.iter().skip(known) {
+        for lease in aside.leases.iter().skip(known) {
             reconciler.metrics.database.set_aside(Place::Retention);
             tracing::warn!(lease = %lease.id, error = %lease.error, "the old row cannot be removed, passed over until the next round");
         }
         reconciler.metrics.sweep.rows_removed(removed.leases);
-        if removed.records == 0 && (aside.len() == known || aside.len() >= MOST_ASIDE) {
+        if aside.is_too_slow() {
+            tracing::warn!("old rows are removed too slowly, the rest is left for the next round");
+            return Ok(());
+        }
+        if removed.records == 0 && (aside.leases.len() == known || aside.leases.len() >= MOST_ASIDE) {
             // Nothing is left but what others hold, for the next round.
             if removed.now == 0.0 {
                 return Ok(()); // nothing could be asked of the database's clock

@@ -31,11 +31,11 @@ const LIMIT: Duration = Duration::from_secs(12);
 const TRIES: u32 = 3;
 
 /// A failed transaction that took longer is slow: the server waited for a lock or broke off a statement.
-const SLOW: Duration = Duration::from_secs(1);
+pub(super) const SLOW: Duration = Duration::from_secs(1);
 
 /// Slow failures among the parts of one batch at most. The search for a culprit holds up the others; beyond, it is left to the
 /// next tries.
-const SLOW_FAILURES: usize = 10;
+pub(super) const SLOW_FAILURES: usize = 10;
 
 /// Requests that were singled out and are remembered as such at most.
 const SUSPECTS: usize = 10_000;

@@ -4,10 +4,10 @@
 //! sharding is needed. One connection carries more grants a second than a cluster's API server.
 
 mod batcher;
+mod housekeeping;
 mod soundness;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::FutureExt;
 use tokio::sync::{Semaphore, watch};
@@ -21,11 +21,11 @@ use crate::store::environment_object::{self, EnvironmentLook, EnvironmentView};
 use crate::store::environments::{self, ArchiveOutcome, EnvironmentOutcome, EnvironmentSync};
 use crate::store::lease_object::{self, LeaseLook, LeaseView};
 use crate::store::local_intent::{self, LocalAnswer, LocalNeed};
-use crate::store::retention::{self, Removed};
-use crate::store::{Leader, Refusal, Store, StoreError, adoption, local};
+use crate::store::{Leader, Refusal, Store, StoreError, local};
 
 pub use batcher::Observe;
 use batcher::{Batcher, Work};
+pub use housekeeping::{Aside, SetAside};
 
 /// Handle of the mirror; cheap to clone. Every method waits while the mirror is full (back pressure).
 ///
@@ -311,59 +311,6 @@ impl Mirror {
     pub async fn mark_gone(&self, id: Uuid) -> Result<(), StoreError> {
         self.marks.ask(id).await
     }
-
-    /// See [`crate::store::adoption::adopt`]. It takes its turn among the other transactions that write.
-    ///
-    /// # Errors
-    /// Any category.
-    pub async fn adopt(&self, leader: &Leader, namespaces: &[String]) -> Result<usize, StoreError> {
-        // The semaphore is never closed, so the error cannot come; it would only mean no turn to wait for.
-        let _turn = self.write.acquire().await.ok();
-        adoption::adopt(&self.store, leader, namespaces).await
-    }
-
-    /// See [`crate::store::retention::remove_ended`]. It takes its turn among the other transactions that write. A lease that the
-    /// database does not let go is found by halving and goes into `aside`, and is left there until the caller takes it out.
-    ///
-    /// # Errors
-    /// Only what speaks of the whole connection, database or leadership.
-    pub async fn remove_ended(&self, kept: Duration, aside: &mut Vec<SetAside>) -> Result<Removed, StoreError> {
-        let leader = self.leader().ok_or(StoreError::Deposed)?;
-        let left: Vec<Uuid> = aside.iter().map(|lease| lease.id).collect();
-        let mut parts = vec![retention::candidates(&self.store, &leader, kept, &left).await?];
-        let mut removed = Removed::default();
-        // One session: the server tells of a failure before it gives up the locks, but answers nothing more before it has.
-        let mut session = self.store.pool().session().await.map_err(StoreError::from)?;
-        while let Some(mut part) = parts.pop() {
-            let outcome = {
-                // The semaphore is never closed, so the error cannot come; it would only mean no turn to wait for.
-                let _turn = self.write.acquire().await.ok();
-                retention::remove_ended_of(&mut session, &leader, kept, &part).await
-            };
-            match outcome {
-                Ok(done) => removed.add(done),
-                Err(error) if error.is_of_all() => return Err(error),
-                Err(_) if part.len() > 1 => {
-                    let second = part.split_off(part.len() / 2);
-                    parts.extend([second, part]);
-                }
-                Err(error) => aside.extend(part.into_iter().map(|id| SetAside {
-                    id,
-                    error: error.clone(),
-                })),
-            }
-        }
-        Ok(removed)
-    }
-}
-
-/// A lease that could not be removed.
-#[derive(Clone, Debug)]
-pub struct SetAside {
-    /// Its id.
-    pub id: Uuid,
-    /// What the database answered.
-    pub error: StoreError,
 }
 
 fn check_grant(grant: &Grant) -> Result<(), StoreError> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use environment_operator::api::Reason;
 use environment_operator::lifecycle::LeaseState;
-use environment_operator::mirror::{Mirror, SetAside};
+use environment_operator::mirror::{Aside, Mirror};
 use environment_operator::store::environment_leases::{End, Grant};
 use environment_operator::store::environments::{EnvironmentOutcome, EnvironmentSync};
 use environment_operator::store::{Leader, StoreError};
@@ -165,15 +165,22 @@ async fn a_row_that_the_database_does_not_let_go_keeps_no_other_old_row_from_bei
     );
     world.pool().execute(sqlx::raw_sql(AssertSqlSafe(refer))).await.unwrap();
     let day = Duration::from_secs(86_400);
-    let mut aside: Vec<SetAside> = Vec::new();
+    let mut aside = Aside::default();
     let removed = mirror.remove_ended(day, &mut aside).await.unwrap();
     assert_eq!((removed.leases, removed.records), (7, 7));
-    assert_eq!(aside.iter().map(|lease| lease.id).collect::<Vec<_>>(), [leases[5]]);
-    assert!(aside[0].error.to_string().contains("invoices"), "{}", aside[0].error);
+    assert_eq!(
+        aside.leases.iter().map(|lease| lease.id).collect::<Vec<_>>(),
+        [leases[5]]
+    );
+    assert!(
+        aside.leases[0].error.to_string().contains("invoices"),
+        "{}",
+        aside.leases[0].error
+    );
     let again = mirror.remove_ended(day, &mut aside).await.unwrap();
-    assert_eq!((again.records, aside.len()), (0, 1), "it is passed over");
+    assert_eq!((again.records, aside.leases.len()), (0, 1), "it is passed over");
     // The next round begins with none set aside, and finds it free.
     world.pool().execute("DELETE FROM invoices").await.unwrap();
-    let removed = mirror.remove_ended(day, &mut Vec::new()).await.unwrap();
+    let removed = mirror.remove_ended(day, &mut Aside::default()).await.unwrap();
     assert_eq!(removed.leases, 1);
 }
