@@ -50,14 +50,12 @@ impl Aside {
 }
 
 impl Mirror {
-    /// See [`crate::store::adoption::adopt`]. It takes its turn among the other transactions that write.
+    /// See [`crate::store::adoption::adopt`]. Each batch takes its turn among the other transactions that write.
     ///
     /// # Errors
     /// Any category.
     pub async fn adopt(&self, leader: &Leader, namespaces: &[String]) -> Result<usize, StoreError> {
-        // The semaphore is never closed, so the error cannot come; it would only mean no turn to wait for.
-        let _turn = self.write.acquire().await.ok();
-        adoption::adopt(&self.store, leader, namespaces).await
+        adoption::adopt(&self.store, leader, namespaces, &self.write).await
     }
 
     /// See [`crate::store::retention::remove_ended`]. Each part takes its turn among the other transactions that write. A lease

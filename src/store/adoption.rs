@@ -4,6 +4,7 @@
 //! Whoever looks after a namespace takes over what is remembered of it, when its term begins. No two installations that live look
 //! after one namespace ([`super::installation`]), so nobody takes from one that lives, and nobody takes back.
 
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use super::{Leader, Store, StoreError, lead};
@@ -73,14 +74,21 @@ const INTENTS: &str = concat!(
 );
 
 /// Takes over what other installations of the cluster remember of objects in `namespaces` (none: in all). How many objects'
-/// records that were.
+/// records that were. Each batch takes its `turn`, and gives it up before the next.
 ///
 /// # Errors
 /// Any category. What was taken over before stays.
-pub async fn adopt(store: &Store, leader: &Leader, namespaces: &[String]) -> Result<usize, StoreError> {
+pub async fn adopt(
+    store: &Store,
+    leader: &Leader,
+    namespaces: &[String],
+    turn: &Semaphore,
+) -> Result<usize, StoreError> {
     let mut all = 0;
     for statement in [INTENTS, adopt_from!("environment_object"), adopt_from!("lease_object")] {
         loop {
+            // The semaphore is never closed, so the error cannot come; it would only mean no turn to wait for.
+            let _turn = turn.acquire().await.ok();
             let mut transaction = store.pool.begin().await?;
             lead::prove(&mut transaction, leader).await?;
             let adopted: Vec<Uuid> = sqlx::query_scalar(statement)

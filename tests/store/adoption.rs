@@ -5,6 +5,9 @@ use environment_operator::lifecycle::{LeaseState, ResourceVersion};
 use environment_operator::store::tombstone::{List, missing_leases};
 use environment_operator::store::{Leader, StoreError, adoption, lead, lease_object};
 
+use sqlx::AssertSqlSafe;
+use tokio::sync::Semaphore;
+
 use crate::support::*;
 
 async fn leader_of(world: &World, installation: &str) -> Leader {
@@ -28,7 +31,9 @@ async fn owners(world: &World) -> Vec<serde_json::Value> {
 
 async fn adopt(world: &World, leader: &Leader, namespaces: &[&str]) -> usize {
     let namespaces: Vec<String> = namespaces.iter().map(|&name| name.to_owned()).collect();
-    adoption::adopt(&world.store, leader, &namespaces).await.unwrap()
+    adoption::adopt(&world.store, leader, &namespaces, &Semaphore::new(1))
+        .await
+        .unwrap()
 }
 
 #[tokio::test]
@@ -93,6 +98,37 @@ async fn an_installation_under_another_name_takes_over_all_and_only_of_its_own_c
     // Whoever was deposed meanwhile takes nothing.
     lead::release(&world.store, &renamed, HOLDER).await.unwrap();
     leader_of(&world, "renamed").await;
-    let deposed = adoption::adopt(&world.store, &renamed, &[]).await;
+    let deposed = adoption::adopt(&world.store, &renamed, &[], &Semaphore::new(1)).await;
     assert!(matches!(deposed, Err(StoreError::Deposed)), "{deposed:?}");
+}
+
+#[tokio::test]
+async fn a_takeover_of_many_records_lets_others_write_between_its_batches() {
+    let world = World::new().await;
+    let environment = world.environment().await;
+    granted(world.grant(&world.claim(environment)).await);
+    let copies = "INSERT INTO environment_operator.lease_object
+         SELECT (jsonb_populate_record(o, jsonb_build_object('id', gen_random_uuid()))).*
+         FROM environment_operator.lease_object AS o CROSS JOIN generate_series(1, 2500)";
+    sqlx::query(AssertSqlSafe(copies)).execute(world.pool()).await.unwrap();
+    let next = leader_of(&world, "next").await;
+    let turn = Semaphore::new(1);
+    // Another one that writes asks for its turn as soon as it has given it up, and sees how many records are the new one's.
+    let (adopted, seen) = tokio::join!(
+        async {
+            let adopted = adoption::adopt(&world.store, &next, &[], &turn).await;
+            turn.close();
+            adopted.unwrap()
+        },
+        async {
+            let mut seen = Vec::new();
+            while let Ok(_turn) = turn.acquire().await {
+                let own = "SELECT count(*) FROM environment_operator.lease_object WHERE installation = 'next'";
+                seen.push(world.count(own).await);
+            }
+            seen
+        }
+    );
+    assert_eq!(adopted, 2_502);
+    assert!(seen.contains(&1_000) && seen.contains(&2_000), "{seen:?}");
 }
