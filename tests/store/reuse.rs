@@ -384,6 +384,39 @@ async fn what_another_writer_does_to_it_after_the_end_counts_at_the_claim() {
 }
 
 #[tokio::test]
+async fn what_another_writer_has_used_since_is_not_taken_over_however_much_was_used_after_that() {
+    let world = World::attached().await;
+    let environment = world.environment().await;
+    for (provider_lease, used) in [
+        ("removed", 9_000),
+        ("resumed", 9_001),
+        ("left", 9_002),
+        ("older", 9_003),
+    ] {
+        earlier(environment, provider_lease, used).insert(&world).await;
+    }
+    for (provider_lease, cleanup) in [("removed", Some("success")), ("resumed", None)] {
+        let theirs = Earlier {
+            cleanup,
+            ..earlier(environment, provider_lease, 8_000)
+        };
+        theirs.insert_foreign(&world).await;
+    }
+    world.history(environment, 0, 1_000).await;
+    let claims = [0; 2].map(|_| claim_by_environment(&world, environment));
+    let outcomes = environment_leases::grant(&world.store, &world.leader, &claims).await;
+    let taken: HashSet<_> = outcomes
+        .unwrap()
+        .into_iter()
+        .map(|outcome| granted(outcome).provider_lease_id)
+        .collect();
+    assert_eq!(taken, ["left", "older"].map(|name| Some(name.to_owned())).into());
+    let looked_at_again =
+        "SELECT provider_lease_id FROM environment_operator.provider_lease WHERE look_after IS NOT NULL";
+    assert!(world.rows(looked_at_again).await.is_empty());
+}
+
+#[tokio::test]
 async fn what_is_gone_is_looked_at_once_and_hides_nothing_for_good() {
     let world = World::new().await;
     let environment = world.environment().await;

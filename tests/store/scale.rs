@@ -118,6 +118,7 @@ async fn a_sweep_among_a_million_leases() {
 async fn reuse_once(world: &World, environment: Uuid) {
     time("search for what is left, past what is being removed", async || {
         let mut transaction = world.pool().begin().await.unwrap(); // rolled back: it is met each time
+        transaction.execute("SET LOCAL jit = off").await.unwrap(); // as the operator's sessions
         sqlx::query(LEFT)
             .bind(vec![world.company])
             .bind(vec![environment])
@@ -173,5 +174,16 @@ async fn a_claim_of_reuse_after_a_hundred_thousand_leases_of_one_sandbox() {
         world.remember_others(environment, name * 10_000, 10_000).await;
     }
     world.pool().execute("VACUUM ANALYZE").await.unwrap();
+    reuse_once(&world, environment).await;
+    println!("# where 1,000 others have been used since, each time");
+    sqlx::query(
+        "INSERT INTO environment_leases (company_id, environment_id, status, last_used_at)
+         SELECT $1, $2, 'released', now() + interval '1 h' FROM generate_series(1, 1000)",
+    )
+    .bind(world.company)
+    .bind(environment)
+    .execute(world.pool())
+    .await
+    .unwrap();
     reuse_once(&world, environment).await;
 }

@@ -22,8 +22,12 @@ pub(super) struct ProviderLease {
     /// Index of the [`Place`] that it was left in.
     #[sqlx(try_from = "i64")]
     place: usize,
+    /// The lease that has left it.
+    lease_id: Uuid,
     pub(super) provider: Option<String>,
     pub(super) provider_lease_id: String,
+    /// Whether no row that was used later names it.
+    certain: bool,
 }
 
 /// Where claims look for what was left: company, environment and, by the policy, execution workspace.
@@ -65,15 +69,43 @@ pub(super) async fn find(
         let same = claims.iter().filter(|claim| claim.environment_id == place.1);
         i64::try_from(same.count()).unwrap_or(i64::MAX)
     };
-    let left: Vec<ProviderLease> = sqlx::query_as(LEFT)
+    let mut left: Vec<ProviderLease> = sqlx::query_as(LEFT)
         .bind(column(&places, |place| place.0))
         .bind(column(&places, |place| place.1))
         .bind(column(&places, |place| place.2))
         .bind(column(&places, rivals))
-        .fetch_all(connection)
+        .fetch_all(&mut *connection)
         .await?;
-    let mut by_place: HashMap<Place, Vec<ProviderLease>> = HashMap::new();
-    for lease in left.into_iter().rev() {
+    loop {
+        let found = share(&claims, &places, &left);
+        let doubtful: Vec<(Uuid, ProviderLease)> = claims
+            .iter()
+            .filter_map(|claim| Some((claim.company_id, found.get(&claim.id)?.clone())))
+            .filter(|(_, lease)| !lease.certain)
+            .collect();
+        if doubtful.is_empty() {
+            return Ok(found);
+        }
+        // Each round settles one at least, and none is asked about twice.
+        let superseded = sqlx::query_scalar(SUPERSEDED)
+            .bind(column(&doubtful, |(company, _)| *company))
+            .bind(column(&doubtful, |(_, lease)| lease.provider_lease_id.as_str()))
+            .bind(column(&doubtful, |(_, lease)| lease.lease_id))
+            .fetch_all(&mut *connection)
+            .await?;
+        let superseded: HashSet<Uuid> = superseded.into_iter().collect();
+        let asked: HashSet<Uuid> = doubtful.into_iter().map(|(_, lease)| lease.lease_id).collect();
+        left.retain(|lease| !superseded.contains(&lease.lease_id));
+        for lease in &mut left {
+            lease.certain |= asked.contains(&lease.lease_id);
+        }
+    }
+}
+
+/// Which claim takes over what of all that is left, the last used first.
+fn share(claims: &[&Grant], places: &[Place], left: &[ProviderLease]) -> HashMap<Uuid, ProviderLease> {
+    let mut by_place: HashMap<Place, Vec<&ProviderLease>> = HashMap::new();
+    for lease in left.iter().rev() {
         if let Some(place) = places.get(lease.place) {
             by_place.entry(*place).or_default().push(lease);
         }
@@ -84,13 +116,13 @@ pub(super) async fn find(
             continue;
         };
         while let Some(lease) = left.pop() {
-            if taken.insert((claim.company_id, lease.provider_lease_id.clone())) {
-                found.insert(claim.id, lease);
+            if taken.insert((claim.company_id, &lease.provider_lease_id)) {
+                found.insert(claim.id, lease.clone());
                 break;
             }
         }
     }
-    Ok(found)
+    found
 }
 
 /// What is left in each place (`$1` company, `$2` environment, `$3` execution workspace or null) for `$4` claims, the last used
@@ -101,7 +133,8 @@ pub(super) async fn find(
 /// - `held` reads the held rows of the company by the origin's index; `OFFSET 0` and one literal status each keep the planner to
 ///   that: a list of them, or a variable, it may take for most of the rows and read all.
 /// - `newer` sees a row that was used after the one that is known, such as another writer's that has removed what was left;
-///   the 1,000 that were used last are looked at.
+///   the 1,000 that were used last are looked at. Of a row that was used before all of them it is not `certain` that no other
+///   names the same: [`SUPERSEDED`] tells.
 /// - `put_off` reads what it writes by the index of `lease_id`: as a mere join it may be over the whole table.
 /// - `(… IN (…)) IS TRUE` is looked up in a hash: as a join it may be a loop over both.
 pub const LEFT: &str = r#"
@@ -139,18 +172,25 @@ held AS MATERIALIZED (
   ) AS l
   WHERE (l.provider_lease_id IN (SELECT provider_lease_id FROM candidate)) IS TRUE
 ),
-newer AS MATERIALIZED (
-  SELECT l.company_id, l.provider_lease_id, l.id, l.last_used_at
-  FROM (SELECT company_id, min(last_used_at) AS since FROM candidate GROUP BY company_id) AS c
+recent AS MATERIALIZED (
+  SELECT l.*, c.since FROM (SELECT company_id, min(last_used_at) AS since FROM candidate GROUP BY company_id) AS c
   CROSS JOIN LATERAL (
     SELECT l.company_id, l.provider_lease_id, l.id, l.last_used_at FROM public.environment_leases AS l
     WHERE l.company_id = c.company_id AND l.last_used_at >= c.since
     ORDER BY l.last_used_at DESC LIMIT 1000
   ) AS l
-  WHERE (l.provider_lease_id IN (SELECT provider_lease_id FROM candidate)) IS TRUE
+),
+unseen AS MATERIALIZED (
+  SELECT company_id, CASE WHEN count(*) < 1000 THEN min(since) - interval '1 us' ELSE min(last_used_at) END AS until
+  FROM recent GROUP BY company_id
+),
+newer AS MATERIALIZED (
+  SELECT * FROM recent WHERE (provider_lease_id IN (SELECT provider_lease_id FROM candidate)) IS TRUE
 ),
 judged AS MATERIALIZED (
-  SELECT candidate.*, l.provider, CASE
+  SELECT candidate.*, l.provider, l.last_used_at > coalesce(
+    (SELECT until FROM unseen WHERE unseen.company_id = candidate.company_id), 'infinity'
+  ) AS certain, CASE
     WHEN l.id IS NULL OR (l.company_id, l.environment_id, l.execution_workspace_id, l.provider_lease_id) IS DISTINCT FROM (
       candidate.company_id, candidate.environment_id, candidate.execution_workspace_id, candidate.provider_lease_id
     ) THEN 'gone'
@@ -183,6 +223,41 @@ put_off AS (
   SET look_after = CASE known.state WHEN 'held' THEN clock_timestamp() + interval '1 min' END
   FROM known WHERE k.lease_id = ANY (ARRAY (SELECT lease_id FROM known)) AND k.lease_id = known.lease_id
 )
-SELECT place - 1 AS place, provider, provider_lease_id FROM judged WHERE state = 'left'
+SELECT place - 1 AS place, lease_id, provider, provider_lease_id, certain FROM judged WHERE state = 'left'
 ORDER BY place, last_used_at DESC, lease_id DESC
+"#;
+
+/// Which of the leases `$3`, which named `$2` in the companies `$1`, are not the last that did: no claim looks at these again.
+///
+/// Read are the rows of each name, by its index: a range that holds one name keeps the planner to that, which takes an equal name
+/// for that of most rows where there are few names; and so does `OFFSET 0`.
+const SUPERSEDED: &str = r#"
+WITH asked AS MATERIALIZED (
+  SELECT * FROM unnest($1::uuid[], $2::text[], $3::uuid[]) AS t(company_id, provider_lease_id, lease_id)
+),
+superseded AS MATERIALIZED (
+  SELECT asked.* FROM asked CROSS JOIN LATERAL (
+    SELECT l.last_used_at, l.id FROM public.environment_leases AS l WHERE l.id = asked.lease_id OFFSET 0
+  ) AS l
+  WHERE (
+    SELECT count(*) FROM (
+      SELECT n.company_id, n.last_used_at, n.id FROM public.environment_leases AS n
+      WHERE n.provider_lease_id BETWEEN asked.provider_lease_id AND asked.provider_lease_id OFFSET 0
+    ) AS newer
+    WHERE newer.company_id = asked.company_id AND (newer.last_used_at, newer.id) > (l.last_used_at, l.id)
+  ) > 0
+),
+known AS MATERIALIZED (
+  SELECT k.lease_id FROM superseded CROSS JOIN LATERAL (
+    SELECT k.lease_id FROM environment_operator.provider_lease AS k
+    WHERE k.company_id = superseded.company_id AND k.provider_lease_id = superseded.provider_lease_id
+      AND k.lease_id = superseded.lease_id
+    FOR NO KEY UPDATE OF k SKIP LOCKED
+  ) AS k
+),
+put_off AS (
+  UPDATE environment_operator.provider_lease AS k SET look_after = NULL
+  WHERE k.lease_id = ANY (ARRAY (SELECT lease_id FROM known))
+)
+SELECT lease_id FROM superseded
 "#;
