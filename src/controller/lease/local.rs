@@ -25,9 +25,10 @@ struct Making<'i> {
 
 impl<'i> Making<'i> {
     fn begin(index: &'i SharedIndex, nonce: Uuid) -> Option<Self> {
+        // Lazily: a value that is made and dropped again would end what another one has begun.
         index
             .note(|index| index.begin_local(nonce))
-            .then_some(Self { index, nonce })
+            .then(|| Self { index, nonce })
     }
 }
 
@@ -125,17 +126,16 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
 
     /// Makes the object, unless it is there or being made; why that is of no use, where it is not.
     async fn make_intended(&self, intent: &LocalIntent) -> Result<Option<String>, ReconcileError> {
+        // Held until the answer is in the index: whoever may begin after this one finds the object there.
+        let Some(_making) = Making::begin(&self.index, intent.nonce) else {
+            return Ok(None);
+        };
         let known = self.index().environments.named(&intent.namespace, LOCAL_NAME).cloned();
         if let Some(local) = known {
             self.wake([Key::Environment(local.meta.uid)]);
             return Ok(fault(&local));
         }
-        let Some(making) = Making::begin(&self.index, intent.nonce) else {
-            return Ok(None);
-        };
-        let outcome = self.cluster.create_local(intent).await; // the API server
-        drop(making);
-        match outcome {
+        match self.cluster.create_local(intent).await {
             Ok(local) => {
                 let (key, fault) = (Key::Environment(local.meta.uid), fault(&local));
                 self.learn(|index| index.read_environment(local).and(Wakes::of([key])));
