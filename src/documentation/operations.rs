@@ -148,7 +148,10 @@ fn labels(text: &str) -> BTreeMap<String, String> {
             .filter_map(|pair| Some(pair.split_once('=')?.0))
             .filter(|name| *name != "le")
             .collect();
-        found.entry(family.to_owned()).or_insert_with(|| names.join(", "));
+        // Under its full name as well, for one that ends like this but is of another type.
+        for name in [family, name] {
+            found.entry(name.to_owned()).or_insert_with(|| names.join(", "));
+        }
     }
     found
 }

@@ -96,7 +96,7 @@ async fn says_what_it_lacks(operator: &Operator, what: &str) {
         }
     })
     .await;
-    let log = operator.log();
+    let log = operator.log().replace("\\\"", "\"");
     let told = |line: &&str| line.contains("ERROR") && line.contains("a right is missing") && line.contains(what);
     assert!(log.lines().any(|line| told(&line)), "{log}");
 }
