@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use environment_operator::store::heartbeat_runs::{self, Heard};
-use environment_operator::store::{Category, Mode, StartError, Store, StoreError};
+use environment_operator::store::{Category, Mode, StartError, Store, StoreError, migrate};
 use harness::guard::fresh_directory;
 use harness::operator::Operator;
 use harness::postgres::{Database, Postgres};
@@ -194,6 +194,10 @@ async fn a_server_that_can_only_be_read_is_passed_over_and_found_again_after_a_f
         place(&first),
         place(&second)
     ));
+    for database in [&first, &second] {
+        let own = address(&format!("postgres://postgres@{}/postgres", place(database)));
+        migrate::migrate(&own, Mode::Standalone).await.unwrap();
+    }
     set_read_only(&first, "on").await;
     let store = Store::open(&hosts, Mode::Standalone, 1).await.unwrap();
     let port = "SELECT current_setting('port')::int8";
