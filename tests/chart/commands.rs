@@ -39,6 +39,7 @@ pub const STORY: &[&str] = &[
     "psql 'postgres://user:password@host:5432/database' -c 'SELECT id, status, expires_at FROM environment_leases'",
     "kubectl patch envlease try-out --type=merge --patch '{\"spec\":{\"release\":true}}'",
     "psql \"$DATABASE_URL\" --command 'SELECT pg_is_in_recovery(), count(*) FROM pg_stat_activity'",
+    "psql \"$DATABASE_URL\" --command 'SELECT id, current_database() FROM environment_operator.database'",
     "kubectl create namespace acme",
     "kubectl label namespace acme paperclip.ing/company-id=0b0e0a9c-5a2c-4c41-9f5e-3b8d8b1e7a10",
     "helm template environment-operator charts/environment-operator --namespace environment-operator --skip-tests \

@@ -61,6 +61,24 @@ async fn operator(control_plane: &ControlPlane, variables: Vec<(String, String)>
     variables.into_iter().fold(operator, add)
 }
 
+/// Has the database accepted for the shared cluster, where leases of other tests are held that it does not know.
+async fn accept(control_plane: &ControlPlane, variables: &[(String, String)]) {
+    let kubeconfig = control_plane
+        .service_account_kubeconfig(NAMESPACE, "demo-environment-operator")
+        .await
+        .unwrap();
+    for subcommand in ["migrate", "accept-database"] {
+        let output = tokio::process::Command::new(PROGRAM)
+            .arg(subcommand)
+            .envs(variables.iter().cloned())
+            .env("KUBECONFIG", &kubeconfig)
+            .output()
+            .await
+            .unwrap();
+        assert!(output.status.success(), "{subcommand}: {output:?}");
+    }
+}
+
 /// A role whose name and password would break a URL.
 const ROLE: &str = "agents@example";
 const PASSWORD: &str = "p@ss/w:rd?#%";
@@ -154,6 +172,7 @@ pub async fn works_in(control_plane: &ControlPlane, client: &Client, namespace: 
         }
     });
     let mark = control_plane.audit().mark().unwrap();
+    accept(control_plane, &variables).await;
     let mut operator = operator(control_plane, variables).await.start().unwrap();
     operator.wait_ready().await;
     takes_a_lease(client, namespace).await;
@@ -199,6 +218,7 @@ async fn a_policy_that_refuses_the_status_keeps_the_replica_from_being_ready_wit
     let _alone = ALONE.lock().await;
     let database = Postgres::shared().await.database().await.unwrap();
     let variables = vec![("DATABASE_URL".to_owned(), database.url().to_owned())];
+    accept(control_plane, &variables).await;
     let mut operator = operator(control_plane, variables).await.start().unwrap();
     operator.wait_ready().await;
     let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(client.clone());
