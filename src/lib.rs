@@ -4,12 +4,13 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod cache;
 pub mod cli;
 pub mod controller;
 #[cfg(test)]
 mod documentation;
-pub mod driver;
 pub mod lifecycle;
 pub mod mirror;
+pub mod projection;
 pub mod runtime;
 pub mod store;

@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{Error, migrate};
-use crate::controller::index::SharedIndex;
-use crate::controller::shell::{self, Context};
+use crate::cache::SharedIndex;
+use crate::controller::run::{self as controller, Context};
 use crate::mirror::Mirror;
 use crate::runtime::client;
 use crate::runtime::configuration::Settings;
@@ -145,7 +145,7 @@ async fn operate(
         settings: settings.clone(),
         instance: host(),
     };
-    let work = office.guard(shell::run(context, stop.clone()));
+    let work = office.guard(controller::run(context, stop.clone()));
     let worked = shutdown::drain(work, stop, settings.pace.drain_timeout.mul_f64(WORK_SHARE)).await;
     if worked.is_none() {
         tracing::warn!("what was begun did not end in time: the next leader decides it again");

@@ -8,7 +8,7 @@ use clap::Args;
 use uuid::Uuid;
 
 use super::{Error, cluster_of, open};
-use crate::controller::foreign;
+use crate::controller::background::unmanaged_leases;
 use crate::controller::lease::preview::preview;
 use crate::lifecycle::Ending;
 use crate::lifecycle::foreign::Decision as ForeignDecision;
@@ -88,7 +88,7 @@ async fn foreign(store: &Store, arguments: &Arguments) -> Result<Vec<Planned>, E
         return Ok(planned);
     };
     for part in foreign_leases::candidates(store).await?.chunks(PART) {
-        for due in foreign::judge(store, &rules, part).await?.due {
+        for due in unmanaged_leases::judge(store, &rules, part).await?.due {
             let (action, ending) = match due.decision {
                 ForeignDecision::End { ending, .. } => ("end", ending),
                 ForeignDecision::Report(ending) => ("report", ending),

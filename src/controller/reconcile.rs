@@ -7,10 +7,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::cluster::ClusterError;
-use super::index::{Index, Key, Reading, RunKey, SharedIndex, Wakes};
-use super::queue::{Class, Lane, Queue};
-use super::trouble::{HELD, Troubles};
+use crate::cache::{Class, Lane};
+use crate::cache::{Index, Key, Reading, RunKey, SharedIndex, Wakes};
+use crate::controller::outside::cluster::ClusterError;
+use crate::controller::work::queue::Queue;
+use crate::controller::work::trouble::{HELD, Troubles};
 use crate::lifecycle::ResourceVersion;
 use crate::lifecycle::foreign::Rules;
 use crate::runtime::configuration::{NoticeSource, RunKind};

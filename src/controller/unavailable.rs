@@ -3,13 +3,13 @@
 
 use std::sync::PoisonError;
 
-use super::cluster::Cluster;
-use super::database::Database;
-use super::event::Notice;
-use super::index::Key;
-use super::object::LeaseObject;
 use super::reconcile::{ReconcileError, Reconciler};
 use crate::api::{EnvironmentPhase, EnvironmentStatus, LeasePhase, Reason, Timestamp};
+use crate::cache::Key;
+use crate::cache::object::LeaseObject;
+use crate::controller::outside::cluster::Cluster;
+use crate::controller::outside::database::Database;
+use crate::controller::outside::event::Notice;
 use crate::lifecycle::EnvironmentState;
 use crate::lifecycle::environment_status::{self, MirroredEnvironment, Standing, environment_status};
 use crate::lifecycle::lease_status::{self, lease_status};

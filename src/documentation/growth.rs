@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::{read, table};
-use crate::controller::index::Index;
-use crate::controller::queue::Queue;
+use crate::cache::Index;
+use crate::controller::work::queue::Queue;
 
 #[test]
 fn whatever_grows_is_documented_with_what_shrinks_it() {

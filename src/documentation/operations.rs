@@ -8,8 +8,9 @@ use clap::Args as _;
 
 use super::agrees;
 use crate::api::{Driver, EnvironmentPhase, LeasePhase, LeasePolicy, Reason};
+use crate::cache::{Census, LeasesBy};
 use crate::runtime::configuration::{LogSettings, Settings};
-use crate::runtime::metrics::{Cause, Census, LeaseOwner, LeasesBy, Metrics, Place, Waiting};
+use crate::runtime::metrics::{Cause, LeaseOwner, Metrics, Place, Waiting};
 use crate::store::{Category, PoolUse};
 
 const DOCUMENT: &str = "docs/operations.md";

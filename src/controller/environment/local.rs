@@ -1,13 +1,13 @@
 //! Which Local object stands for its company's row, as far as others have to hear of it.
 
-use super::super::cluster::{Cluster, ClusterError};
-use super::super::database::Database;
-use super::super::index::Key;
-use super::super::object::EnvironmentObject;
 use super::super::reconcile::{ReconcileError, Reconciler};
 use crate::api::{
     CanonicalRef, Condition, ConditionStatus, ConditionType, Driver, EnvironmentPhase, EnvironmentStatus,
 };
+use crate::cache::Key;
+use crate::cache::object::EnvironmentObject;
+use crate::controller::outside::cluster::{Cluster, ClusterError};
+use crate::controller::outside::database::Database;
 use crate::lifecycle::environment_status::Standing;
 use crate::store::environment_object::{EnvironmentLook, EnvironmentView};
 use uuid::Uuid;

@@ -6,23 +6,21 @@ use std::time::Duration;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::cluster::{Cluster, ClusterError, StatusPatch};
-use super::company;
-use super::database::Database;
-use super::event::Notice;
-use super::index::{Key, Wakes};
-use super::object::{EnvironmentObject, NamespaceObject};
 use super::reconcile::{Later, ReconcileError, Reconciler};
-use super::trouble::HELD;
 use crate::api::{ConditionStatus, Driver, EnvironmentStatus, Reason, Timestamp};
+use crate::cache::object::{EnvironmentObject, NamespaceObject};
+use crate::cache::{Key, Wakes};
+use crate::controller::outside::cluster::{Cluster, ClusterError, StatusPatch};
+use crate::controller::outside::database::Database;
+use crate::controller::outside::event::Notice;
+use crate::controller::work::trouble::HELD;
 use crate::lifecycle::environment_status::{MirroredEnvironment, Verdict, environment_status};
 use crate::store::environment_object::{EnvironmentLook, EnvironmentView};
 use crate::store::environments::{ArchiveOutcome, EnvironmentOutcome};
 
 mod local;
-mod plan;
 
-pub(super) use plan::{Plan, plan};
+use crate::projection::environment_plan::{Plan, plan};
 
 /// Pause before a company that could not be told is looked for again.
 const FAULT_PAUSE: Duration = Duration::from_secs(15);
@@ -148,7 +146,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
         let question = |namespace: Option<&NamespaceObject>| EnvironmentLook {
             id: environment.meta.uid,
             namespace_uid: namespace.map(|namespace| namespace.meta.uid),
-            company_id: namespace.and_then(|namespace| company::named(namespace).ok()),
+            company_id: namespace.and_then(|namespace| namespace.company().ok()),
             driver: environment.spec.driver,
         };
         let cached = self.namespace(&environment.meta.namespace).await?;
@@ -160,7 +158,8 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             return Ok((view, cached));
         }
         let live = self.cluster.read_namespace(&environment.meta.namespace).await?;
-        if live.as_ref().map(company::said) == cached.as_ref().map(company::said) {
+        if live.as_ref().map(NamespaceObject::decides_company) == cached.as_ref().map(NamespaceObject::decides_company)
+        {
             return Ok((view, live));
         }
         let view = self.database.look_environment(question(live.as_ref())).await?;

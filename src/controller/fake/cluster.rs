@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{EPOCH, decode, lock};
-use crate::controller::cluster::{Cluster, ClusterError, StatusPatch};
-use crate::controller::event::Notice;
-use crate::controller::index::{LOCAL_NAME, RunKey};
-use crate::controller::object::{EnvironmentObject, LeaseObject, Meta, NamespaceObject, RunObject, Watched};
+use crate::cache::object::{EnvironmentObject, LeaseObject, Meta, NamespaceObject, RunObject, Watched};
+use crate::cache::{LOCAL_NAME, RunKey};
+use crate::controller::outside::cluster::{Cluster, ClusterError, StatusPatch};
+use crate::controller::outside::event::Notice;
 use crate::lifecycle::ResourceVersion;
 use crate::store::local_intent::LocalIntent;
 

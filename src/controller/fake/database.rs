@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{EPOCH, lock};
-use crate::controller::database::Database;
+use crate::controller::outside::database::Database;
 use crate::lifecycle::{EnvironmentState, LeaseState};
 use crate::store::StoreError;
 use crate::store::environment_leases::{

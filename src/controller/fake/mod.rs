@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::index::SharedIndex;
-use super::object::{EnvironmentObject, LeaseObject, NamespaceObject, Watched};
-use super::queue::Queue;
 use super::reconcile::{ReconcileSettings, Reconciler};
-use super::trouble::Troubles;
+use crate::cache::SharedIndex;
+use crate::cache::object::{EnvironmentObject, LeaseObject, NamespaceObject, Watched};
+use crate::controller::work::queue::Queue;
+use crate::controller::work::trouble::Troubles;
 use crate::runtime::configuration::NoticeSource;
 use crate::runtime::metrics::Metrics;
 use crate::store::Mode;
@@ -111,9 +111,9 @@ impl FakeReconciler {
             && let Ok(key) = tokio::time::timeout(limit, self.queue.next()).await
         {
             count += 1;
-            match super::workers::reconcile(self, key).await {
+            match crate::controller::work::workers::reconcile(self, key).await {
                 Ok(()) => self.queue.done(key),
-                Err(_) => super::workers::put_back(self, key),
+                Err(_) => crate::controller::work::workers::put_back(self, key),
             }
         }
         count

@@ -3,16 +3,16 @@
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::facts::Subject;
 use crate::api::Reason;
-use crate::controller::cluster::Cluster;
-use crate::controller::database::Database;
-use crate::controller::index::{Key, Limited, Looked};
-use crate::controller::line::Place;
-use crate::controller::object::LeaseObject;
+use crate::cache::object::LeaseObject;
+use crate::cache::wait_queue::Place;
+use crate::cache::{Key, Limited, Looked};
+use crate::controller::outside::cluster::Cluster;
+use crate::controller::outside::database::Database;
 use crate::controller::reconcile::{ReconcileError, Reconciler};
 use crate::lifecycle::capacity::{self, Capacity};
 use crate::lifecycle::lease::{Decision, Facts, decide};
+use crate::projection::facts::Subject;
 use crate::store::lease_object::{Holder, LeaseView};
 
 impl<D: Database, C: Cluster> Reconciler<D, C> {

@@ -5,13 +5,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::facts::Subject;
 use super::scene::Scene;
-use crate::controller::cluster::Cluster;
-use crate::controller::database::Database;
-use crate::controller::index::Key;
-use crate::controller::object::LeaseObject;
+use crate::cache::Key;
+use crate::cache::object::LeaseObject;
+use crate::controller::outside::cluster::Cluster;
+use crate::controller::outside::database::Database;
 use crate::controller::reconcile::{Later, ReconcileError, Reconciler};
+use crate::projection::facts::Subject;
 use crate::runtime::configuration::NoticeSource;
 use crate::runtime::metrics::Cause;
 use crate::store::environment_leases::{TOUCH_INTERVAL, Touch, is_worth_a_touch};

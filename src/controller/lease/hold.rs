@@ -1,18 +1,18 @@
 //! A lease that is held: its row follows the object, the object shows the row, and what the two do not agree about is told.
 
-use super::agreement::{fault, in_step};
-use super::facts::Subject;
 use super::scene::Scene;
 use super::{Step, metadata, version};
 use crate::api::Reason;
-use crate::controller::cluster::Cluster;
-use crate::controller::database::Database;
-use crate::controller::index::Key;
-use crate::controller::object::LeaseObject;
+use crate::cache::Key;
+use crate::cache::object::LeaseObject;
+use crate::controller::outside::cluster::Cluster;
+use crate::controller::outside::database::Database;
 use crate::controller::reconcile::{ReconcileError, Reconciler};
 use crate::lifecycle::LeaseState;
 use crate::lifecycle::lease::Row;
 use crate::lifecycle::lease_status::{Fault, Verdict};
+use crate::projection::agreement::{fault, in_step};
+use crate::projection::facts::Subject;
 use crate::store::StoreError;
 use crate::store::environment_leases::{LeaseSync, SyncOutcome};
 

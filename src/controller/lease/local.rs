@@ -3,18 +3,17 @@
 
 use uuid::Uuid;
 
-use super::facts::Subject;
 use super::put_off::{COMING, QUIET_PAUSE, is_in_grace};
 use super::scene::Scene;
 use super::{Step, refuse};
-use crate::api::{ConditionStatus, Reason};
-use crate::controller::cluster::Cluster;
-use crate::controller::company;
-use crate::controller::database::Database;
-use crate::controller::index::{Key, LOCAL_NAME, SharedIndex, Wakes};
-use crate::controller::object::{EnvironmentObject, NamespaceObject};
+use crate::cache::object::NamespaceObject;
+use crate::cache::{Key, LOCAL_NAME, SharedIndex, Wakes};
+use crate::controller::outside::cluster::Cluster;
+use crate::controller::outside::database::Database;
 use crate::controller::reconcile::{Later, ReconcileError, Reconciler};
 use crate::lifecycle::lease::{Decision, local_refused};
+use crate::projection::choice::fault;
+use crate::projection::facts::Subject;
 use crate::store::local_intent::{LocalAnswer, LocalIntent, LocalNeed};
 
 /// A Local that is being made: by one at a time, and however that ends, the next may try.
@@ -120,7 +119,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
     /// Whether the Namespace of an intent is still there, looked after, and the company's.
     fn is_home(&self, intent: &LocalIntent, home: Option<&NamespaceObject>, company_id: Uuid) -> bool {
         let same = |home: &NamespaceObject| home.meta.uid == intent.namespace_uid && !home.meta.deleting;
-        let whole = |home: &NamespaceObject| same(home) && company::named(home) == Ok(company_id);
+        let whole = |home: &NamespaceObject| same(home) && home.company() == Ok(company_id);
         self.settings.looks_after(&intent.namespace) && home.is_some_and(whole)
     }
 
@@ -144,14 +143,4 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             Err(error) => error.refusal().map_or(Err(error.into()), |message| Ok(Some(message))),
         }
     }
-}
-
-/// Why an object can't be mirrored, where it says so.
-pub(super) fn fault(environment: &EnvironmentObject) -> Option<String> {
-    let ready = environment.status.as_ref()?.conditions.first()?;
-    let passing = matches!(ready.reason, Reason::Waiting | Reason::StoreUnavailable);
-    (ready.status == ConditionStatus::False && !passing).then(|| {
-        let (namespace, name) = (&environment.meta.namespace, &environment.meta.name);
-        format!("environment {name} of namespace {namespace}: {}", ready.message)
-    })
 }

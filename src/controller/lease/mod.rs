@@ -5,26 +5,25 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::cluster::Cluster;
-use super::database::Database;
-use super::index::Key;
-use super::object::LeaseObject;
 use super::reconcile::{Later, ReconcileError, Reconciler};
-use super::trouble::HELD;
 use crate::api::{CompactObject, Driver, FreeObject, Reason, Timestamp};
-use crate::driver;
+use crate::cache::Key;
+use crate::cache::object::LeaseObject;
+use crate::controller::outside::cluster::Cluster;
+use crate::controller::outside::database::Database;
+use crate::controller::work::trouble::HELD;
 use crate::lifecycle::lease::{Decision, Row, decide, refused_by_database, waits_for_a_moment};
 use crate::lifecycle::lease_status::{Verdict, shown_ending};
 use crate::lifecycle::{Ending, LeaseState};
+use crate::projection::driver;
 use crate::runtime::metrics::Cause;
 use crate::store::ObjectVersion;
 use crate::store::environment_leases::{End, EndOutcome, ForeignEnd, Grant, GrantOutcome};
 
-mod agreement;
 mod capacity;
-mod choice;
+
 mod delay;
-mod facts;
+
 mod heartbeat;
 mod hold;
 mod local;
@@ -38,8 +37,8 @@ mod report;
 mod run;
 mod scene;
 
-use choice::local_object;
-use facts::Subject;
+use crate::projection::choice::local_object;
+use crate::projection::facts::Subject;
 use pause::until_its_end;
 use put_off::{UNSETTLED, not_in_haste};
 use scene::Scene;

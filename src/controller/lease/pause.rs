@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::BUSY_PAUSE;
-use super::facts::acquire_deadline;
 use super::scene::Scene;
-use crate::controller::object::LeaseObject;
+use crate::cache::object::LeaseObject;
 use crate::controller::reconcile::{Later, Reconciler};
+use crate::projection::facts::acquire_deadline;
 use crate::runtime::configuration::NoticeSource;
 use crate::runtime::metrics::Cause;
 

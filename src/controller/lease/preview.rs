@@ -2,9 +2,9 @@
 
 use uuid::Uuid;
 
-use super::facts::{self, Subject};
 use crate::lifecycle::capacity::Capacity;
 use crate::lifecycle::lease::{Decision, Environment, Facts, Run, decide};
+use crate::projection::facts::{self, Subject};
 use crate::store::lease_object::{self, EnvironmentChoice, LeaseLook, LeaseView, RunLook};
 use crate::store::{Leader, Store, StoreError};
 

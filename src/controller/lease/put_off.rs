@@ -2,18 +2,18 @@
 
 use std::time::Duration;
 
-use super::choice::awaited_object;
-use super::facts::{Subject, acquire_deadline};
 use super::pause::{patience, until};
 use super::scene::Scene;
 use super::{Step, refuse};
 use crate::api::Reason;
-use crate::controller::cluster::Cluster;
-use crate::controller::database::Database;
-use crate::controller::index::Key;
+use crate::cache::Key;
+use crate::controller::outside::cluster::Cluster;
+use crate::controller::outside::database::Database;
 use crate::controller::reconcile::{Later, ReconcileError, Reconciler};
 use crate::lifecycle::lease::{Decision, Environment, put_off, waits_for_a_moment};
 use crate::lifecycle::lease_status::Verdict;
+use crate::projection::choice::awaited_object;
+use crate::projection::facts::{Subject, acquire_deadline};
 use crate::runtime::metrics::Cause;
 
 /// Pause before the first in line look again, for an ending by another writer is not heard of.

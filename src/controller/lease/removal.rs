@@ -1,13 +1,13 @@
 //! Finished leases: their objects are removed `spec.ttlSecondsAfterFinished` after the end, their rows stay.
 
-use super::facts::Subject;
 use super::pause::until;
 use super::scene::Scene;
-use crate::controller::cluster::{Cluster, ClusterError};
-use crate::controller::database::Database;
+use crate::controller::outside::cluster::{Cluster, ClusterError};
+use crate::controller::outside::database::Database;
 use crate::controller::reconcile::{Later, ReconcileError, Reconciler};
 use crate::lifecycle::lease_status::shown_ending;
 use crate::lifecycle::removal::{kept_until, removal_at};
+use crate::projection::facts::Subject;
 use crate::runtime::metrics::Cause;
 
 impl<D: Database, C: Cluster> Reconciler<D, C> {

@@ -2,19 +2,19 @@
 
 use serde_json::json;
 
-use super::agreement::is_granted_row;
-use super::facts::Subject;
 use super::scene::Scene;
 use crate::api::{Driver, EnvironmentLeaseStatus, LeasePhase, LeasedEnvironment, LeasedRun, Reason, Timestamp};
-use crate::controller::cluster::{Cluster, ClusterError, StatusPatch};
-use crate::controller::database::Database;
-use crate::controller::event::Notice;
-use crate::controller::index::{Key, LOCAL_NAME, Wakes};
-use crate::controller::object::LeaseObject;
+use crate::cache::object::LeaseObject;
+use crate::cache::{Key, LOCAL_NAME, Wakes};
+use crate::controller::outside::cluster::{Cluster, ClusterError, StatusPatch};
+use crate::controller::outside::database::Database;
+use crate::controller::outside::event::Notice;
 use crate::controller::reconcile::{ReconcileError, Reconciler};
 use crate::lifecycle::Ending;
 use crate::lifecycle::lease::Row;
 use crate::lifecycle::lease_status::{Grant, Verdict, lease_status, shown_ending, shown_fault};
+use crate::projection::agreement::is_granted_row;
+use crate::projection::facts::Subject;
 use crate::store::environments::EnvironmentRow;
 
 impl<D: Database, C: Cluster> Reconciler<D, C> {

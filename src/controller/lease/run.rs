@@ -3,14 +3,14 @@
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::facts::Subject;
 use crate::api::{ObjectRef, Reason};
-use crate::controller::cluster::Cluster;
-use crate::controller::database::Database;
-use crate::controller::index::{KnownRun, RunKey, RunKindState};
+use crate::cache::{KnownRun, RunKey, RunKindState};
+use crate::controller::outside::cluster::Cluster;
+use crate::controller::outside::database::Database;
 use crate::controller::reconcile::Reconciler;
 use crate::lifecycle::RunEnd;
 use crate::lifecycle::lease::{Obstacle, Run};
+use crate::projection::facts::Subject;
 use crate::runtime::configuration::RunKind;
 use crate::store::lease_object::{LeaseView, RunLook};
 

@@ -3,20 +3,20 @@
 
 use uuid::Uuid;
 
-use super::choice::{choice, environment, shown_is_gone};
-use super::facts::{
-    Subject, acquire_deadline, environment_display, object, obstacle, policy, row, run_display, run_object,
-};
 use crate::api::{ObjectRef, Reason};
-use crate::controller::cluster::{Cluster, ClusterError};
-use crate::controller::company::{self, Company};
-use crate::controller::database::Database;
-use crate::controller::index::Key;
-use crate::controller::object::NamespaceObject;
+use crate::cache::Key;
+use crate::cache::object::NamespaceObject;
+use crate::controller::outside::cluster::{Cluster, ClusterError};
+use crate::controller::outside::database::Database;
 use crate::controller::reconcile::{ReconcileError, Reconciler};
 use crate::lifecycle::Ending;
 use crate::lifecycle::capacity::Capacity;
 use crate::lifecycle::lease::{Decision, Environment, Facts, Object, Obstacle, Row, decide};
+use crate::projection::choice::{choice, environment, shown_is_gone};
+use crate::projection::company::{self, Company};
+use crate::projection::facts::{
+    Subject, acquire_deadline, environment_display, object, obstacle, policy, row, run_display, run_object,
+};
 use crate::store::Settle;
 use crate::store::lease_object::{EnvironmentChoice, LeaseLook, LeaseView};
 
@@ -230,7 +230,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
         if let Some(live) = &live {
             self.index.note(|index| index.note_namespace(subject.id, live.meta.uid));
         }
-        if live.as_ref().map(company::said) == Some(company::said(known)) {
+        if live.as_ref().map(NamespaceObject::decides_company) == Some(known.decides_company()) {
             return Ok((view, live, None));
         }
         let view = self
@@ -286,7 +286,7 @@ fn question(subject: &Subject, namespace: Option<&NamespaceObject>, choice: Opti
     LeaseLook {
         id: subject.id,
         namespace_uid: namespace.map(|namespace| namespace.meta.uid),
-        company_id: namespace.and_then(|namespace| company::named(namespace).ok()),
+        company_id: namespace.and_then(|namespace| namespace.company().ok()),
         environment: choice.unwrap_or(EnvironmentChoice::Default),
         agent_id: spec.and_then(|spec| spec.agent_id),
         run_id: spec.and_then(|spec| spec.run.as_ref()?.heartbeat_run_id),

@@ -7,13 +7,13 @@ use serde_json::json;
 use tokio::sync::{Notify, watch};
 
 use super::*;
+use crate::cache::object::{EnvironmentObject, LeaseObject, Meta, NamespaceObject, RunObject, Watched};
 use crate::controller::fake::{
     FakeCluster, FakeDatabase, FakeReconciler, claim, environment, namespace, reconciler, uid,
 };
-use crate::controller::feed::FeedEvent;
-use crate::controller::object::{EnvironmentObject, LeaseObject, Meta, NamespaceObject, RunObject, Watched};
-use crate::controller::rights::Rights;
-use crate::controller::sources::{Fed, Sink};
+use crate::controller::outside::permissions::Rights;
+use crate::controller::watch::list_watch::FeedEvent;
+use crate::controller::watch::sources::{Fed, Sink};
 use crate::runtime::health::Health;
 
 const REST: Duration = Duration::from_millis(400);

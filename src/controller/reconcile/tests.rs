@@ -4,10 +4,10 @@
 use serde_json::json;
 
 use super::*;
+use crate::cache::Class;
+use crate::cache::Looked;
+use crate::cache::object::{EnvironmentObject, LeaseObject, RunObject, Watched};
 use crate::controller::fake::{FakeReconciler, claim, environment, namespace, reconciler, uid};
-use crate::controller::index::Looked;
-use crate::controller::object::{EnvironmentObject, LeaseObject, RunObject, Watched};
-use crate::controller::queue::Class;
 use crate::lifecycle::ResourceVersion;
 
 /// For so long nothing may be ready for a world to count as settled; shorter than a claim's patience with what it hears of.
@@ -146,7 +146,7 @@ async fn what_a_reconcile_of_a_former_leadership_has_found_out_moves_nobody_in_l
     world.learn(|index| index.forget_gone_leases(&version));
     world.queue.open();
     world.learn(|index| index.begin_term(Instant::now()));
-    let limited = crate::controller::index::Limited {
+    let limited = crate::cache::Limited {
         row: uid(2),
         company: uid(1),
         free: 1,
@@ -169,7 +169,7 @@ async fn what_a_reconcile_of_a_former_leadership_has_found_out_moves_nobody_in_l
     let z = Looked { id: uid(12), term };
     world.learn(|index| {
         let (place, wakes) = index.stand(z, limited);
-        assert_eq!(place, crate::controller::line::Place::InDoubt);
+        assert_eq!(place, crate::cache::wait_queue::Place::InDoubt);
         wakes
     });
 }

@@ -264,7 +264,7 @@ async fn a_batcher_that_panics_says_which_it_is_and_one_that_ends_in_order_says_
 
 #[tokio::test(start_paused = true)]
 async fn a_request_beside_all_that_one_company_may_have_in_takes_twice_as_long_as_alone_at_most() {
-    /// How many reconciles of one company run at once (`controller::queue::SHARE`).
+    /// How many reconciles of one company run at once (`controller::work::queue::SHARE`).
     const SHARE: u128 = 256;
     let (batcher, batches, _lead) = batcher();
     let ask = async || {

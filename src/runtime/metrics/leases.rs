@@ -1,6 +1,5 @@
 //! Leases and environments: how many there are, and what becomes of them.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -9,7 +8,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 
 use super::families::{Counted, DELAYS, Families};
-use crate::api::{Driver, EnvironmentPhase, LeasePhase, LeasePolicy, Reason};
+use crate::api::{Driver, Reason};
+use crate::cache::Census;
 
 /// By how much a lease outlives its run where that is counted: what `docs/operations.md` asks the database for.
 const LATE: Duration = Duration::from_secs(60);
@@ -31,28 +31,6 @@ pub struct LeaseMetrics {
     late_endings: Family<ReasonLabel, Counter>,
     rewritten_endings: Counter,
     removed_objects: Counter,
-}
-
-/// What leases are counted by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct LeasesBy {
-    /// `status.phase`; one that shows none is Pending.
-    pub phase: LeasePhase,
-    /// `spec.policy`.
-    pub policy: LeasePolicy,
-    /// `status.environment.driver`; none until a grant is shown.
-    pub driver: Option<Driver>,
-}
-
-/// How many objects there are, as they show themselves.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Census {
-    /// Leases.
-    pub leases: HashMap<LeasesBy, usize>,
-    /// Claims that wait, by the reason that they show; none: nobody has looked at them yet.
-    pub pending: HashMap<Option<Reason>, usize>,
-    /// Environments, by phase (one that shows none is Pending) and driver.
-    pub environments: HashMap<(EnvironmentPhase, Driver), usize>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

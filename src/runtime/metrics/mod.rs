@@ -22,7 +22,7 @@ mod work;
 
 pub use cluster::ClusterMetrics;
 pub use database::{DatabaseMetrics, Place};
-pub use leases::{Census, LeaseMetrics, LeasesBy};
+pub use leases::LeaseMetrics;
 pub use replica::ReplicaMetrics;
 pub use sweep::{LeaseOwner, SweepMetrics};
 pub use work::{Cause, Waiting, WorkMetrics};

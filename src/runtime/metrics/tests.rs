@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::api::{Driver, LeasePhase, LeasePolicy, Reason};
+use crate::cache::{Census, LeasesBy};
 
 fn lines(metrics: &Metrics, of: &str) -> Vec<String> {
     let text = metrics.encode().unwrap();

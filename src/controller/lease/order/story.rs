@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::api::Reason;
-use crate::controller::index::LOCAL_NAME;
+use crate::cache::LOCAL_NAME;
 use crate::lifecycle::{EnvironmentState, RunStatus};
 
 pub const COMPANY: Uuid = Uuid::from_u128(1);

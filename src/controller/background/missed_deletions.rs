@@ -1,0 +1,101 @@
+//! What was deleted while nobody looked: rows whose objects a complete list does not hold (I5).
+//!
+//! A list that failed, or that was broken off, never comes here: only a complete one at one resourceVersion does. A row is
+//! taken only if it is of this cluster, incarnation and scope, and not newer than the list.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::cache::Key;
+use crate::controller::reconcile::Reconciler;
+use crate::mirror::Mirror;
+use crate::runtime::configuration::NoticeSource;
+use crate::store::tombstone::{List, missing_environments, missing_leases};
+use crate::store::{Leader, StoreError};
+
+/// Pause before another try after the database did not answer.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// Looks after each complete list, and when this replica begins to lead. `looked` hears of the epoch in which it last has,
+/// or could not for a failure.
+pub async fn watch<C>(
+    reconciler: Arc<Reconciler<Mirror, C>>,
+    leader: watch::Receiver<Option<Leader>>,
+    listed: Arc<Notify>,
+    looked: watch::Sender<Option<i64>>,
+    stop: CancellationToken,
+) {
+    let mut leader = leader;
+    let mut adopted = None;
+    loop {
+        let now = leader.borrow_and_update().clone();
+        let mut again = None;
+        if let Some(now) = now {
+            let found = async {
+                if adopted != Some(now.epoch) {
+                    adopt(&reconciler, &now).await?;
+                    adopted = Some(now.epoch);
+                }
+                look(&reconciler, &now).await
+            };
+            if let Err(error) = found.await {
+                tracing::warn!(%error, "deleted objects could not be looked for, trying again");
+                again = Some(PAUSE);
+            }
+            looked.send_replace(Some(now.epoch));
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = leader.changed() => if changed.is_err() { return },
+            () = listed.notified() => {}
+            () = tokio::time::sleep(again.unwrap_or_default()), if again.is_some() => {}
+        }
+    }
+}
+
+/// Takes over what is remembered of objects that another installation has looked after.
+async fn adopt<C>(reconciler: &Reconciler<Mirror, C>, leader: &Leader) -> Result<(), StoreError> {
+    let adopted = reconciler
+        .database
+        .adopt(leader, &reconciler.settings.namespaces)
+        .await?;
+    if adopted > 0 {
+        tracing::info!(records = adopted, "taken over from other installations of this cluster");
+    }
+    Ok(())
+}
+
+async fn look<C>(reconciler: &Reconciler<Mirror, C>, leader: &Leader) -> Result<(), StoreError> {
+    let store = reconciler.database.store();
+    // The environments first: their leases then end with the reason that the environment gives.
+    let (lists, known) = reconciler.index().known_environments();
+    for (namespace, version) in &lists {
+        let list = List {
+            namespace: namespace.as_deref(),
+            version,
+        };
+        let missing = missing_environments(store, leader, &list, &known).await?;
+        bury(reconciler, missing.into_iter().map(Key::Environment));
+    }
+    let (lists, known) = reconciler.index().known_leases();
+    for (namespace, version) in &lists {
+        let list = List {
+            namespace: namespace.as_deref(),
+            version,
+        };
+        let missing = missing_leases(store, leader, &list, &known).await?;
+        bury(reconciler, missing.into_iter().map(Key::Lease));
+    }
+    Ok(())
+}
+
+fn bury<C>(reconciler: &Reconciler<Mirror, C>, keys: impl Iterator<Item = Key>) {
+    let keys: Vec<Key> = keys.collect();
+    for key in keys {
+        tracing::info!(?key, "deleted while nobody looked");
+        reconciler.learn_from(NoticeSource::Feeds, |index| index.bury(key));
+    }
+}

@@ -1,0 +1,178 @@
+//! Run rows that come to an end.
+//!
+//! Where a trigger tells (standalone, or `--run-trigger`) they are heard of through LISTEN, the moment the run's transaction
+//! commits. After each (re)connect LISTEN comes first, then a look at every run that leases name: what ended in between is
+//! seen by the one or the other.
+//!
+//! Attached there is no trigger unless it is asked for; so the runs that leases name are asked for by their ids, a few times
+//! a second. (A watermark on `updated_at` would need an index of ours on the origin's table.)
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::controller::reconcile::Reconciler;
+use crate::controller::work::backoff::Backoff;
+use crate::mirror::Mirror;
+use crate::runtime::configuration::NoticeSource;
+use crate::runtime::health::Health;
+use crate::store::heartbeat_runs::Heard;
+use crate::store::{StoreError, heartbeat_runs};
+
+/// The name of run rows among the feeds, in readiness and metrics.
+const FEED: &str = "heartbeat_runs";
+
+/// Runs that one statement asks for at most: 10,000 take the server about 50 ms.
+const POLL: usize = 10_000;
+
+/// Runs up to which they are asked for four times a second.
+const FEW: usize = 1_000;
+
+/// Listens until `stop`.
+pub async fn listen<C>(reconciler: Arc<Reconciler<Mirror, C>>, health: Health, stop: CancellationToken) {
+    let mut backoff = backoff();
+    health.expect_feed(FEED);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            outcome = hear(&reconciler, &health, &mut backoff) => {
+                if let Err(error) = outcome {
+                    reconciler.metrics.database.failed(error.category());
+                    health.feed_failed(FEED, error.to_string());
+                    tracing::warn!(%error, "lost the listener for run ends, connecting again");
+                }
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(backoff.pause()) => {}
+        }
+    }
+}
+
+async fn hear<C>(reconciler: &Reconciler<Mirror, C>, health: &Health, backoff: &mut Backoff) -> Result<(), StoreError> {
+    let mut ends = heartbeat_runs::listen(reconciler.database.store()).await?;
+    health.feed_listed(FEED);
+    let all = reconciler.index().unfinished_of_heartbeat_runs();
+    reconciler.admit(NoticeSource::Runs, all);
+    loop {
+        let heard = ends.next().await?;
+        backoff.reset();
+        health.feed_heard(FEED);
+        if let Heard::RunEnd(run) = heard {
+            let leases = reconciler.index().leases_of_heartbeat_run(run);
+            reconciler.admit(NoticeSource::Runs, leases);
+        }
+    }
+}
+
+/// Asks again and again until `stop`, while this replica leads.
+pub async fn poll<C>(reconciler: Arc<Reconciler<Mirror, C>>, health: Health, stop: CancellationToken) {
+    let (mut backoff, mut told) = (backoff(), Told::default());
+    health.expect_feed(FEED);
+    loop {
+        let pause = match ask(&reconciler, &mut told).await {
+            Ok(asked) => {
+                health.feed_listed(FEED);
+                backoff.reset();
+                interval(asked)
+            }
+            Err(error) => {
+                reconciler.metrics.database.failed(error.category());
+                health.feed_failed(FEED, error.to_string());
+                tracing::warn!(%error, "cannot ask for run ends, trying again");
+                backoff.pause()
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// Has the leases of runs that are newly over looked at; the number of runs that were asked for.
+async fn ask<C>(reconciler: &Reconciler<Mirror, C>, told: &mut Told) -> Result<usize, StoreError> {
+    if reconciler.database.leader().is_none() {
+        *told = Told::default();
+        return Ok(0);
+    }
+    let runs: Vec<Uuid> = reconciler.index().heartbeat_runs().into_iter().collect();
+    let mut over = Vec::new();
+    for part in runs.chunks(POLL) {
+        over.extend(heartbeat_runs::not_live(reconciler.database.store(), part).await?);
+    }
+    for run in told.news(over) {
+        let leases = reconciler.index().leases_of_heartbeat_run(run);
+        reconciler.admit(NoticeSource::Runs, leases);
+    }
+    Ok(runs.len())
+}
+
+/// The pause after so many runs were asked for: the server spends a twentieth of its time on it at most.
+const fn interval(runs: usize) -> Duration {
+    if runs <= FEW {
+        Duration::from_millis(250)
+    } else {
+        Duration::from_secs(runs.div_ceil(POLL) as u64)
+    }
+}
+
+fn backoff() -> Backoff {
+    Backoff::new(Duration::from_millis(200), Duration::from_secs(10))
+}
+
+/// What the last answer told: a run that a claim waits for in vain is no news four times a second.
+#[derive(Default)]
+struct Told(HashMap<Uuid, Option<String>>);
+
+impl Told {
+    /// The runs of which this answer tells something else than the last one did.
+    fn news(&mut self, over: Vec<(Uuid, Option<String>)>) -> HashSet<Uuid> {
+        let over: HashMap<_, _> = over.into_iter().collect();
+        let news = over
+            .iter()
+            .filter(|(run, status)| self.0.get(run) != Some(status))
+            .map(|(run, _)| *run)
+            .collect();
+        self.0 = over;
+        news
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_are_asked_for_the_less_often_the_more_there_are() {
+        for (runs, milliseconds) in [
+            (0, 250),
+            (1_000, 250),
+            (1_001, 1_000),
+            (10_000, 1_000),
+            (10_001, 2_000),
+            (95_000, 10_000),
+        ] {
+            assert_eq!(interval(runs), Duration::from_millis(milliseconds), "{runs}");
+        }
+    }
+
+    #[test]
+    fn a_run_is_news_once_for_each_thing_that_becomes_of_it() {
+        let (run, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let failed = || Some("failed".to_owned());
+        let mut told = Told::default();
+        assert_eq!(told.news(vec![(run, None)]), HashSet::from([run]));
+        assert_eq!(told.news(vec![(run, None)]), HashSet::new());
+        assert_eq!(
+            told.news(vec![(run, failed()), (other, None)]),
+            HashSet::from([run, other])
+        );
+        assert_eq!(told.news(vec![(other, None)]), HashSet::new(), "live again");
+        assert_eq!(told.news(vec![(run, failed()), (other, None)]), HashSet::from([run]));
+    }
+}

@@ -1,0 +1,224 @@
+//! Puts the parts together and runs them until the process stops.
+
+use std::sync::{Arc, Mutex};
+
+use kube::Client;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::background::{missed_deletions, retention, run_events, sweep};
+use super::reconcile::{ReconcileSettings, Reconciler};
+use super::work::workers;
+use crate::cache::SharedIndex;
+use crate::cache::object::{EnvironmentObject, LeaseObject, NamespaceObject, RunObject};
+use crate::controller::outside::cluster::KubeCluster;
+use crate::controller::outside::event::Emitter;
+use crate::controller::outside::permissions::Rights;
+use crate::controller::watch::list_watch::{self, FeedSettings, Source};
+use crate::controller::watch::sources::{self, Fed, Sink};
+use crate::controller::work::queue::Queue;
+use crate::controller::work::trouble::Troubles;
+use crate::mirror::Mirror;
+use crate::runtime::configuration::Settings;
+use crate::runtime::health::Health;
+use crate::runtime::leadership::Leadership;
+use crate::runtime::metrics::Metrics;
+use crate::runtime::supervision::{Supervisor, TaskEnded};
+use crate::store::Store;
+
+/// What the controller is given by the process.
+pub struct Context {
+    /// The way to the API server. Its requests have no timeout of their own, for watches are long.
+    pub client: Client,
+    /// The way to the database.
+    pub mirror: Mirror,
+    /// Who leads.
+    pub leadership: Leadership,
+    /// Where readiness is reported.
+    pub health: Health,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// What the feeds show, empty yet.
+    pub index: SharedIndex,
+    /// The settings.
+    pub settings: Settings,
+    /// The name of this replica, for Events.
+    pub instance: String,
+}
+
+/// Runs the controller until `stop`, then finishes what it has begun.
+///
+/// # Errors
+/// The first of its tasks that ended although it was not told to: without it the others must not go on.
+pub async fn run(context: Context, stop: CancellationToken) -> Result<(), TaskEnded> {
+    let Context {
+        client,
+        mirror,
+        leadership,
+        health,
+        metrics,
+        index,
+        settings,
+        instance,
+    } = context;
+    let rights = Rights::new(health.clone());
+    let emitter = Emitter::new(client.clone(), instance, metrics.clone(), rights.clone());
+    let reconciler = Arc::new(Reconciler {
+        database: mirror,
+        cluster: KubeCluster::new(client.clone(), emitter, rights.clone()),
+        index,
+        queue: Arc::new(Queue::default()),
+        metrics: metrics.clone(),
+        settings: ReconcileSettings {
+            namespaces: settings.identity.namespaces.clone(),
+            mode: settings.database.mode,
+            run_kinds: settings.endings.watched_kinds(),
+            notice_by: settings.endings.sources(),
+            foreign: settings.endings.foreign_rules(settings.database.mode),
+        },
+        troubles: Troubles::default(),
+        lapsed_at: Mutex::default(),
+    });
+    let feeds = Feeds {
+        tasks: Supervisor::new(stop.clone()),
+        client,
+        reconciler: reconciler.clone(),
+        health,
+        rights,
+        settings: FeedSettings {
+            watch_timeout: settings.pace.watch_timeout,
+            resync_interval: settings.pace.resync_interval,
+        },
+        listed: watch::Sender::new(0),
+        tombstones: Arc::default(),
+    };
+    let expected = feeds.start(&settings);
+    let tasks = feeds.tasks.clone();
+    let mirror_broken = reconciler.database.broken();
+    metrics.measure_when_read(measure(
+        reconciler.queue.clone(),
+        reconciler.index.clone(),
+        reconciler.database.store().clone(),
+    ));
+    if settings.database.has_run_trigger() {
+        tasks.spawn(
+            "listener for run ends",
+            run_events::listen(reconciler.clone(), feeds.health.clone(), stop.clone()),
+        );
+    } else {
+        tasks.spawn(
+            "poll for run ends",
+            run_events::poll(reconciler.clone(), feeds.health.clone(), stop.clone()),
+        );
+    }
+    let worked = tokio::select! {
+        worked = tasks.guard(work(&feeds, expected, leadership, &settings, stop)) => worked,
+        name = mirror_broken => Err(TaskEnded::Panicked {
+            name: format!("batcher {name}"),
+            message: "its words are in the log".to_owned(),
+        }),
+    };
+    tasks.shutdown().await;
+    worked
+}
+
+/// What waits for all feeds to be listed once.
+async fn work(feeds: &Feeds, expected: usize, leadership: Leadership, settings: &Settings, stop: CancellationToken) {
+    let (tasks, reconciler) = (&feeds.tasks, &feeds.reconciler);
+    if !workers::listed(feeds.listed.subscribe(), expected, &stop).await {
+        return;
+    }
+    let (looked, buried) = watch::channel(None);
+    let leader = leadership.leader();
+    let looking = missed_deletions::watch(
+        reconciler.clone(),
+        leader.clone(),
+        feeds.tombstones.clone(),
+        looked,
+        stop.clone(),
+    );
+    tasks.spawn("search for what was deleted unseen", looking);
+    if let Some(kept) = settings.pace.retention {
+        tasks.spawn(
+            "retention",
+            retention::watch(reconciler.clone(), kept, leader, stop.clone()),
+        );
+    }
+    let interval = settings.pace.sweep_interval;
+    tasks.spawn("sweep", sweep::watch(reconciler.clone(), interval, stop.clone()));
+    let scopes = settings.identity.namespaces.len().max(1); // without names all are one
+    let kinds = reconciler.settings.run_kinds.len() * scopes;
+    workers::run_kinds_heard_of(reconciler, kinds, &stop).await;
+    workers::work(reconciler.clone(), leadership, buried, stop).await;
+}
+
+/// What is measured when the metrics are read. It holds on to what it measures alone: the reconciler holds the metrics.
+fn measure(queue: Arc<Queue>, index: SharedIndex, store: Store) -> impl Fn(&Metrics) + Send + Sync + 'static {
+    move |metrics| {
+        let standing = queue.standing(Instant::now());
+        metrics.work.set_waiting("Environment", standing.environments);
+        metrics.work.set_waiting("EnvironmentLease", standing.leases);
+        metrics.work.set_deadlines(&standing.timers);
+        let census = index.read().census();
+        metrics.leases.set_census(census);
+        metrics.database.set_pool("main", store.pool_use());
+    }
+}
+
+/// The feeds that are to be followed.
+struct Feeds {
+    tasks: Supervisor,
+    client: Client,
+    reconciler: Arc<Reconciler<Mirror, KubeCluster>>,
+    health: Health,
+    rights: Rights,
+    settings: FeedSettings,
+    listed: watch::Sender<usize>,
+    tombstones: Arc<Notify>,
+}
+
+impl Feeds {
+    /// Starts all feeds; how many of them must be listed before anything is decided.
+    ///
+    /// The run kinds are not among these, and are waited for a while only: without them leases still end by every other cause.
+    fn start(&self, settings: &Settings) -> usize {
+        let namespaces: Vec<Option<&str>> = match settings.identity.namespaces.as_slice() {
+            [] => vec![None],
+            named => named.iter().map(|namespace| Some(namespace.as_str())).collect(),
+        };
+        for namespace in &namespaces {
+            self.follow::<NamespaceObject>(sources::namespaces(*namespace), *namespace, true);
+            self.follow::<EnvironmentObject>(sources::environments(*namespace), *namespace, true);
+            self.follow::<LeaseObject>(sources::leases(*namespace), *namespace, true);
+            for kind in &self.reconciler.settings.run_kinds.clone() {
+                self.follow::<RunObject>(sources::runs(kind, *namespace), *namespace, false);
+            }
+        }
+        namespaces.len() * 3
+    }
+
+    fn follow<T: Fed>(&self, source: Source, scope: Option<&str>, needed: bool) {
+        let name = source.display();
+        self.health.expect_feed(&name);
+        let sink = Sink {
+            reconciler: self.reconciler.clone(),
+            health: self.health.clone(),
+            rights: self.rights.clone(),
+            listed: self.listed.clone(),
+            tombstones: self.tombstones.clone(),
+            name,
+            scope: scope.map(str::to_owned),
+        };
+        let (client, settings) = (self.client.clone(), self.settings);
+        let mut counted = !needed;
+        let task = format!("feed {}", source.display());
+        self.tasks.spawn(task, async move {
+            let kind = source.kind.clone();
+            list_watch::follow(&client, &source, settings, |event: list_watch::FeedEvent<T>| {
+                sink.take(&mut counted, &kind, event)
+            })
+            .await;
+        });
+    }
+}

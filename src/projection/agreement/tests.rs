@@ -1,0 +1,132 @@
+//! What is told of a held lease whose row does not say what its object says.
+
+use serde_json::json;
+use uuid::Uuid;
+
+use super::*;
+use crate::cache::object::Watched;
+use crate::store::lease_object::RunLook;
+
+fn lease(spec: Value) -> LeaseObject {
+    let metadata = json!({
+        "namespace": "a", "name": "x", "uid": Uuid::from_u128(1), "resourceVersion": "1", "generation": 2,
+        "creationTimestamp": "2026-01-01T00:00:00Z",
+    });
+    LeaseObject::decode("", "", json!({ "metadata": metadata, "spec": spec })).unwrap()
+}
+
+fn row(changes: &Value) -> LeaseRow {
+    let mut row = json!({
+        "id": Uuid::from_u128(1), "company_id": Uuid::from_u128(2), "environment_id": Uuid::from_u128(3),
+        "execution_workspace_id": null, "issue_id": null, "heartbeat_run_id": Uuid::from_u128(4), "status": "active",
+        "lease_policy": "ephemeral", "provider": null, "provider_lease_id": null,
+        "acquired_at": "2026-01-01T00:00:00.123456Z", "last_used_at": "2026-01-01T00:00:00Z",
+        "expires_at": "2026-01-02T00:00:00.123456Z", "released_at": null, "failure_reason": null,
+        "cleanup_status": null, "metadata": { "mine": 1, "driver": "ssh" }, "created_at": "2026-01-01T00:00:00Z",
+        "updated_at": "2026-01-01T00:00:00Z",
+    });
+    let changes = changes.as_object().unwrap().clone();
+    row.as_object_mut().unwrap().extend(changes);
+    serde_json::from_value(row).unwrap()
+}
+
+fn view(changes: &Value) -> LeaseView {
+    let object = json!({
+        "id": Uuid::from_u128(1), "company_id": Uuid::from_u128(2), "environment_id": Uuid::from_u128(3),
+        "cluster": "c", "installation": "i", "incarnation": 1, "namespace": "a", "name": "x", "rv": "1", "generation": 2,
+        "run_id": Uuid::from_u128(4), "run_api_version": null, "run_kind": null, "run_name": null, "run_uid": null,
+        "fencing_token": 1, "context": {}, "metadata_keys": ["mine"], "ttl_seconds_after_finished": 60,
+        "ended_status": null, "reason": null, "message": null, "ended_at": null, "deleted_at": null,
+    });
+    LeaseView {
+        id: Uuid::from_u128(1),
+        now: jiff::Timestamp::UNIX_EPOCH,
+        leading: true,
+        recorded_company: None,
+        company_exists: true,
+        row: Some(row(changes)),
+        object: Some(serde_json::from_value(object).unwrap()),
+        run: RunLook::None,
+        environment: None,
+        environment_deleted: false,
+        local_object: None,
+        agent_missing: false,
+        issue_missing: false,
+        execution_workspace_missing: false,
+        capacity: None,
+    }
+}
+
+#[test]
+fn a_row_that_says_what_the_spec_says_has_no_fault_whatever_others_write_beside_it() {
+    let spec = json!({ "metadata": { "mine": 1 } });
+    for changes in [
+        json!({}),
+        json!({ "metadata": { "mine": 1, "theirs": 2 } }),
+        json!({ "provider": "theirs", "provider_lease_id": "theirs", "last_used_at": "2026-01-01T01:00:00Z" }),
+        json!({ "heartbeat_run_id": null }),
+        json!({ "issue_id": Uuid::from_u128(9), "execution_workspace_id": Uuid::from_u128(9) }),
+    ] {
+        let view = view(&changes);
+        assert_eq!(fault(&lease(spec.clone()), &view), None, "{changes}");
+        assert!(in_step(&lease(spec.clone()), &view), "{changes}");
+    }
+}
+
+#[test]
+fn every_column_that_is_written_once_and_says_something_else_now_is_named() {
+    let other = Uuid::from_u128(99);
+    let spec = json!({
+        "metadata": { "mine": 1 }, "issueId": Uuid::from_u128(5), "executionWorkspaceId": Uuid::from_u128(6),
+    });
+    let as_granted = json!({ "issue_id": Uuid::from_u128(5), "execution_workspace_id": Uuid::from_u128(6) });
+    assert_eq!(fault(&lease(spec.clone()), &view(&as_granted)), None);
+    for (column, value) in [
+        ("company_id", json!(other)),
+        ("environment_id", json!(other)),
+        ("heartbeat_run_id", json!(other)),
+        ("lease_policy", json!("retain_on_failure")),
+        ("issue_id", json!(other)),
+        ("execution_workspace_id", json!(null)),
+        ("expires_at", json!(null)),
+        ("metadata", json!({ "driver": "ssh" })),
+    ] {
+        let mut changes = as_granted.clone();
+        changes[column] = value;
+        let (reason, message) = fault(&lease(spec.clone()), &view(&changes)).unwrap();
+        assert_eq!(reason, Reason::ChangedInDatabase);
+        assert!(
+            message.contains(&format!("differs from this lease in {column},")),
+            "{message}"
+        );
+        assert!(
+            !message.contains(&other.to_string()),
+            "what is another's is not told: {message}"
+        );
+        let row = row(&changes);
+        let granted = !["company_id", "environment_id"].contains(&column);
+        assert_eq!(
+            is_granted_row(&row, view(&changes).object.as_ref().unwrap()),
+            granted,
+            "{column}"
+        );
+    }
+}
+
+#[test]
+fn what_cannot_be_stored_is_told_and_holds_up_nothing_else() {
+    let deep = (0..75).fold(json!(1), |inner, _| json!({ "a": inner }));
+    for metadata in [json!({ "n": "\0" }), deep, json!({ "n": "x".repeat(40_000) })] {
+        let lease = lease(json!({ "metadata": metadata, "ttlSeconds": 86_400 }));
+        let view = view(&json!({}));
+        let (reason, message) = fault(&lease, &view).unwrap();
+        assert_eq!(reason, Reason::InvalidSpec);
+        assert!(message.starts_with("spec.metadata "), "{message}");
+        assert!(
+            in_step(&lease, &view),
+            "what cannot be stored is not tried again and again"
+        );
+    }
+    let lease = lease(json!({ "metadata": { "n": "\0" }, "ttlSeconds": 5 }));
+    assert!(!in_step(&lease, &view(&json!({}))), "the time is written all the same");
+}

@@ -1,0 +1,166 @@
+//! The lease as the feeds know it, and single facts about it from what was gathered. Pure.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::api::{LeasePolicy, ObjectRef, Reason};
+use crate::cache::Looked;
+use crate::cache::object::LeaseObject;
+use crate::lifecycle::lease::{Object, Obstacle, Row};
+use crate::lifecycle::lease_status::{display_of_object, display_of_row, shown_ending};
+use crate::projection::company::Company;
+use crate::store::lease_object::{EnvironmentChoice, LeaseView, RunLook};
+
+/// The lease as the feeds know it.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// uid of the object.
+    pub id: Uuid,
+    /// The object: as it is, or as it was before its deletion.
+    pub object: Option<Arc<LeaseObject>>,
+    /// It was seen to be deleted.
+    pub deleted: bool,
+    /// The leadership in which it was looked up: what is found out about it counts in no other.
+    pub term: u64,
+}
+
+impl Subject {
+    /// Which lease was looked at, and in which leadership.
+    pub const fn looked(&self) -> Looked {
+        Looked {
+            id: self.id,
+            term: self.term,
+        }
+    }
+
+    /// The object, where it is there.
+    pub fn present(&self) -> Option<&LeaseObject> {
+        self.object.as_deref().filter(|_| !self.deleted)
+    }
+}
+
+/// What is known of the lease object itself.
+pub fn object(subject: &Subject) -> Object {
+    match &subject.object {
+        Some(lease) if !subject.deleted => Object::Present {
+            release: lease.spec.release,
+            deleting: lease.meta.deleting,
+            shown: lease.status.as_ref().and_then(shown_ending),
+        },
+        _ if subject.deleted => Object::Deleted,
+        _ => Object::Unseen,
+    }
+}
+
+/// The row. `object` is the lease object, where it is there.
+pub fn row(view: &LeaseView, object: Option<&LeaseObject>) -> Row {
+    let recorded = view.object.as_ref().and_then(|object| object.ending());
+    match (&view.row, &view.object) {
+        (Some(row), _) => Row::Present {
+            state: row.status,
+            recorded,
+        },
+        (None, Some(_)) => Row::Deleted { recorded },
+        (None, None) if object.is_some_and(LeaseObject::shows_own_grant) => Row::Lost,
+        (None, None) => Row::Never,
+    }
+}
+
+/// The policy: of the row where there is one, else of the spec.
+pub fn policy(subject: &Subject, view: &LeaseView) -> LeasePolicy {
+    let of_row = view.row.as_ref().map(|row| row.lease_policy);
+    of_row
+        .or(subject.object.as_ref().map(|lease| lease.spec.policy))
+        .unwrap_or_default()
+}
+
+/// The run object: of a granted lease the one that was pinned, of a claim the one that it names.
+pub fn run_object(subject: &Subject, view: &LeaseView) -> Option<ObjectRef> {
+    if let Some(row) = &view.object {
+        return Some(ObjectRef {
+            api_version: row.run_api_version.clone()?,
+            kind: row.run_kind.clone()?,
+            name: row.run_name.clone()?,
+            uid: row.run_uid.clone(),
+        });
+    }
+    subject.object.as_ref()?.spec.run.as_ref()?.object_ref.clone()
+}
+
+/// How the run is called in messages; none where the lease has none.
+pub fn run_display(subject: &Subject, view: &LeaseView, object: Option<&ObjectRef>) -> Option<String> {
+    if let Some(object) = object {
+        return Some(display_of_object(object));
+    }
+    let claimed = || subject.object.as_ref()?.spec.run.as_ref()?.heartbeat_run_id;
+    let id = view.object.as_ref().and_then(|row| row.run_id).or_else(claimed)?;
+    Some(display_of_row(id))
+}
+
+/// The environment's name. Of a claim whose choice is not there, the look has answered for another environment.
+pub fn environment_display(subject: &Subject, view: &LeaseView, choice: Option<EnvironmentChoice>) -> String {
+    let named = || {
+        subject
+            .object
+            .as_ref()?
+            .spec
+            .environment_ref
+            .as_ref()
+            .map(|reference| reference.name.clone())
+    };
+    view.environment
+        .as_ref()
+        .filter(|_| view.object.is_some() || choice.is_some())
+        .map(|row| row.name.clone())
+        .or_else(named)
+        .unwrap_or_else(|| "Local".to_owned())
+}
+
+/// When a claim stops waiting.
+pub fn acquire_deadline(lease: &LeaseObject) -> jiff::Timestamp {
+    let timeout = jiff::SignedDuration::from_secs(lease.spec.acquire_timeout_seconds.into());
+    lease
+        .meta
+        .created_at
+        .saturating_add(timeout)
+        .unwrap_or(jiff::Timestamp::MAX)
+}
+
+/// What stands between a claim and a grant besides run and environment: what never goes away before what may.
+pub fn obstacle(
+    lease: &LeaseObject,
+    view: &LeaseView,
+    of_run: Option<Obstacle>,
+    company: Option<&Company>,
+) -> Option<Obstacle> {
+    if let Err(message) = lease.check() {
+        return Some(Obstacle::Refuses(Reason::InvalidSpec, message));
+    }
+    if of_run.is_some() {
+        return of_run;
+    }
+    if let Some(Company::Doubt(reason, message)) = company {
+        return Some(Obstacle::Waits(*reason, message.clone()));
+    }
+    if let (Some(asked), RunLook::Found { agent_id, .. }) = (lease.spec.agent_id, view.run)
+        && asked != agent_id
+        && !view.agent_missing
+    {
+        let message = "spec.agentId is not the agent of the run: leave it out or name the run's".to_owned();
+        return Some(Obstacle::Refuses(Reason::AgentMismatch, message));
+    }
+    let missing = [
+        (view.agent_missing, "spec.agentId"),
+        (view.issue_missing, "spec.issueId"),
+        (view.execution_workspace_missing, "spec.executionWorkspaceId"),
+    ];
+    let (_, field) = missing.into_iter().find(|(missing, _)| *missing)?;
+    Some(Obstacle::Waits(
+        Reason::ReferenceNotFound,
+        format!("{field} names nothing that exists (yet) in this company"),
+    ))
+}
+
+#[cfg(test)]
+mod tests;
