@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{Error, migrate};
 use crate::cache::SharedIndex;
-use crate::controller::run::{self as controller, Context};
+use crate::controller::run::{self as controller, Parts};
 use crate::mirror::Mirror;
 use crate::runtime::client;
 use crate::runtime::configuration::Settings;
@@ -135,7 +135,7 @@ async fn operate(
         leadership.leader(),
         Arc::new(move |statement, rows, duration| observer.database.batch(statement, rows, duration)),
     );
-    let context = Context {
+    let context = Parts {
         client,
         mirror,
         leadership,

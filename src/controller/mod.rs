@@ -2,7 +2,9 @@
 //! report. All that is decided is decided elsewhere, in [`crate::projection`] and [`crate::lifecycle`].
 //!
 //! - [`run`]: puts the parts together and runs them
-//! - [`reconcile`]: what both reconcilers share
+//! - [`context`]: what everything that runs here shares
+//! - [`reconcile`]: the two reconcilers, how a reconcile can fail, and when its key is looked at again
+//! - [`unavailable`]: what is said on objects while the database cannot be used
 //! - [`watch`]: the list and watch of each kind, and how events reach the cache
 //! - [`work`]: the queue and the workers that empty it
 //! - [`lease`], [`environment`]: the reconcilers
@@ -10,6 +12,7 @@
 //! - [`outside`]: the way to the API server and to the database, and what they are told
 
 pub mod background;
+pub mod context;
 pub mod environment;
 #[cfg(test)]
 mod fake;

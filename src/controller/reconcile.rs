@@ -1,71 +1,72 @@
-//! What both reconcilers share: the seams, the index, the queue, and how a reconcile can fail.
+//! A reconcile: by whom, how it can fail, and when the key is looked at again.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
-use uuid::Uuid;
+use super::context::Context;
+use super::environment::EnvironmentReconciler;
+use super::lease::LeaseReconciler;
+use super::outside::cluster::{Cluster, ClusterError};
+use super::outside::database::Database;
+use super::work::trouble::HELD;
+use crate::cache::Key;
+use crate::cache::object::NamespaceObject;
+use crate::runtime::metrics::Cause;
+use crate::store::StoreError;
 
-use crate::cache::{Class, Lane};
-use crate::cache::{Index, Key, Reading, RunKey, SharedIndex, Wakes};
-use crate::controller::outside::cluster::ClusterError;
-use crate::controller::work::queue::Queue;
-use crate::controller::work::trouble::{HELD, Troubles};
-use crate::lifecycle::ResourceVersion;
-use crate::lifecycle::foreign::Rules;
-use crate::runtime::configuration::{NoticeSource, RunKind};
-use crate::runtime::metrics::{Cause, Metrics};
-use crate::store::{Mode, StoreError};
-
-/// How often `activeLeases` of one Environment is written at most.
-const ACTIVE_LEASES_INTERVAL: Duration = Duration::from_secs(1);
-
-/// What reconcilers are told.
-#[derive(Clone, Debug)]
-pub struct ReconcileSettings {
-    /// The Namespaces that are looked after; empty: all.
-    pub namespaces: Vec<String>,
-    /// Whose the origin's tables are, and so who makes companies.
-    pub mode: Mode,
-    /// The kinds of run objects that are watched.
-    pub run_kinds: Vec<RunKind>,
-    /// Which sources may end leases.
-    pub notice_by: BTreeSet<NoticeSource>,
-    /// What the sweep may do about foreign leases; `None`: they are left alone.
-    pub foreign: Option<Rules>,
+/// The two reconcilers, and what they share.
+pub struct Reconcilers<D, C> {
+    /// What they share.
+    pub context: Arc<Context>,
+    /// The way to the database.
+    pub database: Arc<D>,
+    /// The way to the API server.
+    pub cluster: Arc<C>,
+    /// That of leases.
+    pub leases: LeaseReconciler<D, C>,
+    /// That of Environments.
+    pub environments: EnvironmentReconciler<D, C>,
 }
 
-impl ReconcileSettings {
-    /// The kind of a run object, if it is one that is watched.
-    pub fn run_kind(&self, key: &RunKey) -> Option<&RunKind> {
-        self.run_kinds.iter().find(|kind| kind.is(&key.group, &key.kind))
+impl<D: Database, C: Cluster> Reconcilers<D, C> {
+    /// Reconcilers between a database and a cluster.
+    pub fn new(context: Arc<Context>, database: D, cluster: C) -> Self {
+        let (database, cluster) = (Arc::new(database), Arc::new(cluster));
+        Self {
+            leases: LeaseReconciler::new(context.clone(), database.clone(), cluster.clone()),
+            environments: EnvironmentReconciler::new(context.clone(), database.clone(), cluster.clone()),
+            context,
+            database,
+            cluster,
+        }
     }
 
-    /// Whether this Namespace is looked after.
-    pub fn looks_after(&self, namespace: &str) -> bool {
-        self.namespaces.is_empty() || self.namespaces.iter().any(|one| one == namespace)
+    /// Brings the object of a key to where it should be.
+    ///
+    /// # Errors
+    /// When the database or the API server does not answer: nothing is lost, the same reconcile is run again.
+    pub async fn reconcile(&self, key: Key) -> Result<(), ReconcileError> {
+        match key {
+            Key::Environment(id) => self.environments.reconcile(id).await,
+            Key::Lease(id) => self.leases.reconcile(id).await,
+        }
     }
 }
 
-/// Reconciles leases and environments: data comes in by key, and never goes back.
-pub struct Reconciler<D, C> {
-    /// The seam to the database.
-    pub database: D,
-    /// The seam to the cluster.
-    pub cluster: C,
-    /// What the feeds have shown.
-    pub index: SharedIndex,
-    /// What has to be reconciled, and when.
-    pub queue: Arc<Queue>,
-    /// What is counted.
-    pub metrics: Arc<Metrics>,
-    /// What reconcilers are told.
-    pub settings: ReconcileSettings,
-    /// Who does not get on for a reason of its own.
-    pub troubles: Troubles,
-    /// The newest version of a lease that was known when this replica could not renew its term; none while it leads.
-    pub lapsed_at: Mutex<Option<ResourceVersion>>,
+/// A Namespace from the cache, or read where the cache has not heard of it yet.
+///
+/// # Errors
+/// When the API server does not answer.
+pub(super) async fn namespace<C: Cluster>(
+    context: &Context,
+    cluster: &C,
+    name: &str,
+) -> Result<Option<NamespaceObject>, ClusterError> {
+    let known = context.index().namespaces.get(name).cloned();
+    match known {
+        Some(known) => Ok(Some(known)),
+        None => cluster.read_namespace(name).await,
+    }
 }
 
 /// Another look at a key.
@@ -152,73 +153,6 @@ impl ReconcileError {
         match self {
             Self::Store(StoreError::Unfit(sentence)) => Some(sentence),
             _ => None,
-        }
-    }
-}
-
-impl<D, C> Reconciler<D, C> {
-    /// The index as it is. Never held across an await.
-    pub fn index(&self) -> Reading<'_> {
-        self.index.read()
-    }
-
-    /// Changes the index; whom that concerns is looked at.
-    pub(super) fn learn(&self, change: impl FnOnce(&mut Index) -> Wakes) {
-        self.queue.extend(self.index.change(change, |_, _| true));
-    }
-
-    /// Changes the index by what `source` has noticed. One that may not end leases wakes none that are held.
-    pub(super) fn learn_from(&self, source: NoticeSource, change: impl FnOnce(&mut Index) -> Wakes) {
-        let may_end = self.settings.notice_by.contains(&source);
-        let admits = |index: &Index, key: &Key| may_end || !index.is_held(key);
-        self.queue.extend(self.index.change(change, admits));
-    }
-
-    /// Asks for keys that `source` has noticed.
-    pub fn admit(&self, source: NoticeSource, keys: Vec<Key>) {
-        self.learn_from(source, |_| Wakes::of(keys));
-    }
-
-    /// Has keys looked at as soon as possible.
-    pub(super) fn wake(&self, keys: impl IntoIterator<Item = Key>) {
-        self.learn(|_| Wakes::of(keys));
-    }
-
-    /// Looks at a key again after a pause.
-    pub(super) fn later(&self, key: Key, later: Later) {
-        let lane = self.index().lane(&key);
-        self.later_in(lane, key, later);
-    }
-
-    fn later_in(&self, lane: Lane, key: Key, later: Later) {
-        self.queue.push_at(key, Instant::now() + later.pause, later.cause, lane);
-    }
-
-    /// Whether this replica's term has passed without another one: the database can't be reached.
-    pub(super) fn has_lapsed(&self) -> bool {
-        let lapsed_at = self.lapsed_at.lock().unwrap_or_else(PoisonError::into_inner);
-        lapsed_at.is_some()
-    }
-
-    /// The mirror's `statement` for a key that runs is committed.
-    pub(super) fn committed(&self, statement: &'static str, key: Key) {
-        if let Some(ready) = self.queue.ready(key) {
-            self.metrics.database.committed(statement, ready.since.elapsed());
-        }
-    }
-
-    /// The number of active leases of an environment's row has changed: its objects will show it, once a second at most.
-    pub(super) fn count_again(&self, environment_id: Uuid) {
-        let index = self.index();
-        let keys = index
-            .environments_of_row(environment_id)
-            .into_iter()
-            .map(Key::Environment);
-        let keys: Vec<(Key, Lane)> = keys.map(|key| (key, index.lane(&key))).collect();
-        drop(index);
-        for (key, lane) in keys {
-            let class = Class::Resync; // nobody waits for it
-            self.later_in(Lane { class, ..lane }, key, Later::look(ACTIVE_LEASES_INTERVAL));
         }
     }
 }

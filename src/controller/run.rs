@@ -1,6 +1,6 @@
 //! Puts the parts together and runs them until the process stops.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use kube::Client;
 use tokio::sync::{Notify, watch};
@@ -8,7 +8,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::background::{missed_deletions, retention, run_events, sweep};
-use super::reconcile::{ReconcileSettings, Reconciler};
+use super::context::{Context, ReconcileSettings};
+use super::reconcile::Reconcilers;
 use super::work::workers;
 use crate::cache::SharedIndex;
 use crate::cache::object::{EnvironmentObject, LeaseObject, NamespaceObject, RunObject};
@@ -18,7 +19,6 @@ use crate::controller::outside::permissions::Rights;
 use crate::controller::watch::list_watch::{self, FeedSettings, Source};
 use crate::controller::watch::sources::{self, Fed, Sink};
 use crate::controller::work::queue::Queue;
-use crate::controller::work::trouble::Troubles;
 use crate::mirror::Mirror;
 use crate::runtime::configuration::Settings;
 use crate::runtime::health::Health;
@@ -28,7 +28,7 @@ use crate::runtime::supervision::{Supervisor, TaskEnded};
 use crate::store::Store;
 
 /// What the controller is given by the process.
-pub struct Context {
+pub struct Parts {
     /// The way to the API server. Its requests have no timeout of their own, for watches are long.
     pub client: Client,
     /// The way to the database.
@@ -51,8 +51,8 @@ pub struct Context {
 ///
 /// # Errors
 /// The first of its tasks that ended although it was not told to: without it the others must not go on.
-pub async fn run(context: Context, stop: CancellationToken) -> Result<(), TaskEnded> {
-    let Context {
+pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), TaskEnded> {
+    let Parts {
         client,
         mirror,
         leadership,
@@ -61,29 +61,24 @@ pub async fn run(context: Context, stop: CancellationToken) -> Result<(), TaskEn
         index,
         settings,
         instance,
-    } = context;
+    } = parts;
     let rights = Rights::new(health.clone());
     let emitter = Emitter::new(client.clone(), instance, metrics.clone(), rights.clone());
-    let reconciler = Arc::new(Reconciler {
-        database: mirror,
-        cluster: KubeCluster::new(client.clone(), emitter, rights.clone()),
-        index,
-        queue: Arc::new(Queue::default()),
-        metrics: metrics.clone(),
-        settings: ReconcileSettings {
-            namespaces: settings.identity.namespaces.clone(),
-            mode: settings.database.mode,
-            run_kinds: settings.endings.watched_kinds(),
-            notice_by: settings.endings.sources(),
-            foreign: settings.endings.foreign_rules(settings.database.mode),
-        },
-        troubles: Troubles::default(),
-        lapsed_at: Mutex::default(),
-    });
+    let cluster = KubeCluster::new(client.clone(), emitter, rights.clone());
+    let of_reconcilers = ReconcileSettings {
+        namespaces: settings.identity.namespaces.clone(),
+        mode: settings.database.mode,
+        run_kinds: settings.endings.watched_kinds(),
+        notice_by: settings.endings.sources(),
+        foreign: settings.endings.foreign_rules(settings.database.mode),
+    };
+    let context = Arc::new(Context::new(index, metrics.clone(), of_reconcilers));
+    let reconcilers = Arc::new(Reconcilers::new(context.clone(), mirror, cluster));
+    let mirror = reconcilers.database.clone();
     let feeds = Feeds {
         tasks: Supervisor::new(stop.clone()),
         client,
-        reconciler: reconciler.clone(),
+        context: context.clone(),
         health,
         rights,
         settings: FeedSettings {
@@ -95,25 +90,25 @@ pub async fn run(context: Context, stop: CancellationToken) -> Result<(), TaskEn
     };
     let expected = feeds.start(&settings);
     let tasks = feeds.tasks.clone();
-    let mirror_broken = reconciler.database.broken();
+    let mirror_broken = mirror.broken();
     metrics.measure_when_read(measure(
-        reconciler.queue.clone(),
-        reconciler.index.clone(),
-        reconciler.database.store().clone(),
+        context.queue.clone(),
+        context.index.clone(),
+        mirror.store().clone(),
     ));
     if settings.database.has_run_trigger() {
         tasks.spawn(
             "listener for run ends",
-            run_events::listen(reconciler.clone(), feeds.health.clone(), stop.clone()),
+            run_events::listen(context.clone(), mirror.clone(), feeds.health.clone(), stop.clone()),
         );
     } else {
         tasks.spawn(
             "poll for run ends",
-            run_events::poll(reconciler.clone(), feeds.health.clone(), stop.clone()),
+            run_events::poll(context.clone(), mirror.clone(), feeds.health.clone(), stop.clone()),
         );
     }
     let worked = tokio::select! {
-        worked = tasks.guard(work(&feeds, expected, leadership, &settings, stop)) => worked,
+        worked = tasks.guard(work(&feeds, reconcilers, expected, leadership, &settings, stop)) => worked,
         name = mirror_broken => Err(TaskEnded::Panicked {
             name: format!("batcher {name}"),
             message: "its words are in the log".to_owned(),
@@ -124,15 +119,23 @@ pub async fn run(context: Context, stop: CancellationToken) -> Result<(), TaskEn
 }
 
 /// What waits for all feeds to be listed once.
-async fn work(feeds: &Feeds, expected: usize, leadership: Leadership, settings: &Settings, stop: CancellationToken) {
-    let (tasks, reconciler) = (&feeds.tasks, &feeds.reconciler);
+async fn work(
+    feeds: &Feeds,
+    reconcilers: Arc<Reconcilers<Mirror, KubeCluster>>,
+    expected: usize,
+    leadership: Leadership,
+    settings: &Settings,
+    stop: CancellationToken,
+) {
+    let (tasks, context, mirror) = (&feeds.tasks, &reconcilers.context, &reconcilers.database);
     if !workers::listed(feeds.listed.subscribe(), expected, &stop).await {
         return;
     }
     let (looked, buried) = watch::channel(None);
     let leader = leadership.leader();
     let looking = missed_deletions::watch(
-        reconciler.clone(),
+        context.clone(),
+        mirror.clone(),
         leader.clone(),
         feeds.tombstones.clone(),
         looked,
@@ -142,15 +145,18 @@ async fn work(feeds: &Feeds, expected: usize, leadership: Leadership, settings: 
     if let Some(kept) = settings.pace.retention {
         tasks.spawn(
             "retention",
-            retention::watch(reconciler.clone(), kept, leader, stop.clone()),
+            retention::watch(context.clone(), mirror.clone(), kept, leader, stop.clone()),
         );
     }
     let interval = settings.pace.sweep_interval;
-    tasks.spawn("sweep", sweep::watch(reconciler.clone(), interval, stop.clone()));
+    tasks.spawn(
+        "sweep",
+        sweep::watch(context.clone(), mirror.clone(), interval, stop.clone()),
+    );
     let scopes = settings.identity.namespaces.len().max(1); // without names all are one
-    let kinds = reconciler.settings.run_kinds.len() * scopes;
-    workers::run_kinds_heard_of(reconciler, kinds, &stop).await;
-    workers::work(reconciler.clone(), leadership, buried, stop).await;
+    let kinds = context.settings.run_kinds.len() * scopes;
+    workers::run_kinds_heard_of(context, kinds, &stop).await;
+    workers::work(reconcilers, leadership, buried, stop).await;
 }
 
 /// What is measured when the metrics are read. It holds on to what it measures alone: the reconciler holds the metrics.
@@ -170,7 +176,7 @@ fn measure(queue: Arc<Queue>, index: SharedIndex, store: Store) -> impl Fn(&Metr
 struct Feeds {
     tasks: Supervisor,
     client: Client,
-    reconciler: Arc<Reconciler<Mirror, KubeCluster>>,
+    context: Arc<Context>,
     health: Health,
     rights: Rights,
     settings: FeedSettings,
@@ -191,7 +197,7 @@ impl Feeds {
             self.follow::<NamespaceObject>(sources::namespaces(*namespace), *namespace, true);
             self.follow::<EnvironmentObject>(sources::environments(*namespace), *namespace, true);
             self.follow::<LeaseObject>(sources::leases(*namespace), *namespace, true);
-            for kind in &self.reconciler.settings.run_kinds.clone() {
+            for kind in &self.context.settings.run_kinds.clone() {
                 self.follow::<RunObject>(sources::runs(kind, *namespace), *namespace, false);
             }
         }
@@ -202,7 +208,7 @@ impl Feeds {
         let name = source.display();
         self.health.expect_feed(&name);
         let sink = Sink {
-            reconciler: self.reconciler.clone(),
+            context: self.context.clone(),
             health: self.health.clone(),
             rights: self.rights.clone(),
             listed: self.listed.clone(),

@@ -1,12 +1,9 @@
 //! What may be said while the database can't be reached: that it can't (I7's one exception). Nothing is granted or ended, and
 //! nothing that another replica may have said in the meantime is contradicted.
 
-use std::sync::PoisonError;
-
-use super::reconcile::{ReconcileError, Reconciler};
+use super::reconcile::{ReconcileError, Reconcilers};
 use crate::api::{EnvironmentPhase, EnvironmentStatus, LeasePhase, Reason, Timestamp};
 use crate::cache::Key;
-use crate::cache::object::LeaseObject;
 use crate::controller::outside::cluster::Cluster;
 use crate::controller::outside::database::Database;
 use crate::controller::outside::event::Notice;
@@ -26,29 +23,7 @@ fn message(refusal: Option<&str>) -> String {
     }
 }
 
-impl<D, C> Reconciler<D, C> {
-    /// Notes whether this replica led until it could not renew its term, and what it knew then.
-    pub(super) fn note_lapse(&self, lapsed: bool) {
-        let mut lapsed_at = self.lapsed_at.lock().unwrap_or_else(PoisonError::into_inner);
-        if !lapsed {
-            *lapsed_at = None;
-        } else if lapsed_at.is_none() {
-            *lapsed_at = self.index().newest_lease();
-        }
-    }
-
-    /// Whether another replica may have said what this claim shows: it is said, and newer than the end of this one's term.
-    ///
-    /// If Postgres is away from this replica alone, another one leads by now. To contradict it would make two replicas write
-    /// against each other for as long as that lasts.
-    fn may_be_anothers_word(&self, lease: &LeaseObject) -> bool {
-        let lapsed_at = self.lapsed_at.lock().unwrap_or_else(PoisonError::into_inner);
-        let newer = lapsed_at.as_ref().is_some_and(|at| lease.meta.resource_version > *at);
-        newer && lease.status.is_some()
-    }
-}
-
-impl<D: Database, C: Cluster> Reconciler<D, C> {
+impl<D: Database, C: Cluster> Reconcilers<D, C> {
     /// Says so on a claim that waits, and on an environment whose latest spec has not been mirrored; once each. `refusal` tells why
     /// a database that answers does not fit.
     pub(super) async fn report_store_unavailable(&self, key: Key, refusal: Option<&str>) -> Result<(), ReconcileError> {
@@ -56,7 +31,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
         let now = Timestamp::cut(jiff::Timestamp::now());
         match key {
             Key::Lease(id) => {
-                let Some(lease) = self.index().leases.get(id).cloned() else {
+                let Some(lease) = self.context.index().leases.get(id).cloned() else {
                     return Ok(());
                 };
                 let phase = lease.status.as_ref().and_then(|status| status.phase);
@@ -64,7 +39,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
                 if said || !matches!(phase, None | Some(LeasePhase::Pending)) || lease.meta.deleting {
                     return Ok(());
                 }
-                if self.may_be_anothers_word(&lease) {
+                if self.context.may_be_anothers_word(&lease) {
                     tracing::debug!(lease = %id, "left to who leads now");
                     return Ok(());
                 }
@@ -76,10 +51,10 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
                     &verdict,
                     now,
                 );
-                self.write_lease_status(&lease, status).await.map(drop)
+                self.leases.write_lease_status(&lease, status).await.map(drop)
             }
             Key::Environment(id) => {
-                let Some(environment) = self.index().environments.get(id).cloned() else {
+                let Some(environment) = self.context.index().environments.get(id).cloned() else {
                     return Ok(());
                 };
                 let status = environment.status.as_ref();
@@ -92,13 +67,13 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
                     fault: Some((Reason::StoreUnavailable, message(refusal))),
                 };
                 let status = environment_status(status, environment.meta.generation, &verdict, now);
-                self.write_environment_status(&environment, status).await
+                self.environments.write_environment_status(&environment, status).await
             }
         }
     }
 }
 
-impl<D: Database, C: Cluster> Reconciler<D, C> {
+impl<D: Database, C: Cluster> Reconcilers<D, C> {
     /// Says what the database answered about this one object: on a claim and on an environment in the status, of a lease that is
     /// held, which goes on, in an Event, once until it is another answer.
     pub(super) async fn report_refused(&self, key: Key, sentence: &str) -> Result<(), ReconcileError> {
@@ -106,12 +81,12 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
         let now = Timestamp::cut(jiff::Timestamp::now());
         match key {
             Key::Lease(id) => {
-                let Some(lease) = self.index().leases.get(id).cloned() else {
+                let Some(lease) = self.context.index().leases.get(id).cloned() else {
                     return Ok(());
                 };
                 let phase = lease.status.as_ref().and_then(|status| status.phase);
                 if !matches!(phase, None | Some(LeasePhase::Pending)) || lease.meta.deleting {
-                    if !self.troubles.is_news(key, sentence) {
+                    if !self.context.troubles.is_news(key, sentence) {
                         return Ok(());
                     }
                     let message = sentence.to_owned();
@@ -134,10 +109,10 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
                     &verdict,
                     now,
                 );
-                self.write_lease_status(&lease, status).await.map(drop)
+                self.leases.write_lease_status(&lease, status).await.map(drop)
             }
             Key::Environment(id) => {
-                let Some(environment) = self.index().environments.get(id).cloned() else {
+                let Some(environment) = self.context.index().environments.get(id).cloned() else {
                     return Ok(());
                 };
                 let status = environment.status.as_ref();
@@ -147,7 +122,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
                     fault: Some((Reason::StoreUnavailable, sentence.to_owned())),
                 };
                 let status = environment_status(status, environment.meta.generation, &verdict, now);
-                self.write_environment_status(&environment, status).await
+                self.environments.write_environment_status(&environment, status).await
             }
         }
     }

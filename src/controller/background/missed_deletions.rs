@@ -10,7 +10,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::cache::Key;
-use crate::controller::reconcile::Reconciler;
+use crate::controller::context::Context;
 use crate::mirror::Mirror;
 use crate::runtime::configuration::NoticeSource;
 use crate::store::tombstone::{List, missing_environments, missing_leases};
@@ -21,8 +21,9 @@ const PAUSE: Duration = Duration::from_secs(5);
 
 /// Looks after each complete list, and when this replica begins to lead. `looked` hears of the epoch in which it last has,
 /// or could not for a failure.
-pub async fn watch<C>(
-    reconciler: Arc<Reconciler<Mirror, C>>,
+pub async fn watch(
+    context: Arc<Context>,
+    mirror: Arc<Mirror>,
     leader: watch::Receiver<Option<Leader>>,
     listed: Arc<Notify>,
     looked: watch::Sender<Option<i64>>,
@@ -36,10 +37,10 @@ pub async fn watch<C>(
         if let Some(now) = now {
             let found = async {
                 if adopted != Some(now.epoch) {
-                    adopt(&reconciler, &now).await?;
+                    adopt(&context, &mirror, &now).await?;
                     adopted = Some(now.epoch);
                 }
-                look(&reconciler, &now).await
+                look(&context, &mirror, &now).await
             };
             if let Err(error) = found.await {
                 tracing::warn!(%error, "deleted objects could not be looked for, trying again");
@@ -57,45 +58,42 @@ pub async fn watch<C>(
 }
 
 /// Takes over what is remembered of objects that another installation has looked after.
-async fn adopt<C>(reconciler: &Reconciler<Mirror, C>, leader: &Leader) -> Result<(), StoreError> {
-    let adopted = reconciler
-        .database
-        .adopt(leader, &reconciler.settings.namespaces)
-        .await?;
+async fn adopt(context: &Context, mirror: &Mirror, leader: &Leader) -> Result<(), StoreError> {
+    let adopted = mirror.adopt(leader, &context.settings.namespaces).await?;
     if adopted > 0 {
         tracing::info!(records = adopted, "taken over from other installations of this cluster");
     }
     Ok(())
 }
 
-async fn look<C>(reconciler: &Reconciler<Mirror, C>, leader: &Leader) -> Result<(), StoreError> {
-    let store = reconciler.database.store();
+async fn look(context: &Context, mirror: &Mirror, leader: &Leader) -> Result<(), StoreError> {
+    let store = mirror.store();
     // The environments first: their leases then end with the reason that the environment gives.
-    let (lists, known) = reconciler.index().known_environments();
+    let (lists, known) = context.index().known_environments();
     for (namespace, version) in &lists {
         let list = List {
             namespace: namespace.as_deref(),
             version,
         };
         let missing = missing_environments(store, leader, &list, &known).await?;
-        bury(reconciler, missing.into_iter().map(Key::Environment));
+        bury(context, missing.into_iter().map(Key::Environment));
     }
-    let (lists, known) = reconciler.index().known_leases();
+    let (lists, known) = context.index().known_leases();
     for (namespace, version) in &lists {
         let list = List {
             namespace: namespace.as_deref(),
             version,
         };
         let missing = missing_leases(store, leader, &list, &known).await?;
-        bury(reconciler, missing.into_iter().map(Key::Lease));
+        bury(context, missing.into_iter().map(Key::Lease));
     }
     Ok(())
 }
 
-fn bury<C>(reconciler: &Reconciler<Mirror, C>, keys: impl Iterator<Item = Key>) {
+fn bury(context: &Context, keys: impl Iterator<Item = Key>) {
     let keys: Vec<Key> = keys.collect();
     for key in keys {
         tracing::info!(?key, "deleted while nobody looked");
-        reconciler.learn_from(NoticeSource::Feeds, |index| index.bury(key));
+        context.learn_from(NoticeSource::Feeds, |index| index.bury(key));
     }
 }

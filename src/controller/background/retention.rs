@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::controller::reconcile::Reconciler;
+use crate::controller::context::Context;
 use crate::mirror::{Aside, Mirror};
 use crate::runtime::metrics::Place;
 use crate::store::{Leader, StoreError};
@@ -21,8 +21,9 @@ const PAUSE: Duration = Duration::from_secs(60);
 const MOST_ASIDE: usize = 1_000;
 
 /// Removes the rows of leases that ended longer ago than `kept` and whose objects are gone.
-pub async fn watch<C>(
-    reconciler: Arc<Reconciler<Mirror, C>>,
+pub async fn watch(
+    context: Arc<Context>,
+    mirror: Arc<Mirror>,
     kept: Duration,
     mut leader: tokio::sync::watch::Receiver<Option<Leader>>,
     stop: CancellationToken,
@@ -30,8 +31,8 @@ pub async fn watch<C>(
     loop {
         let leads = leader.borrow_and_update().is_some();
         let mut pause = INTERVAL;
-        if leads && let Err(error) = remove(&reconciler, kept, &stop).await {
-            reconciler.metrics.database.failed(error.category());
+        if leads && let Err(error) = remove(&context, &mirror, kept, &stop).await {
+            context.metrics.database.failed(error.category());
             tracing::warn!(%error, "old rows could not be removed, trying again");
             pause = PAUSE;
         }
@@ -43,8 +44,9 @@ pub async fn watch<C>(
     }
 }
 
-async fn remove<C>(
-    reconciler: &Reconciler<Mirror, C>,
+async fn remove(
+    context: &Context,
+    mirror: &Mirror,
     kept: Duration,
     stop: &CancellationToken,
 ) -> Result<(), StoreError> {
@@ -52,12 +54,12 @@ async fn remove<C>(
     let mut aside = Aside::default();
     while !stop.is_cancelled() {
         let known = aside.leases.len();
-        let removed = reconciler.database.remove_ended(kept, &mut aside).await?;
+        let removed = mirror.remove_ended(kept, &mut aside).await?;
         for lease in aside.leases.iter().skip(known) {
-            reconciler.metrics.database.set_aside(Place::Retention);
+            context.metrics.database.set_aside(Place::Retention);
             tracing::warn!(lease = %lease.id, error = %lease.error, "the old row cannot be removed, passed over until the next round");
         }
-        reconciler.metrics.sweep.rows_removed(removed.leases);
+        context.metrics.sweep.rows_removed(removed.leases);
         if aside.is_too_slow() {
             tracing::warn!("old rows are removed too slowly, the rest is left for the next round");
             return Ok(());
@@ -67,7 +69,7 @@ async fn remove<C>(
             if removed.now == 0.0 {
                 return Ok(()); // nothing could be asked of the database's clock
             }
-            reconciler.metrics.sweep.retention_succeeded(removed.now);
+            context.metrics.sweep.retention_succeeded(removed.now);
             return Ok(());
         }
         tracing::info!(leases = removed.leases, "rows of long ended leases removed");

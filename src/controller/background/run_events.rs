@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::controller::reconcile::Reconciler;
+use crate::controller::context::Context;
 use crate::controller::work::backoff::Backoff;
 use crate::mirror::Mirror;
 use crate::runtime::configuration::NoticeSource;
@@ -32,15 +32,15 @@ const POLL: usize = 10_000;
 const FEW: usize = 1_000;
 
 /// Listens until `stop`.
-pub async fn listen<C>(reconciler: Arc<Reconciler<Mirror, C>>, health: Health, stop: CancellationToken) {
+pub async fn listen(context: Arc<Context>, mirror: Arc<Mirror>, health: Health, stop: CancellationToken) {
     let mut backoff = backoff();
     health.expect_feed(FEED);
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            outcome = hear(&reconciler, &health, &mut backoff) => {
+            outcome = hear(&context, &mirror, &health, &mut backoff) => {
                 if let Err(error) = outcome {
-                    reconciler.metrics.database.failed(error.category());
+                    context.metrics.database.failed(error.category());
                     health.feed_failed(FEED, error.to_string());
                     tracing::warn!(%error, "lost the listener for run ends, connecting again");
                 }
@@ -53,35 +53,35 @@ pub async fn listen<C>(reconciler: Arc<Reconciler<Mirror, C>>, health: Health, s
     }
 }
 
-async fn hear<C>(reconciler: &Reconciler<Mirror, C>, health: &Health, backoff: &mut Backoff) -> Result<(), StoreError> {
-    let mut ends = heartbeat_runs::listen(reconciler.database.store()).await?;
+async fn hear(context: &Context, mirror: &Mirror, health: &Health, backoff: &mut Backoff) -> Result<(), StoreError> {
+    let mut ends = heartbeat_runs::listen(mirror.store()).await?;
     health.feed_listed(FEED);
-    let all = reconciler.index().unfinished_of_heartbeat_runs();
-    reconciler.admit(NoticeSource::Runs, all);
+    let all = context.index().unfinished_of_heartbeat_runs();
+    context.admit(NoticeSource::Runs, all);
     loop {
         let heard = ends.next().await?;
         backoff.reset();
         health.feed_heard(FEED);
         if let Heard::RunEnd(run) = heard {
-            let leases = reconciler.index().leases_of_heartbeat_run(run);
-            reconciler.admit(NoticeSource::Runs, leases);
+            let leases = context.index().leases_of_heartbeat_run(run);
+            context.admit(NoticeSource::Runs, leases);
         }
     }
 }
 
 /// Asks again and again until `stop`, while this replica leads.
-pub async fn poll<C>(reconciler: Arc<Reconciler<Mirror, C>>, health: Health, stop: CancellationToken) {
+pub async fn poll(context: Arc<Context>, mirror: Arc<Mirror>, health: Health, stop: CancellationToken) {
     let (mut backoff, mut told) = (backoff(), Told::default());
     health.expect_feed(FEED);
     loop {
-        let pause = match ask(&reconciler, &mut told).await {
+        let pause = match ask(&context, &mirror, &mut told).await {
             Ok(asked) => {
                 health.feed_listed(FEED);
                 backoff.reset();
                 interval(asked)
             }
             Err(error) => {
-                reconciler.metrics.database.failed(error.category());
+                context.metrics.database.failed(error.category());
                 health.feed_failed(FEED, error.to_string());
                 tracing::warn!(%error, "cannot ask for run ends, trying again");
                 backoff.pause()
@@ -95,19 +95,19 @@ pub async fn poll<C>(reconciler: Arc<Reconciler<Mirror, C>>, health: Health, sto
 }
 
 /// Has the leases of runs that are newly over looked at; the number of runs that were asked for.
-async fn ask<C>(reconciler: &Reconciler<Mirror, C>, told: &mut Told) -> Result<usize, StoreError> {
-    if reconciler.database.leader().is_none() {
+async fn ask(context: &Context, mirror: &Mirror, told: &mut Told) -> Result<usize, StoreError> {
+    if mirror.leader().is_none() {
         *told = Told::default();
         return Ok(0);
     }
-    let runs: Vec<Uuid> = reconciler.index().heartbeat_runs().into_iter().collect();
+    let runs: Vec<Uuid> = context.index().heartbeat_runs().into_iter().collect();
     let mut over = Vec::new();
     for part in runs.chunks(POLL) {
-        over.extend(heartbeat_runs::not_live(reconciler.database.store(), part).await?);
+        over.extend(heartbeat_runs::not_live(mirror.store(), part).await?);
     }
     for run in told.news(over) {
-        let leases = reconciler.index().leases_of_heartbeat_run(run);
-        reconciler.admit(NoticeSource::Runs, leases);
+        let leases = context.index().leases_of_heartbeat_run(run);
+        context.admit(NoticeSource::Runs, leases);
     }
     Ok(runs.len())
 }

@@ -10,63 +10,64 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
+use super::unmanaged_leases::sweep_foreign;
 use crate::cache::Key;
-use crate::controller::reconcile::Reconciler;
+use crate::controller::context::Context;
 use crate::mirror::Mirror;
 use crate::runtime::configuration::NoticeSource;
 use crate::runtime::metrics::LeaseOwner;
 use crate::store::{StoreError, heartbeat_runs, sweep};
 
 /// Sweeps at the interval, while this replica leads.
-pub async fn watch<C>(reconciler: Arc<Reconciler<Mirror, C>>, interval: Duration, stop: CancellationToken) {
+pub async fn watch(context: Arc<Context>, mirror: Arc<Mirror>, interval: Duration, stop: CancellationToken) {
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(interval) => {}
         }
-        let swept = run(&reconciler).instrument(tracing::info_span!("sweep")).await;
+        let swept = run(&context, &mirror).instrument(tracing::info_span!("sweep")).await;
         // Measured also where the sweep failed: that is when it matters.
-        let measured = measure(&reconciler).await;
+        let measured = measure(&context, &mirror).await;
         if let Err(error) = swept.and(measured) {
-            reconciler.metrics.database.failed(error.category());
+            context.metrics.database.failed(error.category());
             tracing::warn!(%error, "sweep failed, trying again at the next interval");
         }
     }
 }
 
-async fn run<C>(reconciler: &Reconciler<Mirror, C>) -> Result<(), StoreError> {
-    let Some(leader) = reconciler.database.leader() else {
+async fn run(context: &Context, mirror: &Mirror) -> Result<(), StoreError> {
+    let Some(leader) = mirror.leader() else {
         return Ok(());
     };
     let begun = Instant::now();
-    if reconciler.settings.notice_by.contains(&NoticeSource::Sweep) {
-        let store = reconciler.database.store();
-        let mut candidates = sweep::candidates(store, &leader, &reconciler.settings.namespaces).await?;
+    if context.settings.notice_by.contains(&NoticeSource::Sweep) {
+        let store = mirror.store();
+        let mut candidates = sweep::candidates(store, &leader, &context.settings.namespaces).await?;
         // Heartbeats are known to this process alone.
-        candidates.extend(reconciler.index().silent_leases(Instant::now()));
-        reconciler.metrics.sweep.found(candidates.len());
-        reconciler.wake(candidates.into_iter().map(Key::Lease));
-        reconciler.sweep_foreign().await?;
+        candidates.extend(context.index().silent_leases(Instant::now()));
+        context.metrics.sweep.found(candidates.len());
+        context.wake(candidates.into_iter().map(Key::Lease));
+        sweep_foreign(context, mirror).await?;
     }
     let now = jiff::Timestamp::now().as_duration().as_secs_f64();
-    reconciler.metrics.sweep.done(begun.elapsed(), now);
+    context.metrics.sweep.done(begun.elapsed(), now);
     Ok(())
 }
 
 /// Sets the gauges that tell of all rows, while this replica leads; a follower's would tell of long ago.
-async fn measure<C>(reconciler: &Reconciler<Mirror, C>) -> Result<(), StoreError> {
-    if reconciler.database.leader().is_none() {
-        reconciler.metrics.sweep.forget();
+async fn measure(context: &Context, mirror: &Mirror) -> Result<(), StoreError> {
+    if mirror.leader().is_none() {
+        context.metrics.sweep.forget();
         return Ok(());
     }
-    let store = reconciler.database.store();
+    let store = mirror.store();
     // Whatever may end leases: the watches go on, and the gauge is there to tell of what is not ended.
-    let of_run_objects = reconciler.index().leases_that_outlive_their_run_object();
+    let of_run_objects = context.index().leases_that_outlive_their_run_object();
     let leaked = sweep::leaked(store, &of_run_objects).await?;
-    let counted = &reconciler.metrics.sweep;
+    let counted = &context.metrics.sweep;
     counted.set_leaked(LeaseOwner::Operator, leaked.operator);
     counted.set_leaked(LeaseOwner::Foreign, leaked.foreign);
     let usage = heartbeat_runs::notification_queue_usage(store).await?;
-    reconciler.metrics.database.set_notification_queue_usage(usage);
+    context.metrics.database.set_notification_queue_usage(usage);
     Ok(())
 }

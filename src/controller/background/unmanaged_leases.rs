@@ -7,7 +7,7 @@ use futures::stream;
 use uuid::Uuid;
 
 use crate::api::Reason;
-use crate::controller::reconcile::Reconciler;
+use crate::controller::context::Context;
 use crate::lifecycle::foreign::{Condition, Decision, Rules, decide};
 use crate::mirror::Mirror;
 use crate::runtime::metrics::Place;
@@ -104,49 +104,48 @@ pub fn request(due: &Due, rules: &Rules) -> Option<ForeignLeaseEnd> {
     })
 }
 
-impl<C> Reconciler<Mirror, C> {
-    /// Sweeps the foreign leases, as far as the settings say.
-    pub(in crate::controller) async fn sweep_foreign(&self) -> Result<(), StoreError> {
-        let Some(rules) = self.settings.foreign else {
-            return Ok(());
-        };
-        let store = self.database.store();
-        let mut reported: HashMap<Reason, usize> = HashMap::new();
-        for part in foreign_leases::candidates(store).await?.chunks(PART) {
-            let Judged { due, passed_over } = judge(store, &rules, part).await?;
-            (0..passed_over).for_each(|_| self.metrics.database.set_aside(Place::Sweep));
-            for due in &due {
-                if let Decision::Report(ending) = &due.decision {
-                    *reported.entry(ending.reason).or_default() += 1;
-                }
-            }
-            let ends: Vec<_> = due.iter().filter_map(|due| request(due, &rules)).collect();
-            let mut outcomes = stream::iter(ends.into_iter().map(|end| self.end_foreign(end))).buffer_unordered(PART);
-            while let Some(outcome) = outcomes.next().await {
-                outcome?;
+/// Sweeps the foreign leases, as far as the settings say.
+pub(super) async fn sweep_foreign(context: &Context, mirror: &Mirror) -> Result<(), StoreError> {
+    let Some(rules) = context.settings.foreign else {
+        return Ok(());
+    };
+    let store = mirror.store();
+    let mut reported: HashMap<Reason, usize> = HashMap::new();
+    for part in foreign_leases::candidates(store).await?.chunks(PART) {
+        let Judged { due, passed_over } = judge(store, &rules, part).await?;
+        (0..passed_over).for_each(|_| context.metrics.database.set_aside(Place::Sweep));
+        for due in &due {
+            if let Decision::Report(ending) = &due.decision {
+                *reported.entry(ending.reason).or_default() += 1;
             }
         }
-        self.metrics.sweep.set_reported_foreign(&reported);
-        Ok(())
+        let ends: Vec<_> = due.iter().filter_map(|due| request(due, &rules)).collect();
+        let mut outcomes =
+            stream::iter(ends.into_iter().map(|end| end_foreign(context, mirror, end))).buffer_unordered(PART);
+        while let Some(outcome) = outcomes.next().await {
+            outcome?;
+        }
     }
+    context.metrics.sweep.set_reported_foreign(&reported);
+    Ok(())
+}
 
-    /// Ends one. What the database refuses for this one alone is no obstacle to the others, and tried again by the next sweep.
-    async fn end_foreign(&self, end: ForeignLeaseEnd) -> Result<(), StoreError> {
-        let (id, reason) = (end.end.id, end.end.ending.reason);
-        let outcome = match self.database.end_foreign(end).await {
-            Err(error) if !error.is_of_all() => {
-                self.metrics.database.set_aside(Place::Sweep);
-                tracing::warn!(lease = %id, %error, "foreign lease could not be ended, passed over until the next sweep");
-                return Ok(());
-            }
-            outcome => outcome?,
-        };
-        // Whatever else comes back: its maker has used or ended it, or holds its row; the next sweep sees.
-        if let EndOutcome::Ended(row) = outcome {
-            self.metrics.leases.ended(reason);
-            tracing::info!(lease = %row.id, reason = reason.as_str(), status = row.status.as_str(), "foreign lease ended");
-            self.count_again(row.environment_id);
+/// Ends one. What the database refuses for this one alone is no obstacle to the others, and tried again by the next sweep.
+async fn end_foreign(context: &Context, mirror: &Mirror, end: ForeignLeaseEnd) -> Result<(), StoreError> {
+    let (id, reason) = (end.end.id, end.end.ending.reason);
+    let outcome = match mirror.end_foreign(end).await {
+        Err(error) if !error.is_of_all() => {
+            context.metrics.database.set_aside(Place::Sweep);
+            tracing::warn!(lease = %id, %error, "foreign lease could not be ended, passed over until the next sweep");
+            return Ok(());
         }
-        Ok(())
+        outcome => outcome?,
+    };
+    // Whatever else comes back: its maker has used or ended it, or holds its row; the next sweep sees.
+    if let EndOutcome::Ended(row) = outcome {
+        context.metrics.leases.ended(reason);
+        tracing::info!(lease = %row.id, reason = reason.as_str(), status = row.status.as_str(), "foreign lease ended");
+        context.count_again(row.environment_id);
     }
+    Ok(())
 }

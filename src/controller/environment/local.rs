@@ -1,6 +1,6 @@
 //! Which Local object stands for its company's row, as far as others have to hear of it.
 
-use super::super::reconcile::{ReconcileError, Reconciler};
+use super::EnvironmentReconciler;
 use crate::api::{
     CanonicalRef, Condition, ConditionStatus, ConditionType, Driver, EnvironmentPhase, EnvironmentStatus,
 };
@@ -8,6 +8,7 @@ use crate::cache::Key;
 use crate::cache::object::EnvironmentObject;
 use crate::controller::outside::cluster::{Cluster, ClusterError};
 use crate::controller::outside::database::Database;
+use crate::controller::reconcile::ReconcileError;
 use crate::lifecycle::environment_status::Standing;
 use crate::store::environment_object::{EnvironmentLook, EnvironmentView};
 use uuid::Uuid;
@@ -34,7 +35,7 @@ pub(super) fn change_of_part(was: Option<EnvironmentPhase>, status: &Environment
     (ready && (was == duplicate) != (status.phase == duplicate)).then_some(part)
 }
 
-impl<D: Database, C: Cluster> Reconciler<D, C> {
+impl<D: Database, C: Cluster> EnvironmentReconciler<D, C> {
     /// Where an object that does not show so is the canonical one, the others of its company are looked at again: they may
     /// show another one still. Where another one is, and its fields were not written yet, it is looked at.
     pub(super) async fn tell_other_locals(
@@ -46,21 +47,26 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
         let shown = environment.status.as_ref().and_then(Standing::shown);
         if standing == Some(&Standing::Canonical) && shown.as_ref() != standing {
             let others = self.database.other_locals(environment.meta.uid).await?;
-            self.wake(others.into_iter().map(Key::Environment));
+            self.context.wake(others.into_iter().map(Key::Environment));
         }
         let unwritten = view
             .canonical
             .as_ref()
             .filter(|canonical| canonical.generation.is_none());
         if let Some(canonical) = unwritten.filter(|canonical| canonical.id != environment.meta.uid) {
-            self.wake([Key::Environment(canonical.id)]);
+            self.context.wake([Key::Environment(canonical.id)]);
         }
         Ok(())
     }
 
     /// An object is gone: if it was a Local, another one may stand for the company's row now.
     pub(super) async fn tell_next_local(&self, gone: Uuid) -> Result<(), ReconcileError> {
-        let known = self.index().environments.gone(gone).map(|object| object.spec.driver);
+        let known = self
+            .context
+            .index()
+            .environments
+            .gone(gone)
+            .map(|object| object.spec.driver);
         if known.is_some_and(|driver| driver != Driver::Local) {
             return Ok(());
         }
@@ -72,7 +78,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
         };
         let view = self.database.look_environment(look).await?;
         if let Some(canonical) = view.canonical {
-            self.wake([Key::Environment(canonical.id)]);
+            self.context.wake([Key::Environment(canonical.id)]);
         }
         Ok(())
     }
@@ -93,7 +99,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
         if !own || !duplicate || meta.generation > 1 || meta.deleting {
             return Ok(false);
         }
-        if self.index().is_named_by_a_lease(&meta.namespace, &meta.name)
+        if self.context.index().is_named_by_a_lease(&meta.namespace, &meta.name)
             || !self.database.is_spare_local(meta.uid).await?
         {
             return Ok(false);

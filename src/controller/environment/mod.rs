@@ -6,13 +6,14 @@ use std::time::Duration;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::reconcile::{Later, ReconcileError, Reconciler};
+use super::context::Context;
 use crate::api::{ConditionStatus, Driver, EnvironmentStatus, Reason, Timestamp};
 use crate::cache::object::{EnvironmentObject, NamespaceObject};
 use crate::cache::{Key, Wakes};
 use crate::controller::outside::cluster::{Cluster, ClusterError, StatusPatch};
 use crate::controller::outside::database::Database;
 use crate::controller::outside::event::Notice;
+use crate::controller::reconcile::{Later, ReconcileError, namespace};
 use crate::controller::work::trouble::HELD;
 use crate::lifecycle::environment_status::{MirroredEnvironment, Verdict, environment_status};
 use crate::store::environment_object::{EnvironmentLook, EnvironmentView};
@@ -25,14 +26,31 @@ use crate::projection::environment_plan::{Plan, plan};
 /// Pause before a company that could not be told is looked for again.
 const FAULT_PAUSE: Duration = Duration::from_secs(15);
 
-impl<D: Database, C: Cluster> Reconciler<D, C> {
+/// Brings Environments to where they should be.
+pub struct EnvironmentReconciler<D, C> {
+    context: Arc<Context>,
+    database: Arc<D>,
+    cluster: Arc<C>,
+}
+
+impl<D, C> EnvironmentReconciler<D, C> {
+    pub(super) const fn new(context: Arc<Context>, database: Arc<D>, cluster: Arc<C>) -> Self {
+        Self {
+            context,
+            database,
+            cluster,
+        }
+    }
+}
+
+impl<D: Database, C: Cluster> EnvironmentReconciler<D, C> {
     /// Brings one environment to where it should be.
     ///
     /// # Errors
     /// When the database or the API server does not answer: nothing is lost, the same reconcile is run again.
-    pub async fn reconcile_environment(&self, id: Uuid) -> Result<(), ReconcileError> {
+    pub async fn reconcile(&self, id: Uuid) -> Result<(), ReconcileError> {
         let (present, gone) = {
-            let index = self.index();
+            let index = self.context.index();
             (
                 index.environments.get(id).cloned(),
                 index.environments.gone(id).is_some() || index.is_tombstone(Key::Environment(id)),
@@ -47,30 +65,31 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
 
     /// The object is gone: its row is archived, and its leases are looked at.
     async fn archive_environment(&self, id: Uuid) -> Result<(), ReconcileError> {
-        let gone = self.index().environments.gone(id).cloned();
+        let gone = self.context.index().environments.gone(id).cloned();
         let shown = gone.as_ref().and_then(|gone| gone.status.as_ref()?.environment_id);
         let row = shown.unwrap_or(id); // an adopted Local's row has another id than the object
         match self.database.archive_environment(id).await? {
             ArchiveOutcome::Busy => {
-                self.later(Key::Environment(id), self.troubles.busy(Key::Environment(id)));
+                self.context
+                    .later(Key::Environment(id), self.context.troubles.busy(Key::Environment(id)));
                 return Ok(());
             }
-            ArchiveOutcome::Archived => self.committed("archive_environment", Key::Environment(id)),
+            ArchiveOutcome::Archived => self.context.committed("archive_environment", Key::Environment(id)),
             ArchiveOutcome::Unknown => {}
         }
         self.tell_next_local(id).await?;
-        self.learn(|index| {
+        self.context.learn(|index| {
             let leases = index.leases_of_row(row, gone.as_deref());
             index.forget_environment(id);
             Wakes::of(leases)
         });
-        self.serve(row, 1); // without this object its limit may be another one
+        self.context.serve(row, 1); // without this object its limit may be another one
         Ok(())
     }
 
     async fn mirror_environment(&self, environment: &Arc<EnvironmentObject>) -> Result<(), ReconcileError> {
         let (mut view, namespace) = self.look_at_environment(environment).await?; // the database; a live read of the Namespace
-        let plan = plan(environment, &view, namespace.as_ref(), self.settings.mode); // pure
+        let plan = plan(environment, &view, namespace.as_ref(), self.context.settings.mode); // pure
         let synced = matches!(plan, Plan::Sync(_));
         // The row of a Local that is not mirrored is its company's, not its own.
         let last_good = view.row.clone().filter(|_| view.object.is_some());
@@ -82,8 +101,9 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
                 EnvironmentOutcome::Inserted(row)
                 | EnvironmentOutcome::Adopted(row)
                 | EnvironmentOutcome::Updated(row) => {
-                    self.committed("sync_environment", Key::Environment(environment.meta.uid));
-                    self.learn(|index| Wakes::of(index.claims_for(environment)));
+                    self.context
+                        .committed("sync_environment", Key::Environment(environment.meta.uid));
+                    self.context.learn(|index| Wakes::of(index.claims_for(environment)));
                     (Some(row), None)
                 }
                 EnvironmentOutcome::AlreadySo(row) => (Some(row), None),
@@ -92,21 +112,22 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
                 EnvironmentOutcome::Refused(refusal) => (last_good, Some((refusal.reason, refusal.message))),
                 EnvironmentOutcome::Busy => {
                     let key = Key::Environment(environment.meta.uid);
-                    self.later(key, self.troubles.busy(key));
-                    if !self.troubles.is_lasting(key) {
+                    self.context.later(key, self.context.troubles.busy(key));
+                    if !self.context.troubles.is_lasting(key) {
                         return Ok(());
                     }
                     (last_good, Some((Reason::StoreUnavailable, HELD.to_owned())))
                 }
                 EnvironmentOutcome::Older => {
                     // The newer version is on its way through the feed; were it not, trying in haste would not bring it.
-                    self.later(Key::Environment(environment.meta.uid), Later::look(FAULT_PAUSE));
+                    self.context
+                        .later(Key::Environment(environment.meta.uid), Later::look(FAULT_PAUSE));
                     return Ok(());
                 }
             },
         };
         if let Some(row) = &row {
-            self.serve(row.id, 1); // its limit may be another one
+            self.context.serve(row.id, 1); // its limit may be another one
         }
         let mut standing = None;
         if row.is_some() && environment.spec.driver == Driver::Local {
@@ -122,7 +143,8 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
         // An invalid spec waits for its change, of which the feed tells; a row that was changed, for a resync.
         let waits = [Reason::InvalidSpec, Reason::ChangedInDatabase];
         if fault.as_ref().is_some_and(|(reason, _)| !waits.contains(reason)) {
-            self.later(Key::Environment(environment.meta.uid), Later::look(FAULT_PAUSE));
+            self.context
+                .later(Key::Environment(environment.meta.uid), Later::look(FAULT_PAUSE));
         }
         let row = row.map(|row| MirroredEnvironment {
             environment_id: row.id,
@@ -149,7 +171,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             company_id: namespace.and_then(|namespace| namespace.company().ok()),
             driver: environment.spec.driver,
         };
-        let cached = self.namespace(&environment.meta.namespace).await?;
+        let cached = namespace(&self.context, &*self.cluster, &environment.meta.namespace).await?;
         let view = self.database.look_environment(question(cached.as_ref())).await?;
         if !view.leading {
             return Err(ReconcileError::NotLeading);
@@ -179,7 +201,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
         match self.cluster.patch_environment_status(&environment.meta, patch).await {
             Ok(written) => {
                 let own = Key::Environment(environment.meta.uid);
-                self.learn(|index| index.read_environment(written).without(own));
+                self.context.learn(|index| index.read_environment(written).without(own));
             }
             Err(ClusterError::NotFound) => return Ok(()), // its deletion is on its way through the feed
             Err(ClusterError::Conflict) => return self.read_environment_again(environment).await,
@@ -193,7 +215,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
     pub(super) async fn read_environment_again(&self, environment: &EnvironmentObject) -> Result<(), ReconcileError> {
         let (namespace, name) = (&environment.meta.namespace, &environment.meta.name);
         let read = self.cluster.read_environment(namespace, name).await?;
-        self.learn(|index| {
+        self.context.learn(|index| {
             let wakes = read.map_or(Wakes::none(), |read| index.read_environment(read));
             wakes.and(Wakes::of([Key::Environment(environment.meta.uid)]))
         });

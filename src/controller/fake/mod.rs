@@ -8,11 +8,10 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::reconcile::{ReconcileSettings, Reconciler};
+use super::context::{Context, ReconcileSettings};
+use super::reconcile::Reconcilers;
 use crate::cache::SharedIndex;
 use crate::cache::object::{EnvironmentObject, LeaseObject, NamespaceObject, Watched};
-use crate::controller::work::queue::Queue;
-use crate::controller::work::trouble::Troubles;
 use crate::runtime::configuration::NoticeSource;
 use crate::runtime::metrics::Metrics;
 use crate::store::Mode;
@@ -27,27 +26,20 @@ pub use database::FakeDatabase;
 const EPOCH: i64 = 1_767_225_600;
 
 /// A reconciler between the two.
-pub type FakeReconciler = Reconciler<FakeDatabase, FakeCluster>;
+pub type FakeReconcilers = Reconcilers<FakeDatabase, FakeCluster>;
 
 /// A reconciler of an empty cluster and an empty database, with its queue open.
-pub fn reconciler() -> Arc<FakeReconciler> {
-    let fake = Reconciler {
-        database: FakeDatabase::default(),
-        cluster: FakeCluster::default(),
-        index: SharedIndex::default(),
-        queue: Arc::new(Queue::default()),
-        metrics: Arc::new(Metrics::new()),
-        settings: ReconcileSettings {
-            namespaces: Vec::new(),
-            mode: Mode::Standalone,
-            run_kinds: vec!["batch/v1/Job".parse().unwrap()],
-            notice_by: [NoticeSource::Feeds, NoticeSource::Objects].into(),
-            foreign: None,
-        },
-        troubles: Troubles::default(),
-        lapsed_at: Mutex::default(),
+pub fn reconciler() -> Arc<FakeReconcilers> {
+    let settings = ReconcileSettings {
+        namespaces: Vec::new(),
+        mode: Mode::Standalone,
+        run_kinds: vec!["batch/v1/Job".parse().unwrap()],
+        notice_by: [NoticeSource::Feeds, NoticeSource::Objects].into(),
+        foreign: None,
     };
-    fake.queue.open();
+    let context = Context::new(SharedIndex::default(), Arc::new(Metrics::new()), settings);
+    context.queue.open();
+    let fake = Reconcilers::new(Arc::new(context), FakeDatabase::default(), FakeCluster::default());
     Arc::new(fake)
 }
 
@@ -75,18 +67,18 @@ pub fn claim(namespace: &str, name: &str, number: u128, environment: &str) -> Va
     })
 }
 
-impl FakeReconciler {
+impl FakeReconcilers {
     /// Makes a Namespace, and its feed tells.
     pub fn make_namespace(&self, object: Value) {
         let namespace: NamespaceObject = self.cluster.make("namespaces", object);
-        self.learn(|index| index.apply_namespace(namespace));
+        self.context.learn(|index| index.apply_namespace(namespace));
     }
 
     /// Makes an Environment, and its feed tells.
     pub fn make_environment(&self, object: Value) -> EnvironmentObject {
         let environment: EnvironmentObject = self.cluster.make("environments", object);
         let told = environment.clone();
-        self.learn(|index| index.apply_environment(told));
+        self.context.learn(|index| index.apply_environment(told));
         environment
     }
 
@@ -94,26 +86,26 @@ impl FakeReconciler {
     pub fn make_lease(&self, object: Value) -> LeaseObject {
         let lease: LeaseObject = self.cluster.make("leases", object);
         let told = lease.clone();
-        self.learn(|index| index.apply_lease(told));
+        self.context.learn(|index| index.apply_lease(told));
         lease
     }
 
     /// Deletes a lease, and its feed tells.
     pub fn delete_lease_object(&self, namespace: &str, name: &str) {
         let lease: LeaseObject = self.cluster.remove("leases", namespace, name).unwrap();
-        self.learn(|index| index.delete_lease(lease));
+        self.context.learn(|index| index.delete_lease(lease));
     }
 
     /// Reconciles whatever is ready, until for `limit` nothing becomes so, or a second has passed; how many keys that were.
     pub async fn settle(&self, limit: Duration) -> usize {
         let (mut count, begun) = (0, Instant::now());
         while begun.elapsed() < Duration::from_secs(1)
-            && let Ok(key) = tokio::time::timeout(limit, self.queue.next()).await
+            && let Ok(key) = tokio::time::timeout(limit, self.context.queue.next()).await
         {
             count += 1;
             match crate::controller::work::workers::reconcile(self, key).await {
-                Ok(()) => self.queue.done(key),
-                Err(_) => crate::controller::work::workers::put_back(self, key),
+                Ok(()) => self.context.queue.done(key),
+                Err(_) => crate::controller::work::workers::put_back(&self.context, key),
             }
         }
         count

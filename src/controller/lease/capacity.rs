@@ -3,24 +3,25 @@
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::LeaseReconciler;
 use crate::api::Reason;
+use crate::cache::Limited;
 use crate::cache::object::LeaseObject;
 use crate::cache::wait_queue::Place;
-use crate::cache::{Key, Limited, Looked};
 use crate::controller::outside::cluster::Cluster;
 use crate::controller::outside::database::Database;
-use crate::controller::reconcile::{ReconcileError, Reconciler};
+use crate::controller::reconcile::ReconcileError;
 use crate::lifecycle::capacity::{self, Capacity};
 use crate::lifecycle::lease::{Decision, Facts, decide};
 use crate::projection::facts::Subject;
 use crate::store::lease_object::{Holder, LeaseView};
 
-impl<D: Database, C: Cluster> Reconciler<D, C> {
+impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
     /// Whether there is room for a claim. One that nothing else holds back stands in line from here on, any other aside.
     pub(super) fn room_for(&self, subject: &Subject, lease: &LeaseObject, view: &LeaseView, facts: &Facts) -> Capacity {
         let limited = view.capacity.as_ref().zip(view.environment.as_ref());
         let Some((limited, environment)) = limited.filter(|_| decide(facts) == Decision::Grant) else {
-            self.stand_aside(subject.looked());
+            self.context.stand_aside(subject.looked());
             return Capacity::Free;
         };
         let free = usize::try_from(limited.limit - limited.active).unwrap_or_default();
@@ -30,7 +31,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             free,
         };
         let mut place = Place::InDoubt;
-        self.learn(|index| {
+        self.context.learn(|index| {
             let (found, wakes) = index.stand(subject.looked(), environment);
             place = found;
             wakes
@@ -48,18 +49,13 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
     /// A claim that could not be looked at for a reason of its own holds up nobody; its next look puts it back in its place.
     pub(super) fn stand_aside_after(&self, subject: &Subject, error: &ReconcileError) {
         if error.is_of_one_object() {
-            self.stand_aside(subject.looked());
+            self.context.stand_aside(subject.looked());
         }
-    }
-
-    /// Something else holds a claim back.
-    pub(in crate::controller) fn stand_aside(&self, of: Looked) {
-        self.learn(|index| index.stand_aside(of));
     }
 
     /// It is no claim any more.
     pub(super) fn leave_line(&self, subject: &Subject) {
-        self.learn(|index| index.leave_line(subject.looked()));
+        self.context.learn(|index| index.leave_line(subject.looked()));
     }
 
     /// Whether a claim would be served if all leases of its environment ended now.
@@ -67,7 +63,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
         let limited = view.capacity.as_ref().zip(view.environment.as_ref());
         limited.is_some_and(|(limited, environment)| {
             let limit = usize::try_from(limited.limit).unwrap_or_default();
-            self.index().line.first(environment.id, limit).contains(&id)
+            self.context.index().line.first(environment.id, limit).contains(&id)
         })
     }
 
@@ -82,16 +78,11 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             return message;
         }
         let (id, told) = (lease.meta.uid, shown.is_some());
-        let may_tell = self.index.note(|index| index.line.may_tell(id, told, Instant::now()));
+        let may_tell = self
+            .context
+            .index
+            .note(|index| index.line.may_tell(id, told, Instant::now()));
         shown.filter(|_| !may_tell).unwrap_or(message)
-    }
-}
-
-impl<D, C> Reconciler<D, C> {
-    /// So many more leases of an environment may be granted: those who are first in its line are looked at.
-    pub(in crate::controller) fn serve(&self, environment_id: Uuid, free: usize) {
-        let first = self.index().line.first(environment_id, free);
-        self.wake(first.into_iter().map(Key::Lease));
     }
 }
 

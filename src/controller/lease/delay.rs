@@ -2,46 +2,49 @@
 
 use std::time::Duration;
 
+use super::LeaseReconciler;
 use super::pause::until;
 use super::scene::Scene;
 use crate::api::Reason;
 use crate::cache::Key;
 use crate::cache::object::LeaseObject;
-use crate::controller::reconcile::Reconciler;
 use crate::lifecycle::LeaseState;
 use crate::store::environment_leases::LeaseRow;
 
-impl<D, C> Reconciler<D, C> {
+impl<D, C> LeaseReconciler<D, C> {
     /// A claim was granted.
     pub(super) fn note_grant(&self, claim: &LeaseObject, row: &LeaseRow) {
-        self.committed("grant", Key::Lease(row.id));
+        self.context.committed("grant", Key::Lease(row.id));
         let delay = until(claim.meta.created_at, row.acquired_at);
-        self.metrics.leases.granted(delay);
+        self.context.metrics.leases.granted(delay);
     }
 
     /// A lease was ended, or is retained.
     pub(super) fn note_end(&self, scene: &Scene, reason: Reason, row: &LeaseRow) {
         let key = Key::Lease(row.id);
-        self.committed("end", key);
-        self.metrics.leases.ended(reason);
-        let noticed = self.queue.ready(key).map(|ready| ready.since.elapsed());
+        self.context.committed("end", key);
+        self.context.metrics.leases.ended(reason);
+        let noticed = self.context.queue.ready(key).map(|ready| ready.since.elapsed());
         // The moment of the ending; a retained lease has no other.
         let ended_at = row.last_used_at;
         if let Some(at) = scene.run_ended_at.filter(|_| !was_retained(scene)) {
-            self.metrics.leases.outlived_its_run(reason, until(at, ended_at));
+            self.context
+                .metrics
+                .leases
+                .outlived_its_run(reason, until(at, ended_at));
         }
         if let Some(delay) = after_run(reason, scene.run_ended_at, ended_at, noticed.unwrap_or_default()) {
-            self.metrics.leases.released(delay);
+            self.context.metrics.leases.released(delay);
         }
     }
 
     /// A lease was ended, or retained, by another writer.
     pub(super) fn note_foreign_end(&self, scene: &Scene, reason: Reason) {
-        self.metrics.leases.ended(reason);
+        self.context.metrics.leases.ended(reason);
         let released_at = scene.view.row.as_ref().and_then(|row| row.released_at);
         if let Some(at) = scene.run_ended_at.filter(|_| !was_retained(scene)) {
             let by = until(at, released_at.unwrap_or(scene.view.now));
-            self.metrics.leases.outlived_its_run(reason, by);
+            self.context.metrics.leases.outlived_its_run(reason, by);
         }
     }
 }

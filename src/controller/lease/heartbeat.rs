@@ -5,12 +5,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::LeaseReconciler;
 use super::scene::Scene;
 use crate::cache::Key;
 use crate::cache::object::LeaseObject;
 use crate::controller::outside::cluster::Cluster;
 use crate::controller::outside::database::Database;
-use crate::controller::reconcile::{Later, ReconcileError, Reconciler};
+use crate::controller::reconcile::{Later, ReconcileError};
 use crate::projection::facts::Subject;
 use crate::runtime::configuration::NoticeSource;
 use crate::runtime::metrics::Cause;
@@ -20,10 +21,10 @@ use crate::store::environment_leases::{TOUCH_INTERVAL, Touch, is_worth_a_touch};
 /// to wait as long as the operator.
 const PROMPT: Duration = Duration::from_secs(1);
 
-impl<D: Database, C: Cluster> Reconciler<D, C> {
+impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
     /// Whether the lease has been silent for too long, as far as the feed tells.
     pub(super) fn seems_silent(&self, subject: &Subject) -> bool {
-        let silence = self.index().silence(subject.id, Instant::now());
+        let silence = self.context.index().silence(subject.id, Instant::now());
         silence.is_some_and(|silence| silence.is_too_long())
     }
 
@@ -40,7 +41,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
                 let same = live.meta.uid == lease.meta.uid
                     && live.meta.renew_time == lease.meta.renew_time
                     && live.spec == lease.spec;
-                self.learn(|index| index.read_lease(live));
+                self.context.learn(|index| index.read_lease(live));
                 same
             }
             slow => {
@@ -51,7 +52,9 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
                     }
                     Err(error) => tracing::warn!(namespace, name, %error, "a lease that seems silent can't be read"),
                 }
-                self.index.note(|index| index.doubt_leases(namespace, Instant::now()));
+                self.context
+                    .index
+                    .note(|index| index.doubt_leases(namespace, Instant::now()));
                 false
             }
         }
@@ -59,23 +62,23 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
 
     /// The row of a lease that beats shows when it was last used, a minute behind at most.
     pub(super) async fn show_use(&self, subject: &Subject, scene: &Scene) -> Result<(), ReconcileError> {
-        let silence = self.index().silence(subject.id, Instant::now());
+        let silence = self.context.index().silence(subject.id, Instant::now());
         let (Some(ago), Some(row)) = (silence.and_then(|silence| silence.beaten), &scene.view.row) else {
             return Ok(());
         };
         if is_worth_a_touch(scene.view.now, row.last_used_at, ago) {
             self.database.touch_lease(Touch { id: subject.id, ago }).await?;
-            self.committed("touch_lease", Key::Lease(subject.id));
+            self.context.committed("touch_lease", Key::Lease(subject.id));
         }
         Ok(())
     }
 
     /// When a lease of which heartbeats are expected has to be looked at again, if deadlines may end leases.
     pub(super) fn until_silence(&self, id: Uuid) -> Option<Later> {
-        if !self.settings.notice_by.contains(&NoticeSource::Deadlines) {
+        if !self.context.settings.notice_by.contains(&NoticeSource::Deadlines) {
             return None;
         }
-        let silence = self.index().silence(id, Instant::now())?;
+        let silence = self.context.index().silence(id, Instant::now())?;
         let pause = silence.patience().min(TOUCH_INTERVAL);
         Some(Later::new(Cause::Heartbeat, pause))
     }

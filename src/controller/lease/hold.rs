@@ -1,5 +1,6 @@
 //! A lease that is held: its row follows the object, the object shows the row, and what the two do not agree about is told.
 
+use super::LeaseReconciler;
 use super::scene::Scene;
 use super::{Step, metadata, version};
 use crate::api::Reason;
@@ -7,7 +8,7 @@ use crate::cache::Key;
 use crate::cache::object::LeaseObject;
 use crate::controller::outside::cluster::Cluster;
 use crate::controller::outside::database::Database;
-use crate::controller::reconcile::{ReconcileError, Reconciler};
+use crate::controller::reconcile::ReconcileError;
 use crate::lifecycle::LeaseState;
 use crate::lifecycle::lease::Row;
 use crate::lifecycle::lease_status::{Fault, Verdict};
@@ -16,18 +17,20 @@ use crate::projection::facts::Subject;
 use crate::store::StoreError;
 use crate::store::environment_leases::{LeaseSync, SyncOutcome};
 
-impl<D: Database, C: Cluster> Reconciler<D, C> {
+impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
     /// Keeps the row of a held lease in step with its object, and the object with its row.
     pub(super) async fn hold(&self, subject: &Subject, scene: &Scene) -> Result<Step, ReconcileError> {
         let mut told = subject.present().and_then(|lease| fault(lease, &scene.view));
         if let Some(lease) = subject.present().filter(|lease| !in_step(lease, &scene.view)) {
             match self.write_spec(lease).await? {
                 (SyncOutcome::Updated(_), None) => {
-                    self.committed("sync_lease", Key::Lease(subject.id));
+                    self.context.committed("sync_lease", Key::Lease(subject.id));
                     return Ok(Step::Again);
                 }
                 (SyncOutcome::NotHeld, _) => return Ok(Step::Again),
-                (SyncOutcome::Busy, _) => return Ok(Step::Done(Some(self.troubles.busy(Key::Lease(subject.id))))),
+                (SyncOutcome::Busy, _) => {
+                    return Ok(Step::Done(Some(self.context.troubles.busy(Key::Lease(subject.id)))));
+                }
                 // The newer version is on its way through the feed: about this one there is nothing to say.
                 (SyncOutcome::Older, _) => told = None,
                 (_, unstorable) => told = unstorable.or(told),

@@ -3,6 +3,7 @@
 
 use uuid::Uuid;
 
+use super::LeaseReconciler;
 use super::put_off::{COMING, QUIET_PAUSE, is_in_grace};
 use super::scene::Scene;
 use super::{Step, refuse};
@@ -10,7 +11,7 @@ use crate::cache::object::NamespaceObject;
 use crate::cache::{Key, LOCAL_NAME, SharedIndex, Wakes};
 use crate::controller::outside::cluster::Cluster;
 use crate::controller::outside::database::Database;
-use crate::controller::reconcile::{Later, ReconcileError, Reconciler};
+use crate::controller::reconcile::{Later, ReconcileError};
 use crate::lifecycle::lease::{Decision, local_refused};
 use crate::projection::choice::fault;
 use crate::projection::facts::Subject;
@@ -47,7 +48,7 @@ enum Made {
     Refused(String),
 }
 
-impl<D: Database, C: Cluster> Reconciler<D, C> {
+impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
     /// Makes the company's Local and waits for its row.
     pub(super) async fn wait_for_local(&self, subject: &Subject, scene: &Scene) -> Result<Step, ReconcileError> {
         let message = match self.make_local(subject, scene).await? {
@@ -120,24 +121,30 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
     fn is_home(&self, intent: &LocalIntent, home: Option<&NamespaceObject>, company_id: Uuid) -> bool {
         let same = |home: &NamespaceObject| home.meta.uid == intent.namespace_uid && !home.meta.deleting;
         let whole = |home: &NamespaceObject| same(home) && home.company() == Ok(company_id);
-        self.settings.looks_after(&intent.namespace) && home.is_some_and(whole)
+        self.context.settings.looks_after(&intent.namespace) && home.is_some_and(whole)
     }
 
     /// Makes the object, unless it is there or being made; why that is of no use, where it is not.
     async fn make_intended(&self, intent: &LocalIntent) -> Result<Option<String>, ReconcileError> {
         // Held until the answer is in the index: whoever may begin after this one finds the object there.
-        let Some(_making) = Making::begin(&self.index, intent.nonce) else {
+        let Some(_making) = Making::begin(&self.context.index, intent.nonce) else {
             return Ok(None);
         };
-        let known = self.index().environments.named(&intent.namespace, LOCAL_NAME).cloned();
+        let known = self
+            .context
+            .index()
+            .environments
+            .named(&intent.namespace, LOCAL_NAME)
+            .cloned();
         if let Some(local) = known {
-            self.wake([Key::Environment(local.meta.uid)]);
+            self.context.wake([Key::Environment(local.meta.uid)]);
             return Ok(fault(&local));
         }
         match self.cluster.create_local(intent).await {
             Ok(local) => {
                 let (key, fault) = (Key::Environment(local.meta.uid), fault(&local));
-                self.learn(|index| index.read_environment(local).and(Wakes::of([key])));
+                self.context
+                    .learn(|index| index.read_environment(local).and(Wakes::of([key])));
                 Ok(fault)
             }
             Err(error) => error.refusal().map_or(Err(error.into()), |message| Ok(Some(message))),

@@ -1,16 +1,18 @@
 //! The reconciler of leases: dereference ([`scene`], [`facts`], [`choice`], [`run`]), decide, commit, report ([`report`]).
 //! What has ended is removed in time ([`removal`]).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::reconcile::{Later, ReconcileError, Reconciler};
+use super::context::Context;
 use crate::api::{CompactObject, Driver, FreeObject, Reason, Timestamp};
 use crate::cache::Key;
 use crate::cache::object::LeaseObject;
 use crate::controller::outside::cluster::Cluster;
 use crate::controller::outside::database::Database;
+use crate::controller::reconcile::{Later, ReconcileError};
 use crate::controller::work::trouble::HELD;
 use crate::lifecycle::lease::{Decision, Row, decide, refused_by_database, waits_for_a_moment};
 use crate::lifecycle::lease_status::{Verdict, shown_ending};
@@ -62,12 +64,29 @@ enum Step {
     Done(Option<Later>),
 }
 
-impl<D: Database, C: Cluster> Reconciler<D, C> {
+/// Brings leases to where they should be.
+pub struct LeaseReconciler<D, C> {
+    context: Arc<Context>,
+    database: Arc<D>,
+    cluster: Arc<C>,
+}
+
+impl<D, C> LeaseReconciler<D, C> {
+    pub(super) const fn new(context: Arc<Context>, database: Arc<D>, cluster: Arc<C>) -> Self {
+        Self {
+            context,
+            database,
+            cluster,
+        }
+    }
+}
+
+impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
     /// Brings one lease to where it should be.
     ///
     /// # Errors
     /// When the database or the API server does not answer: nothing is lost, the same reconcile is run again.
-    pub async fn reconcile_lease(&self, id: Uuid) -> Result<(), ReconcileError> {
+    pub async fn reconcile(&self, id: Uuid) -> Result<(), ReconcileError> {
         let key = Key::Lease(id);
         for round in 1..=ROUNDS {
             let subject = self.find_lease(id); // the index
@@ -90,11 +109,11 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             };
             // Heartbeats are expected from when the lease is shown as held: only now is it known whether they are.
             if let Some(later) = later.into_iter().chain(self.until_silence(id)).min() {
-                self.later(key, later);
+                self.context.later(key, later);
             }
             return Ok(());
         }
-        self.later(key, Later::look(BUSY_PAUSE));
+        self.context.later(key, Later::look(BUSY_PAUSE));
         Ok(())
     }
 
@@ -139,9 +158,9 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             && subject.deleted
         {
             self.database.mark_gone(subject.id).await?;
-            self.committed("mark_gone", Key::Lease(subject.id));
+            self.context.committed("mark_gone", Key::Lease(subject.id));
         }
-        self.learn(|index| index.forget_lease(subject.id));
+        self.context.learn(|index| index.forget_lease(subject.id));
         Ok(Step::Done(None))
     }
 
@@ -151,7 +170,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
         else {
             return Ok(Step::Done(Some(Later::look(UNKNOWN_PAUSE)))); // the facts said otherwise: they will again when they are whole
         };
-        if environment.driver == Driver::Local && local_object(&self.index(), subject, &scene.view).is_none() {
+        if environment.driver == Driver::Local && local_object(&self.context.index(), subject, &scene.view).is_none() {
             self.give_row_its_local(subject, scene).await?;
         }
         let provision = driver::provision(environment.driver, &environment.config);
@@ -177,15 +196,15 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
                 .view
                 .capacity
                 .as_ref()
-                .and_then(|_| self.index().line.turn(subject.id)),
+                .and_then(|_| self.context.index().line.turn(subject.id)),
         };
         match self.database.grant(grant).await? {
             GrantOutcome::Granted { row, free, .. } => {
                 self.note_grant(lease, &row);
-                self.count_again(row.environment_id);
+                self.context.count_again(row.environment_id);
                 self.leave_line(subject);
                 let free = free.map_or(usize::MAX, |free| usize::try_from(free).unwrap_or_default());
-                self.serve(row.environment_id, free);
+                self.context.serve(row.environment_id, free);
                 Ok(Step::Again)
             }
             GrantOutcome::Full => Ok(Step::Again), // others were granted meanwhile: the next look tells who
@@ -194,7 +213,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             GrantOutcome::Refused(refusal) => Ok(
                 match refused_by_database(&scene.facts, refusal.reason, refusal.message) {
                     Some(Decision::Wait(reason, message)) => {
-                        self.stand_aside(subject.looked());
+                        self.context.stand_aside(subject.looked());
                         self.wait(subject, scene, reason, message)
                     }
                     Some(Decision::Refuse(reason, message)) => {
@@ -213,8 +232,8 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
         let (key, Some(lease)) = (Key::Lease(subject.id), subject.present()) else {
             return Step::Done(None);
         };
-        let later = Later::look(self.troubles.busy(key).pause.min(until_its_end(lease, scene)));
-        if !self.troubles.is_lasting(key) && !scene.facts.acquire_timed_out {
+        let later = Later::look(self.context.troubles.busy(key).pause.min(until_its_end(lease, scene)));
+        if !self.context.troubles.is_lasting(key) && !scene.facts.acquire_timed_out {
             return Step::Done(Some(later));
         }
         match refused_by_database(&scene.facts, Reason::StoreUnavailable, HELD.to_owned()) {
@@ -223,7 +242,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
                 refuse(subject, reason, message)
             }
             Some(Decision::Wait(reason, message)) => {
-                self.stand_aside(subject.looked());
+                self.context.stand_aside(subject.looked());
                 Step::Report(Verdict::Pending(reason, message), Some(later))
             }
             Some(_) | None => Step::Done(Some(later)),
@@ -249,13 +268,13 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             EndOutcome::Ended(row) => {
                 self.note_end(scene, reason, &row);
                 tracing::info!(lease = %subject.id, reason = reason.as_str(), status = row.status.as_str(), "lease ended");
-                self.count_again(row.environment_id);
-                self.serve(row.environment_id, 1);
+                self.context.count_again(row.environment_id);
+                self.context.serve(row.environment_id, 1);
                 Ok(Step::Again)
             }
             EndOutcome::AlreadyEnded(_) | EndOutcome::Moved(_) | EndOutcome::RowMissing => Ok(Step::Again),
             EndOutcome::NotYetExpired(_) => Ok(Step::Done(self.until_expiry(scene).or(Some(Later::look(BUSY_PAUSE))))),
-            EndOutcome::Busy => Ok(Step::Done(Some(self.troubles.busy(Key::Lease(subject.id))))),
+            EndOutcome::Busy => Ok(Step::Done(Some(self.context.troubles.busy(Key::Lease(subject.id))))),
         }
     }
 
@@ -280,7 +299,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
                     run_ended_at: scene.run_ended_at,
                 })
                 .await?;
-            self.committed("record_foreign_end", Key::Lease(subject.id));
+            self.context.committed("record_foreign_end", Key::Lease(subject.id));
             let status = ending.state.as_str();
             if scene.view.object.as_ref().and_then(|object| object.ended_status) == Some(LeaseState::PendingCleanup) {
                 tracing::info!(lease = %subject.id, status, "the cleanup of an ended lease is over");
@@ -291,8 +310,8 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             }
             if let Some(object) = &scene.view.object {
                 // Its own row may have gone with the lease's: the Environment says so then.
-                self.count_again(object.environment_id);
-                self.serve(object.environment_id, 1);
+                self.context.count_again(object.environment_id);
+                self.context.serve(object.environment_id, 1);
             }
             // A lease that another writer has retained is held on, and shown as such.
             if subject.deleted || ending.state == LeaseState::Retained {

@@ -3,18 +3,20 @@
 use std::time::Duration;
 
 use super::BUSY_PAUSE;
+use super::LeaseReconciler;
 use super::scene::Scene;
 use crate::cache::object::LeaseObject;
-use crate::controller::reconcile::{Later, Reconciler};
+use crate::controller::reconcile::Later;
 use crate::projection::facts::acquire_deadline;
 use crate::runtime::configuration::NoticeSource;
 use crate::runtime::metrics::Cause;
 
-impl<D, C> Reconciler<D, C> {
+impl<D, C> LeaseReconciler<D, C> {
     /// The time until the row expires, if deadlines may end leases.
     pub(super) fn until_expiry(&self, scene: &Scene) -> Option<Later> {
         let at = scene.view.row.as_ref()?.expires_at?;
-        self.settings
+        self.context
+            .settings
             .notice_by
             .contains(&NoticeSource::Deadlines)
             .then(|| Later::new(Cause::Ttl, until(scene.view.now, at)))

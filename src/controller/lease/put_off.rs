@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::LeaseReconciler;
 use super::pause::{patience, until};
 use super::scene::Scene;
 use super::{Step, refuse};
@@ -9,7 +10,7 @@ use crate::api::Reason;
 use crate::cache::Key;
 use crate::controller::outside::cluster::Cluster;
 use crate::controller::outside::database::Database;
-use crate::controller::reconcile::{Later, ReconcileError, Reconciler};
+use crate::controller::reconcile::{Later, ReconcileError};
 use crate::lifecycle::lease::{Decision, Environment, put_off, waits_for_a_moment};
 use crate::lifecycle::lease_status::Verdict;
 use crate::projection::choice::awaited_object;
@@ -63,7 +64,7 @@ pub(super) fn not_in_haste(decision: Decision, subject: &Subject, scene: &Scene)
     }
 }
 
-impl<D: Database, C: Cluster> Reconciler<D, C> {
+impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
     /// A claim is put off. What is no open claim is looked at again.
     pub(super) fn put_off(&self, subject: &Subject, scene: &Scene, (reason, message): Why) -> Step {
         self.put_off_for(subject, scene, reason, message.to_owned())
@@ -107,8 +108,8 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
         };
         if scene.facts.environment == Environment::NotMirrored {
             // Nobody else may have noticed that the row is not there (any more), or not as it should be.
-            let awaited = awaited_object(&self.index(), subject, &scene.view);
-            self.wake(awaited.map(Key::Environment));
+            let awaited = awaited_object(&self.context.index(), subject, &scene.view);
+            self.context.wake(awaited.map(Key::Environment));
         }
         let mut pause = patience(lease, scene);
         if reason == Reason::CapacityFull && self.is_among_the_first(subject.id, &scene.view) {

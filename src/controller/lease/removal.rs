@@ -1,16 +1,17 @@
 //! Finished leases: their objects are removed `spec.ttlSecondsAfterFinished` after the end, their rows stay.
 
+use super::LeaseReconciler;
 use super::pause::until;
 use super::scene::Scene;
 use crate::controller::outside::cluster::{Cluster, ClusterError};
 use crate::controller::outside::database::Database;
-use crate::controller::reconcile::{Later, ReconcileError, Reconciler};
+use crate::controller::reconcile::{Later, ReconcileError};
 use crate::lifecycle::lease_status::shown_ending;
 use crate::lifecycle::removal::{kept_until, removal_at};
 use crate::projection::facts::Subject;
 use crate::runtime::metrics::Cause;
 
-impl<D: Database, C: Cluster> Reconciler<D, C> {
+impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
     /// Removes the object if its time is over, in the very version that was decided upon; else, how long it has still to stay.
     ///
     /// The time counts from the end that the row remembers, by the database's clock, so neither a restart nor this machine's
@@ -42,7 +43,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
         }
         match self.cluster.delete_lease(&lease.meta).await {
             Ok(()) => {
-                self.metrics.leases.object_removed();
+                self.context.metrics.leases.object_removed();
                 let (namespace, name) = (&lease.meta.namespace, &lease.meta.name);
                 tracing::info!(namespace, name, "finished lease removed");
             }

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::LeaseReconciler;
 use super::scene::Scene;
 use crate::api::{Driver, EnvironmentLeaseStatus, LeasePhase, LeasedEnvironment, LeasedRun, Reason, Timestamp};
 use crate::cache::object::LeaseObject;
@@ -9,7 +10,7 @@ use crate::cache::{Key, LOCAL_NAME, Wakes};
 use crate::controller::outside::cluster::{Cluster, ClusterError, StatusPatch};
 use crate::controller::outside::database::Database;
 use crate::controller::outside::event::Notice;
-use crate::controller::reconcile::{ReconcileError, Reconciler};
+use crate::controller::reconcile::ReconcileError;
 use crate::lifecycle::Ending;
 use crate::lifecycle::lease::Row;
 use crate::lifecycle::lease_status::{Grant, Verdict, lease_status, shown_ending, shown_fault};
@@ -17,7 +18,7 @@ use crate::projection::agreement::is_granted_row;
 use crate::projection::facts::Subject;
 use crate::store::environments::EnvironmentRow;
 
-impl<D: Database, C: Cluster> Reconciler<D, C> {
+impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
     /// Shows a verdict in the object's status, if it does not show it already.
     pub(super) async fn report_lease(
         &self,
@@ -40,7 +41,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
         if written && scene.facts.row == Row::Lost {
             tracing::warn!(lease = %subject.id, "the row of a lease that was granted is not in the database");
             if let Some(reason) = reason {
-                self.metrics.leases.ended(reason);
+                self.context.metrics.leases.ended(reason);
             }
         }
         Ok(())
@@ -63,7 +64,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
         match self.cluster.patch_lease_status(&lease.meta, patch).await {
             Ok(written) => {
                 let own = Key::Lease(lease.meta.uid);
-                self.learn(|index| index.read_lease(written).without(own));
+                self.context.learn(|index| index.read_lease(written).without(own));
             }
             Err(ClusterError::NotFound) => return Ok(false), // its deletion is on its way through the feed
             Err(ClusterError::Conflict) => {
@@ -79,7 +80,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
     /// The object is not what was decided upon: what stands under its name now is decided upon next.
     pub(super) async fn read_again(&self, lease: &LeaseObject) -> Result<(), ReconcileError> {
         let read = self.cluster.read_lease(&lease.meta.namespace, &lease.meta.name).await?;
-        self.learn(|index| {
+        self.context.learn(|index| {
             let wakes = read.map_or(Wakes::none(), |read| index.read_lease(read));
             wakes.and(Wakes::of([Key::Lease(lease.meta.uid)]))
         });
@@ -119,7 +120,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             "lease changed"
         );
         if phase == LeasePhase::Failed && status.lease_id.is_none() {
-            self.metrics.leases.refused(reason);
+            self.context.metrics.leases.refused(reason);
         }
         let good = [
             Reason::Granted,
@@ -139,9 +140,9 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             return;
         };
         let rewritten = lease.status.as_ref().and_then(shown_ending).is_some() && row.status != ending.state;
-        let first = rewritten && self.index.note(|index| index.note_rewritten(subject.id));
+        let first = rewritten && self.context.index.note(|index| index.note_rewritten(subject.id));
         if first {
-            self.metrics.leases.ending_rewritten();
+            self.context.metrics.leases.ending_rewritten();
             let message = format!(
                 "the ended lease was rewritten in the database from {} to {}: it is left as written, and this object as it is",
                 ending.state.as_str(),
@@ -195,7 +196,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
 
     /// What a user of the Namespace knows the environment by: its object's name, else, where none is here, the row's.
     fn name_of_environment(&self, namespace: &str, row: &EnvironmentRow) -> String {
-        let index = self.index();
+        let index = self.context.index();
         let shown = index.environments_of_row(row.id);
         let mut of_row = [row.id].into_iter().chain(shown);
         let here = of_row.find_map(|uid| {

@@ -3,11 +3,11 @@
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use super::LeaseReconciler;
 use crate::api::{ObjectRef, Reason};
 use crate::cache::{KnownRun, RunKey, RunKindState};
 use crate::controller::outside::cluster::Cluster;
 use crate::controller::outside::database::Database;
-use crate::controller::reconcile::Reconciler;
 use crate::lifecycle::RunEnd;
 use crate::lifecycle::lease::{Obstacle, Run};
 use crate::projection::facts::Subject;
@@ -49,7 +49,7 @@ fn unseen(obstacle: Option<Obstacle>) -> SeenRun {
     }
 }
 
-impl<D: Database, C: Cluster> Reconciler<D, C> {
+impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
     pub(super) async fn run(&self, subject: &Subject, view: &LeaseView, object: Option<&ObjectRef>) -> SeenRun {
         let Some(object) = object else {
             return match view.run {
@@ -77,7 +77,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             .or(view.object.as_ref().map(|row| row.namespace.as_str()))
             .unwrap_or_default();
         let key = RunKey::of(namespace, object);
-        let Some(kind) = self.settings.run_kind(&key) else {
+        let Some(kind) = self.context.settings.run_kind(&key) else {
             return unseen(Some(not_watched(object)));
         };
         let Ok(pinned) = object.uid.as_deref().map(Uuid::parse_str).transpose() else {
@@ -85,7 +85,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             return unseen(Some(Obstacle::Refuses(Reason::InvalidSpec, message)));
         };
         let (known, state, over_since) = {
-            let index = self.index();
+            let index = self.context.index();
             let over_since = index.run_over_since(&key, pinned);
             (index.run(&key, pinned), index.run_kind(&key), over_since)
         };

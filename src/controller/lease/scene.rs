@@ -3,12 +3,13 @@
 
 use uuid::Uuid;
 
+use super::LeaseReconciler;
 use crate::api::{ObjectRef, Reason};
 use crate::cache::Key;
 use crate::cache::object::NamespaceObject;
 use crate::controller::outside::cluster::{Cluster, ClusterError};
 use crate::controller::outside::database::Database;
-use crate::controller::reconcile::{ReconcileError, Reconciler};
+use crate::controller::reconcile::{ReconcileError, namespace};
 use crate::lifecycle::Ending;
 use crate::lifecycle::capacity::Capacity;
 use crate::lifecycle::lease::{Decision, Environment, Facts, Object, Obstacle, Row, decide};
@@ -52,10 +53,10 @@ impl Scene {
     }
 }
 
-impl<D: Database, C: Cluster> Reconciler<D, C> {
+impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
     /// What the feeds know of a lease.
     pub(super) fn find_lease(&self, id: Uuid) -> Subject {
-        let index = self.index();
+        let index = self.context.index();
         let term = index.term();
         match (index.leases.get(id), index.leases.gone(id)) {
             (Some(object), _) => Subject {
@@ -82,16 +83,15 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
     /// Gathers the facts. Needs the database, and the API server where only a live read is proof.
     pub(super) async fn lease_scene(&self, subject: &Subject) -> Result<Scene, ReconcileError> {
         let namespace = match subject.present() {
-            Some(lease) => self.namespace(&lease.meta.namespace).await,
+            Some(lease) => namespace(&self.context, &*self.cluster, &lease.meta.namespace).await,
             None => Ok(None),
         };
         let (namespace, unread) = match namespace {
             Ok(namespace) => (namespace, None),
-            Err(ReconcileError::Cluster(error)) => (None, Some(error)),
-            Err(error) => return Err(error),
+            Err(error) => (None, Some(error)),
         };
         let (chosen, was_gone) = {
-            let index = self.index();
+            let index = self.context.index();
             (choice(&index, subject), shown_is_gone(&index, subject))
         };
         let (view, namespace, unread_anew) = self.look(subject, namespace, chosen).await?;
@@ -111,7 +111,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
                 namespace,
                 view.recorded_company,
                 view.company_exists,
-                self.settings.mode,
+                self.context.settings.mode,
             )),
             _ => None,
         };
@@ -127,7 +127,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             object: object(subject),
             row: row(&view, subject.present()),
             run: seen.run,
-            environment: environment(&self.index(), subject, &view, chosen, was_gone),
+            environment: environment(&self.context.index(), subject, &view, chosen, was_gone),
             namespace_terminating: namespace
                 .as_ref()
                 .map_or(claim.is_some() && unread.is_none(), |namespace| namespace.meta.deleting),
@@ -155,7 +155,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
         // A refusal is for good, and the edit that takes the environment back may be on its way through its own feed.
         if matches!(decide(&facts), Decision::Refuse(Reason::EnvironmentArchived, _)) {
             let read = self.read_environment(chosen).await;
-            let index = self.index();
+            let index = self.context.index();
             facts.environment = match read {
                 Err(error) => {
                     tracing::warn!(lease = %subject.id, %error, "an environment can't be read");
@@ -213,10 +213,12 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
         }
         let claim = view.row.is_none() && view.object.is_none();
         let Some(known) = namespace.as_ref().filter(|_| claim) else {
-            self.index.note(|index| index.namespaces_of_claims.remove(&subject.id));
+            self.context
+                .index
+                .note(|index| index.namespaces_of_claims.remove(&subject.id));
             return Ok((view, namespace, None));
         };
-        let read_before = self.index().namespaces_of_claims.get(&subject.id) == Some(&known.meta.uid);
+        let read_before = self.context.index().namespaces_of_claims.get(&subject.id) == Some(&known.meta.uid);
         if read_before && view.recorded_company.is_some() {
             return Ok((view, namespace, None));
         }
@@ -228,7 +230,9 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             }
         };
         if let Some(live) = &live {
-            self.index.note(|index| index.note_namespace(subject.id, live.meta.uid));
+            self.context
+                .index
+                .note(|index| index.note_namespace(subject.id, live.meta.uid));
         }
         if live.as_ref().map(NamespaceObject::decides_company) == Some(known.decides_company()) {
             return Ok((view, live, None));
@@ -240,21 +244,12 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
         Ok((view, live, None))
     }
 
-    /// A Namespace from the index, or read where the index has not heard of it yet.
-    pub(in crate::controller) async fn namespace(&self, name: &str) -> Result<Option<NamespaceObject>, ReconcileError> {
-        let known = self.index().namespaces.get(name).cloned();
-        match known {
-            Some(known) => Ok(Some(known)),
-            None => Ok(self.cluster.read_namespace(name).await?),
-        }
-    }
-
     /// Tells the index what a live read says of the environment that a claim names.
     async fn read_environment(&self, chosen: Option<EnvironmentChoice>) -> Result<(), ClusterError> {
         let Some(EnvironmentChoice::Object(id)) = chosen else {
             return Ok(());
         };
-        let Some(known) = self.index().environments.get(id).cloned() else {
+        let Some(known) = self.context.index().environments.get(id).cloned() else {
             return Ok(());
         };
         let read = self
@@ -262,7 +257,7 @@ impl<D: Database, C: Cluster> Reconciler<D, C> {
             .read_environment(&known.meta.namespace, &known.meta.name)
             .await?;
         if let Some(environment) = read {
-            self.learn(|index| index.read_environment(environment));
+            self.context.learn(|index| index.read_environment(environment));
         }
         Ok(())
     }

@@ -7,14 +7,14 @@ use serde_json::json;
 use tokio::sync::{Notify, watch};
 
 use super::*;
+use crate::cache::RunKey;
 use crate::cache::object::{EnvironmentObject, LeaseObject, Meta, NamespaceObject, RunObject, Watched};
-use crate::controller::fake::{
-    FakeCluster, FakeDatabase, FakeReconciler, claim, environment, namespace, reconciler, uid,
-};
+use crate::controller::fake::{FakeReconcilers, claim, environment, namespace, reconciler, uid};
 use crate::controller::outside::permissions::Rights;
 use crate::controller::watch::list_watch::FeedEvent;
 use crate::controller::watch::sources::{Fed, Sink};
 use crate::runtime::health::Health;
+use tokio::time::Instant;
 
 const REST: Duration = Duration::from_millis(400);
 
@@ -22,7 +22,7 @@ const MINUTES: u64 = 24 * 60;
 
 /// A world whose objects come and go, and feeds that list it all at an interval.
 struct Day {
-    world: Arc<FakeReconciler>,
+    world: Arc<FakeReconcilers>,
     health: Health,
     number: u128,
     largest: BTreeMap<&'static str, usize>,
@@ -36,8 +36,8 @@ impl Day {
 
     /// A feed has listed all objects of a kind.
     fn list<T: Fed>(&self, kind: &GroupVersionKind, plural: &'static str) {
-        let sink: Sink<FakeDatabase, FakeCluster> = Sink {
-            reconciler: self.world.clone(),
+        let sink: Sink = Sink {
+            context: self.world.context.clone(),
             health: self.health.clone(),
             rights: Rights::new(self.health.clone()),
             listed: watch::Sender::new(0),
@@ -76,7 +76,7 @@ impl Day {
         let created = "2026-01-01T00:00:00Z";
         let metadata = json!({ "namespace": "team", "name": "build", "uid": uid, "resourceVersion": version, "creationTimestamp": created });
         let run = RunObject::decode("batch", "Job", json!({ "metadata": metadata, "status": status })).unwrap();
-        self.world.learn(|index| index.apply_run(&key, run));
+        self.world.context.learn(|index| index.apply_run(&key, run));
     }
 
     /// What comes and goes within a minute.
@@ -125,10 +125,10 @@ impl Day {
             let gone = cluster
                 .remove("environments", namespace, &environment.meta.name)
                 .unwrap();
-            self.world.learn(|index| index.delete_environment(gone));
+            self.world.context.learn(|index| index.delete_environment(gone));
         }
         if let Some(gone) = cluster.remove("namespaces", "", namespace) {
-            self.world.learn(|index| index.delete_namespace(&gone));
+            self.world.context.learn(|index| index.delete_namespace(&gone));
         }
     }
 
@@ -137,25 +137,25 @@ impl Day {
         match minute % 180 {
             60 => {
                 self.world.database.set_away(true);
-                self.world.note_lapse(true);
+                self.world.context.note_lapse(true);
             }
             90 => {
                 self.world.database.set_away(false);
-                self.world.note_lapse(false);
-                self.world.learn(|index| index.begin_term(Instant::now()));
+                self.world.context.note_lapse(false);
+                self.world.context.learn(|index| index.begin_term(Instant::now()));
             }
-            120 => self.world.queue.close(),
+            120 => self.world.context.queue.close(),
             130 => {
-                self.world.queue.open();
-                self.world.learn(|index| index.begin_term(Instant::now()));
+                self.world.context.queue.open();
+                self.world.context.learn(|index| index.begin_term(Instant::now()));
             }
             _ => {}
         }
     }
 
     fn sizes(&self) -> BTreeMap<&'static str, usize> {
-        let index = self.world.index().sizes();
-        index.into_iter().chain(self.world.queue.sizes()).collect()
+        let index = self.world.context.index().sizes();
+        index.into_iter().chain(self.world.context.queue.sizes()).collect()
     }
 
     fn measure(&mut self) {
@@ -201,7 +201,7 @@ async fn after_a_day_of_churn_as_much_is_remembered_as_before_it() {
         world.settle(REST).await;
         tokio::time::advance(Duration::from_secs(60)).await;
     }
-    let runs = day.world.index().sizes();
+    let runs = day.world.context.index().sizes();
     assert!(
         runs.iter()
             .any(|(name, size)| *name == "index: run objects" && *size == 1),

@@ -7,14 +7,15 @@ use super::*;
 use crate::cache::Class;
 use crate::cache::Looked;
 use crate::cache::object::{EnvironmentObject, LeaseObject, RunObject, Watched};
-use crate::controller::fake::{FakeReconciler, claim, environment, namespace, reconciler, uid};
+use crate::controller::fake::{FakeReconcilers, claim, environment, namespace, reconciler, uid};
 use crate::lifecycle::ResourceVersion;
+use tokio::time::Instant;
 
 /// For so long nothing may be ready for a world to count as settled; shorter than a claim's patience with what it hears of.
 const REST: Duration = Duration::from_millis(400);
 
 /// A company with the environment `box`, which admits one lease at once.
-async fn world() -> Arc<FakeReconciler> {
+async fn world() -> Arc<FakeReconcilers> {
     let world = reconciler();
     world.make_namespace(namespace("team", 1));
     world.make_environment(environment("team", "box", 2));
@@ -22,7 +23,7 @@ async fn world() -> Arc<FakeReconciler> {
     world
 }
 
-fn phase(world: &FakeReconciler, name: &str) -> Option<String> {
+fn phase(world: &FakeReconcilers, name: &str) -> Option<String> {
     world.shown("team", name).map(|[phase, ..]| phase)
 }
 
@@ -44,8 +45,8 @@ async fn a_lease_that_is_made_again_under_its_name_while_a_status_is_written_is_
     late["metadata"]["creationTimestamp"] = json!("2026-01-01T00:00:00Z");
     let late = LeaseObject::decode("", "", late).unwrap();
     let deleted = late.clone();
-    world.learn(|index| index.apply_lease(late));
-    world.learn(|index| index.delete_lease(deleted));
+    world.context.learn(|index| index.apply_lease(late));
+    world.context.learn(|index| index.delete_lease(deleted));
     world.settle(REST).await;
     assert_eq!(phase(&world, "again").as_deref(), Some("Active"));
     assert_eq!(world.database.active(), 1);
@@ -72,13 +73,15 @@ async fn an_environment_that_is_made_again_under_its_name_while_a_status_is_writ
 async fn an_answer_that_comes_after_the_deletion_was_dealt_with_brings_no_ghost_back() {
     let world = world().await;
     let version = ResourceVersion::parse("1").unwrap();
-    world.learn(|index| index.reset_leases(None, Vec::new(), &version));
+    world
+        .context
+        .learn(|index| index.reset_leases(None, Vec::new(), &version));
     let lease = world.make_lease(claim("team", "x", 10, "box"));
     world.delete_lease_object("team", "x");
     world.settle(REST).await;
-    let before = world.index().sizes();
-    world.learn(|index| index.read_lease(lease));
-    assert_eq!(world.index().sizes(), before);
+    let before = world.context.index().sizes();
+    world.context.learn(|index| index.read_lease(lease));
+    assert_eq!(world.context.index().sizes(), before);
 }
 
 #[tokio::test(start_paused = true)]
@@ -91,7 +94,7 @@ async fn a_claim_that_can_not_be_decided_holds_up_no_claim_of_another_environmen
     // Seen and never looked at: as if its key had been lost.
     let stuck = claim("team", "stuck", 10, "box");
     let stuck: LeaseObject = world.cluster.make("leases", stuck);
-    world.index.note(|index| drop(index.apply_lease(stuck)));
+    world.context.index.note(|index| drop(index.apply_lease(stuck)));
     world.make_lease(claim("other", "x", 11, "box"));
     world.make_lease(claim("team", "behind", 12, "box"));
     world.settle(REST).await;
@@ -120,7 +123,7 @@ async fn a_key_that_panics_is_released_comes_back_later_and_holds_up_nobody() {
     world.make_lease(claim("team", "second", 11, "box"));
     world.settle(REST).await;
     assert_eq!(phase(&world, "second").as_deref(), Some("Active"));
-    assert_eq!(world.queue.standing(Instant::now()).timers[&Cause::Retry], 1);
+    assert_eq!(world.context.queue.standing(Instant::now()).timers[&Cause::Retry], 1);
     world.database.set_panicking(uid(10), false);
     tokio::time::advance(Duration::from_secs(10)).await;
     world.settle(REST).await;
@@ -137,29 +140,32 @@ async fn what_a_reconcile_of_a_former_leadership_has_found_out_moves_nobody_in_l
     world.make_lease(claim("team", "x", 10, "box"));
     let former = Looked {
         id: uid(10),
-        term: world.index().term(),
+        term: world.context.index().term(),
     };
     // The replica follows for a while, and leads again; meanwhile the claim is deleted, and a list has shown it.
-    world.queue.close();
+    world.context.queue.close();
     let version = ResourceVersion::parse("100").unwrap();
     world.delete_lease_object("team", "x");
-    world.learn(|index| index.forget_gone_leases(&version));
-    world.queue.open();
-    world.learn(|index| index.begin_term(Instant::now()));
+    world.context.learn(|index| index.forget_gone_leases(&version));
+    world.context.queue.open();
+    world.context.learn(|index| index.begin_term(Instant::now()));
     let limited = crate::cache::Limited {
         row: uid(2),
         company: uid(1),
         free: 1,
     };
-    world.learn(|index| index.stand(former, limited).1);
-    world.index.note(|index| index.note_namespace(former.id, uid(1)));
-    let sizes = world.index().sizes();
+    world.context.learn(|index| index.stand(former, limited).1);
+    world
+        .context
+        .index
+        .note(|index| index.note_namespace(former.id, uid(1)));
+    let sizes = world.context.index().sizes();
     let line = sizes.iter().find(|(name, _)| *name == "line: claims").unwrap();
     assert_eq!(line.1, 0, "{sizes:?}");
     // One that is there, and has not been looked at in this leadership, keeps its turn in doubt.
     world.make_lease(claim("team", "y", 11, "box"));
-    let term = world.index().term();
-    world.learn(|index| {
+    let term = world.context.index().term();
+    world.context.learn(|index| {
         index.stand_aside(Looked {
             id: uid(11),
             term: term - 1,
@@ -167,7 +173,7 @@ async fn what_a_reconcile_of_a_former_leadership_has_found_out_moves_nobody_in_l
     });
     world.make_lease(claim("team", "z", 12, "box"));
     let z = Looked { id: uid(12), term };
-    world.learn(|index| {
+    world.context.learn(|index| {
         let (place, wakes) = index.stand(z, limited);
         assert_eq!(place, crate::cache::wait_queue::Place::InDoubt);
         wakes
@@ -175,7 +181,7 @@ async fn what_a_reconcile_of_a_former_leadership_has_found_out_moves_nobody_in_l
 }
 
 /// Lets a minute and more pass, as a claim that nothing helps does.
-async fn wait_in_vain(world: &FakeReconciler) {
+async fn wait_in_vain(world: &FakeReconcilers) {
     for _ in 0..20 {
         world.settle(REST).await;
         tokio::time::advance(Duration::from_secs(5)).await;
@@ -184,7 +190,7 @@ async fn wait_in_vain(world: &FakeReconciler) {
 }
 
 /// A claim says this after a few seconds, and fails with the same words once its time is out.
-async fn says_and_times_out(world: &FakeReconciler, name: &str, reason: &str, message: &str) {
+async fn says_and_times_out(world: &FakeReconcilers, name: &str, reason: &str, message: &str) {
     world.settle(REST).await;
     tokio::time::advance(Duration::from_secs(3)).await;
     world.settle(REST).await;
@@ -207,7 +213,9 @@ async fn a_claim_whose_run_can_not_be_read_says_so_and_times_out() {
     let world = world().await;
     let kind = kube::core::GroupVersionKind::gvk("batch", "v1", "Job");
     let version = ResourceVersion::parse("1").unwrap();
-    world.learn(|index| index.reset_runs(&kind, None, Vec::<RunObject>::new(), &version));
+    world
+        .context
+        .learn(|index| index.reset_runs(&kind, None, Vec::<RunObject>::new(), &version));
     world.cluster.fail("get jobs");
     let mut lease = claim("team", "x", 10, "box");
     let job = json!({ "apiVersion": "batch/v1", "kind": "Job", "name": "build", "uid": uid(99) });
@@ -228,6 +236,7 @@ async fn a_claim_whose_local_can_not_be_made_says_so_and_times_out() {
     says_and_times_out(&world, "x", "EnvironmentNotActive", message).await;
     assert_eq!(
         world
+            .context
             .index()
             .sizes()
             .iter()
@@ -276,7 +285,7 @@ async fn an_event_costs_what_it_concerns_and_nothing_of_other_companies() {
             world.make_lease(claim(&name, &format!("named-{claims}"), next(), "missing"));
         }
     }
-    let index = world.index();
+    let index = world.context.index();
     let edited = index.environments.named("team-7", "box").unwrap();
     assert_eq!(index.claims_for(edited).len(), 5, "those of its company that name none");
     let row = edited.meta.uid;
@@ -291,7 +300,10 @@ async fn an_event_costs_what_it_concerns_and_nothing_of_other_companies() {
     drop(index);
     changed.meta.resource_version = ResourceVersion::parse("999999").unwrap();
     changed.company_label = Some(uid(5).to_string());
-    let woken = world.index.change(|index| index.apply_namespace(changed), |_, _| true);
+    let woken = world
+        .context
+        .index
+        .change(|index| index.apply_namespace(changed), |_, _| true);
     assert_eq!(woken.len(), 2 + 10, "what is in that namespace");
     assert!(
         woken

@@ -9,8 +9,8 @@ use tokio::time::Instant;
 use crate::api::{Environment, EnvironmentLease};
 use crate::cache::object::{EnvironmentObject, LeaseObject, NamespaceObject, RunObject, Watched};
 use crate::cache::{Index, RunKey, RunKindState, Wakes};
+use crate::controller::context::Context;
 use crate::controller::outside::permissions::Rights;
-use crate::controller::reconcile::Reconciler;
 use crate::controller::watch::list_watch::{FeedError, FeedEvent, Source};
 use crate::lifecycle::ResourceVersion;
 use crate::runtime::configuration::{NoticeSource, RunKind};
@@ -58,9 +58,9 @@ pub fn runs(kind: &RunKind, namespace: Option<&str>) -> Source {
 }
 
 /// Where the events of one feed go.
-pub struct Sink<D, C> {
-    /// Whose index and queue they go to.
-    pub reconciler: Arc<Reconciler<D, C>>,
+pub struct Sink {
+    /// Whose cache and queue they go to.
+    pub context: Arc<Context>,
     /// What readiness hears of.
     pub health: Health,
     /// What hears of rights that are refused.
@@ -75,7 +75,7 @@ pub struct Sink<D, C> {
     pub scope: Option<String>,
 }
 
-impl<D, C> Sink<D, C> {
+impl Sink {
     /// Takes an event of the kind `T` in. `counted`: the feed has been listed before.
     pub fn take<T: Fed>(&self, counted: &mut bool, kind: &GroupVersionKind, event: FeedEvent<T>) {
         let seen = match &event {
@@ -84,7 +84,7 @@ impl<D, C> Sink<D, C> {
             FeedEvent::Deleted(_) | FeedEvent::Heard | FeedEvent::Broken(_) => &[],
         };
         for part in seen.iter().flat_map(Watched::unreadable) {
-            let metrics = &self.reconciler.metrics.cluster;
+            let metrics = &self.context.metrics.cluster;
             metrics.object_unreadable(kind_of_feed(&self.name), part);
         }
         let version = match &event {
@@ -102,17 +102,17 @@ impl<D, C> Sink<D, C> {
                 None
             }
         };
-        self.reconciler.learn_from(T::NOTICED_BY, |index| {
+        self.context.learn_from(T::NOTICED_BY, |index| {
             T::take(index, kind, self.scope.as_deref(), event)
         });
         let Some(version) = version else { return };
-        if !self.reconciler.queue.is_open() || self.reconciler.has_lapsed() {
+        if !self.context.queue.is_open() || self.context.has_lapsed() {
             // A follower never gets to what is gone, nor does a leader while the database is away. Whoever leads next asks the
             // rows for whatever a list no longer holds.
-            self.reconciler.learn(|index| T::forget_gone(index, &version));
+            self.context.learn(|index| T::forget_gone(index, &version));
         }
         self.health.feed_listed(&self.name);
-        self.reconciler.metrics.cluster.feed_listed(kind_of_feed(&self.name));
+        self.context.metrics.cluster.feed_listed(kind_of_feed(&self.name));
         if !std::mem::replace(counted, true) {
             self.listed.send_modify(|listed| *listed += 1);
         }
@@ -120,7 +120,7 @@ impl<D, C> Sink<D, C> {
     }
 }
 
-impl<D, C> Sink<D, C> {
+impl Sink {
     fn tell_trouble<T: Fed>(&self, error: &FeedError) {
         if let FeedError::Forbidden(message) = error {
             let lists = !message.contains(" cannot watch ");

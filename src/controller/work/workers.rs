@@ -15,9 +15,10 @@ use uuid::Uuid;
 
 use super::queue::{Ready, SHARE};
 use crate::cache::{Key, Looked};
+use crate::controller::context::Context;
 use crate::controller::outside::cluster::Cluster;
 use crate::controller::outside::database::Database;
-use crate::controller::reconcile::{ReconcileError, Reconciler};
+use crate::controller::reconcile::{ReconcileError, Reconcilers};
 use crate::runtime::leadership::{Leadership, LeadershipState};
 use crate::runtime::metrics::Place;
 use crate::runtime::supervision::message_of;
@@ -37,11 +38,12 @@ const CONCURRENCY: usize = SHARE + 64;
 /// `buried` tells the epoch in which what was deleted unseen has been looked for. Only then the first key is taken: of
 /// several causes that came while nobody led the highest has to be visible when the first is decided upon.
 pub async fn work<D: Database, C: Cluster>(
-    reconciler: Arc<Reconciler<D, C>>,
+    reconcilers: Arc<Reconcilers<D, C>>,
     leadership: Leadership,
     mut buried: watch::Receiver<Option<i64>>,
     stop: CancellationToken,
 ) {
+    let context = reconcilers.context.clone();
     let mut state = leadership.state();
     let hands = Arc::new(Semaphore::new(CONCURRENCY));
     let mut running = JoinSet::new();
@@ -52,13 +54,13 @@ pub async fn work<D: Database, C: Cluster>(
         let leads = matches!(now, LeadershipState::Leading { epoch } if looked == Some(epoch));
         if leads && !led {
             // Opened first: what happened before is among the index's keys, what happens from here on is pushed.
-            reconciler.queue.open();
-            reconciler.learn(|index| index.begin_term(Instant::now()));
+            context.queue.open();
+            context.learn(|index| index.begin_term(Instant::now()));
         } else if matches!(now, LeadershipState::Following | LeadershipState::Unknown) {
-            reconciler.queue.close();
-            reconciler.troubles.clear();
+            context.queue.close();
+            context.troubles.clear();
         }
-        reconciler.note_lapse(matches!(now, LeadershipState::Lapsed { .. }));
+        context.note_lapse(matches!(now, LeadershipState::Lapsed { .. }));
         led = leads;
         let works = matches!(now, LeadershipState::Leading { .. } | LeadershipState::Lapsed { .. });
         tokio::select! {
@@ -66,13 +68,13 @@ pub async fn work<D: Database, C: Cluster>(
             changed = state.changed() => if changed.is_err() { break },
             changed = buried.changed() => if changed.is_err() { break },
             Some(_) = running.join_next() => {}
-            key = next(&reconciler, &hands), if works => {
+            key = next(&context, &hands), if works => {
                 let (key, hand) = key;
-                let (reconciler, leadership) = (reconciler.clone(), leadership.clone());
+                let (reconcilers, leadership) = (reconcilers.clone(), leadership.clone());
                 let span = tracing::info_span!("reconcile", kind = kind(key), id = %id(key), result = Empty);
                 let work = async move {
                     let _hand = hand;
-                    run(&reconciler, &leadership, key, now).await;
+                    run(&reconcilers, &leadership, key, now).await;
                 };
                 running.spawn(work.instrument(span));
             }
@@ -82,12 +84,9 @@ pub async fn work<D: Database, C: Cluster>(
 }
 
 /// A free hand, then the next key. Dropped between the two, nothing is lost: the key is taken last.
-async fn next<D, C>(
-    reconciler: &Reconciler<D, C>,
-    hands: &Arc<Semaphore>,
-) -> (Key, Option<tokio::sync::OwnedSemaphorePermit>) {
+async fn next(context: &Context, hands: &Arc<Semaphore>) -> (Key, Option<tokio::sync::OwnedSemaphorePermit>) {
     let hand = hands.clone().acquire_owned().await.ok(); // never closed
-    (reconciler.queue.next().await, hand)
+    (context.queue.next().await, hand)
 }
 
 /// The kind of what a key stands for, as metrics and traces name it.
@@ -105,41 +104,41 @@ const fn id(key: Key) -> Uuid {
 }
 
 async fn run<D: Database, C: Cluster>(
-    reconciler: &Reconciler<D, C>,
+    reconcilers: &Reconcilers<D, C>,
     leadership: &Leadership,
     key: Key,
     state: LeadershipState,
 ) {
-    let begun = Instant::now();
+    let (context, begun) = (&reconcilers.context, Instant::now());
     if let Some(Ready {
         since,
         timer: Some(cause),
         ..
-    }) = reconciler.queue.ready(key)
+    }) = context.queue.ready(key)
     {
-        reconciler
+        context
             .metrics
             .work
             .looked_after_deadline(cause, begun.saturating_duration_since(since));
     }
-    let tries = reconciler.troubles.tries(key);
+    let tries = context.troubles.tries(key);
     let outcome = match (state, key) {
         (LeadershipState::Lapsed { .. }, _) => Err(ReconcileError::NotLeading),
-        _ => reconcile(reconciler, key).await,
+        _ => reconcile(reconcilers, key).await,
     };
     let result = outcome.as_ref().map_or_else(ReconcileError::category, |()| "ok");
     Span::current().record("result", result);
     let Err(error) = outcome else {
-        reconciler.metrics.work.reconciled(kind(key), result, begun.elapsed());
-        reconciler.troubles.settle(key, tries);
-        reconciler.queue.done(key);
+        context.metrics.work.reconciled(kind(key), result, begun.elapsed());
+        context.troubles.settle(key, tries);
+        context.queue.done(key);
         return;
     };
     let lapsed = matches!(state, LeadershipState::Lapsed { .. });
     if lapsed || error.is_store_unavailable() {
         // The one thing that may be said without the database: that it can't be reached, or why it does not fit.
         let refusal = error.refusal().map(str::to_owned).or_else(|| leadership.refusal());
-        if let Err(error) = reconciler.report_store_unavailable(key, refusal.as_deref()).await {
+        if let Err(error) = reconcilers.report_store_unavailable(key, refusal.as_deref()).await {
             tracing::debug!(?key, %error, "the database's absence could not be reported");
         }
     } else if let (true, LeadershipState::Leading { epoch }) = (error.is_deposed(), state) {
@@ -147,48 +146,43 @@ async fn run<D: Database, C: Cluster>(
     } else {
         tracing::warn!(?key, %error, "reconcile failed, trying again");
         if let Some(sentence) = error.refusal_of_one() {
-            reconciler.metrics.database.set_aside(Place::Reconcile);
-            if let Err(error) = reconciler.report_refused(key, &sentence).await {
+            context.metrics.database.set_aside(Place::Reconcile);
+            if let Err(error) = reconcilers.report_refused(key, &sentence).await {
                 tracing::debug!(?key, %error, "what the database answered could not be reported");
             }
         }
     }
     if !lapsed {
-        reconciler.metrics.work.reconciled(kind(key), result, begun.elapsed());
+        context.metrics.work.reconciled(kind(key), result, begun.elapsed());
     }
-    put_back(reconciler, key);
+    put_back(context, key);
 }
 
 /// Has a key tried again whose run has failed. What was forgotten while the database was away is left to the rows, which whoever
 /// leads next asks.
-pub(in crate::controller) fn put_back<D, C>(reconciler: &Reconciler<D, C>, key: Key) {
-    if reconciler.has_lapsed() && !reconciler.index().knows(key) {
-        reconciler.troubles.settle(key, reconciler.troubles.tries(key));
-        reconciler.queue.done(key);
+pub(in crate::controller) fn put_back(context: &Context, key: Key) {
+    if context.has_lapsed() && !context.index().knows(key) {
+        context.troubles.settle(key, context.troubles.tries(key));
+        context.queue.done(key);
     } else {
-        reconciler.queue.failed(key);
+        context.queue.failed(key);
     }
 }
 
 /// Reconciles a key. One that panics fails like any other, so that it is released and tried again later and later.
 pub(in crate::controller) async fn reconcile<D: Database, C: Cluster>(
-    reconciler: &Reconciler<D, C>,
+    reconcilers: &Reconcilers<D, C>,
     key: Key,
 ) -> Result<(), ReconcileError> {
-    let term = reconciler.index().term();
-    let reconcile = async {
-        match key {
-            Key::Environment(id) => reconciler.reconcile_environment(id).await,
-            Key::Lease(id) => reconciler.reconcile_lease(id).await,
-        }
-    };
+    let context = &reconcilers.context;
+    let term = context.index().term();
     // What it shares with others is behind locks whose holders leave it whole.
-    AssertUnwindSafe(reconcile)
+    AssertUnwindSafe(reconcilers.reconcile(key))
         .catch_unwind()
         .await
         .unwrap_or_else(|panic| {
             if let Key::Lease(id) = key {
-                reconciler.stand_aside(Looked { id, term }); // it holds up nobody while it waits
+                context.stand_aside(Looked { id, term }); // it holds up nobody while it waits
             }
             Err(ReconcileError::Panicked(message_of(panic.as_ref())))
         })
@@ -204,9 +198,9 @@ pub async fn listed(mut listed: watch::Receiver<usize>, expected: usize, stop: &
 
 /// Waits until it is known of each run kind whether it can be looked at, for a while at most: the end of a run goes before
 /// most other causes, and has to be visible when the first is decided upon.
-pub async fn run_kinds_heard_of<D, C>(reconciler: &Reconciler<D, C>, expected: usize, stop: &CancellationToken) {
+pub async fn run_kinds_heard_of(context: &Context, expected: usize, stop: &CancellationToken) {
     let heard = async {
-        while reconciler.index().run_kinds_heard_of() < expected {
+        while context.index().run_kinds_heard_of() < expected {
             sleep(RUN_KINDS_PAUSE).await;
         }
     };
