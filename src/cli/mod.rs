@@ -76,7 +76,7 @@ enum Error {
     Log(String),
     #[error("the process cannot be set up: {0}")]
     Process(#[source] io::Error),
-    #[error("{address} cannot be listened on: {source}")]
+    #[error("{address} cannot be listened on: {source}; name another address and port by --listen")]
     Listen {
         address: std::net::SocketAddr,
         source: io::Error,

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kube::Client;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -12,7 +11,7 @@ use super::{Error, migrate};
 use crate::cache::SharedIndex;
 use crate::controller::run::{self as controller, Parts};
 use crate::mirror::Mirror;
-use crate::runtime::client;
+use crate::runtime::client::{self, Connection};
 use crate::runtime::configuration::Settings;
 use crate::runtime::health::{self, DatabaseTrouble, Health};
 use crate::runtime::leadership::{Campaign, KnownLeader, Request};
@@ -87,13 +86,13 @@ async fn operate(
     stop: &CancellationToken,
 ) -> Result<(), Error> {
     let starting = async {
-        let client = client::connect(settings.identity.kubeconfig.as_deref(), Arc::clone(metrics)).await?;
-        let cluster = reach_cluster(settings, &client, health).await;
+        let connection = client::connect(settings.identity.kubeconfig.as_deref(), Arc::clone(metrics)).await?;
+        let cluster = reach_cluster(settings, &connection, health).await;
         if let Some((traces, exporting)) = traces {
             *exporting = export(settings, traces, &cluster)?;
         }
         let store = reach_store(settings, &cluster, health).await?;
-        Ok::<_, Error>((client, cluster, store))
+        Ok::<_, Error>((connection.client, cluster, store))
     };
     // Nothing is begun yet that had to be finished: a signal ends each of these waits at once.
     let Some(started) = stop.run_until_cancelled(starting).await else {
@@ -177,13 +176,13 @@ fn export(settings: &Settings, traces: Traces, cluster: &str) -> Result<Option<E
 }
 
 /// The cluster's name: waits for an API server that does not answer yet.
-async fn reach_cluster(settings: &Settings, client: &Client, health: &Health) -> String {
+async fn reach_cluster(settings: &Settings, connection: &Connection, health: &Health) -> String {
     if let Some(id) = &settings.identity.cluster_id {
         health.set_api_server(Ok(()));
         return id.clone();
     }
     loop {
-        match client::cluster_id(client).await {
+        match client::cluster_id(connection).await {
             Ok(id) => {
                 health.set_api_server(Ok(()));
                 return id;

@@ -29,7 +29,7 @@ pub struct Settings {
     #[command(flatten)]
     pub database: DatabaseSettings,
     /// Sessions with Postgres that a replica opens at most, besides the one that listens; at least 4
-    #[arg(long, env = "ENVIRONMENT_OPERATOR_DATABASE_CONNECTIONS", value_name = "NUMBER", default_value = "8", value_parser = clap::value_parser!(u32).range(4..=100))]
+    #[arg(long, env = "ENVIRONMENT_OPERATOR_DATABASE_CONNECTIONS", value_name = "NUMBER", default_value = "8", value_parser = parse_connections)]
     pub database_connections: u32,
     /// Which part of which cluster this is.
     #[command(flatten)]
@@ -45,7 +45,8 @@ pub struct Settings {
         long,
         env = "ENVIRONMENT_OPERATOR_LISTEN",
         value_name = "ADDRESS",
-        default_value = "[::]:8080"
+        default_value = "[::]:8080",
+        value_parser = parse_listen
     )]
     pub listen: SocketAddr,
     /// Collector of traces, over OTLP with gRPC, as in http://collector:4317 [default: no traces]
@@ -231,6 +232,19 @@ pub fn parse_mode() -> impl TypedValueParser<Value = Mode> {
             Mode::Standalone
         }
     })
+}
+
+/// Reads how many sessions there may be.
+fn parse_connections(text: &str) -> Result<u32, String> {
+    let number = text.parse().ok().filter(|number| (4..=100).contains(number));
+    number.ok_or_else(|| "write a whole number from 4 to 100".into())
+}
+
+/// Reads an address to listen on.
+fn parse_listen(text: &str) -> Result<SocketAddr, String> {
+    let sentence =
+        "write an IP address and a port, as in [::]:8080, 0.0.0.0:8080 or 127.0.0.1:9090; names are not looked up";
+    text.parse().map_err(|_| sentence.into())
 }
 
 /// Reads the address of a collector.

@@ -3,6 +3,7 @@
 use std::io;
 
 use clap::ValueEnum;
+use tracing::{Level, Metadata};
 use tracing_subscriber::filter::{FilterExt as _, LevelFilter, filter_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -33,8 +34,14 @@ pub enum LogFormat {
 /// A sentence where the filter cannot be read or a subscriber is installed already.
 pub fn install(settings: &LogSettings, traced: bool) -> Result<Option<Traces>, String> {
     let filter = EnvFilter::try_new(&settings.log).map_err(|error| error.to_string())?;
-    // Spans are for traces: a line names its objects itself.
-    let filter = filter.and(filter_fn(|metadata| metadata.is_event()));
+    // Spans are for traces: a line names its objects itself. What the client says of a failed request, without its cause, is
+    // said by whoever has sent it.
+    let is_said_elsewhere = |metadata: &Metadata<'_>| {
+        metadata.target() == "kube_client::client::builder" && *metadata.level() == Level::ERROR
+    };
+    let filter = filter.and(filter_fn(move |metadata| {
+        metadata.is_event() && !is_said_elsewhere(metadata)
+    }));
     let lines = fmt::layer()
         .with_writer(io::stderr)
         .with_ansi(settings.log_format == LogFormat::Text && io::IsTerminal::is_terminal(&io::stderr()))

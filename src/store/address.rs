@@ -50,6 +50,8 @@ pub(super) struct Host {
     pub name: String,
     /// What the driver needs to know.
     pub options: PgConnectOptions,
+    /// The files that the driver reads: the parameter, or the variable of libpq, and the path.
+    pub files: Vec<(&'static str, String)>,
 }
 
 impl Address {
@@ -93,7 +95,8 @@ impl FromStr for Address {
     fn from_str(text: &str) -> Result<Self, AddressError> {
         let parts = parts::split(text)?;
         let mut parameters = Parameters::read(&parts.parameters)?;
-        let user = parameters.user.take().or(parts.user);
+        let user = parameters.user.take().filter(|user| !user.is_empty()).or(parts.user);
+        refuse_no_user(user.as_deref())?;
         let password = parameters.password.take().or(parts.password);
         refuse_line_break(password.as_deref())?;
         let places = parts::places(parts.hosts, &mut parameters)?;
@@ -108,7 +111,8 @@ impl FromStr for Address {
                 &parameters,
             )?;
             let name = name_of(place, &options);
-            Ok(Host { name, options })
+            let files = files(&parameters);
+            Ok(Host { name, options, files })
         });
         let wanted = parameters.connect_timeout;
         let connect_timeout = if several {
@@ -201,6 +205,39 @@ fn trust(mut options: PgConnectOptions, parameters: &Parameters) -> Result<PgCon
         ));
     }
     Ok(options.ssl_mode(PgSslMode::VerifyFull))
+}
+
+/// The files of certificates and keys: what the URL names goes before libpq's variables.
+fn files(parameters: &Parameters) -> Vec<(&'static str, String)> {
+    let of = |(parameter, variable): &(&'static str, &'static str)| {
+        let named = parameters.for_driver.iter().rev().find(|(key, _)| key == parameter);
+        match named {
+            Some((_, path)) => Some((*parameter, path.clone())),
+            None => Some((*variable, std::env::var(variable).ok()?)),
+        }
+    };
+    let known = [
+        ("sslrootcert", "PGSSLROOTCERT"),
+        ("sslcert", "PGSSLCERT"),
+        ("sslkey", "PGSSLKEY"),
+    ];
+    known
+        .iter()
+        .filter_map(of)
+        .filter(|(_, path)| path != "system")
+        .collect()
+}
+
+/// libpq takes the name of the system's user where none is named; in a container there is none, and the driver would take a
+/// name that nobody has given.
+fn refuse_no_user(user: Option<&str>) -> Result<(), AddressError> {
+    if user.is_some() || std::env::var_os("PGUSER").is_some_and(|name| !name.is_empty()) {
+        return Ok(());
+    }
+    Err(AddressError(format!(
+        "it names no user, and PGUSER is not set: {}",
+        parts::FORM
+    )))
 }
 
 fn name_of(place: &Place, options: &PgConnectOptions) -> String {

@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
+use super::cause::cause;
 use super::fitness;
 
 /// A failed operation on the database. Cloned to every caller whose request was part of the batch.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
     /// The database cannot be reached, is read-only, stops, is out of space or too slow: retry with back-off.
-    #[error("the database is not available: {0}")]
+    #[error("the database is not available: {}", cause(.0))]
     Unavailable(Arc<sqlx::Error>),
     /// Another transaction was in the way (deadlock, serialization, lock timeout): retry soon.
-    #[error("another transaction was in the way: {0}")]
+    #[error("another transaction was in the way: {}", cause(.0))]
     Conflict(Arc<sqlx::Error>),
     /// A request's own data cannot be stored, in whatever state the database is: only a change of the data helps.
     #[error("{message}")]
@@ -119,7 +120,7 @@ impl From<sqlx::Error> for StoreError {
             | sqlx::Error::PoolClosed
             | sqlx::Error::WorkerCrashed
             | sqlx::Error::BeginFailed => Self::Unavailable(Arc::new(error)),
-            _ => Self::Bug(error.to_string()),
+            _ => Self::Bug(cause(&error)),
         }
     }
 }

@@ -17,6 +17,7 @@
 
 pub mod address;
 pub mod adoption;
+mod cause;
 pub mod cluster;
 mod companies;
 pub mod connect;

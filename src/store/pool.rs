@@ -116,6 +116,11 @@ impl Pool {
             PoolError::Backend(error) => error.into(),
             PoolError::Closed => sqlx::Error::PoolClosed,
             PoolError::Timeout(TimeoutType::Wait | TimeoutType::Recycle) => sqlx::Error::PoolTimedOut,
+            PoolError::Timeout(TimeoutType::Create) => sqlx::Error::Io(std::io::Error::other(format!(
+                "no connection to {} could be made within {} s",
+                self.address(),
+                CREATE_LIMIT.as_secs()
+            ))),
             error => sqlx::Error::Io(std::io::Error::other(error.to_string())),
         })
     }

@@ -16,6 +16,7 @@ use tokio::time::timeout;
 
 use super::pool::Manager;
 
+mod explained;
 mod open;
 mod settings;
 mod watch;

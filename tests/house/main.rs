@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+mod causes;
 mod logs;
 
 /// The modules that a module may import from, itself apart: cli -> controller -> runtime, and projection -> cache below both;

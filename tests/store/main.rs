@@ -30,6 +30,7 @@ mod reuse;
 mod rights;
 mod runbooks;
 mod scale;
+mod sentences;
 mod sessions;
 mod silence;
 mod starts;

@@ -19,6 +19,7 @@ use crate::cache::object::{DecodeError, EnvironmentObject, LeaseObject, Meta, Na
 use crate::cache::{LOCAL_NAME, RunKey};
 use crate::controller::outside::permissions::Rights;
 use crate::runtime::NAME;
+use crate::runtime::client::cause;
 use crate::store::local_intent::LocalIntent;
 
 /// How long one request may take.
@@ -40,7 +41,7 @@ pub enum ClusterError {
     #[error("the API server did not answer within {REQUEST_TIMEOUT:?}")]
     Timeout,
     /// Anything else that the API server or the way to it says.
-    #[error("{0}")]
+    #[error("{}", cause(.0))]
     Api(kube::Error),
     /// The answer can't be read.
     #[error("the answer can't be read: {0}")]

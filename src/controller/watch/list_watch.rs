@@ -22,6 +22,7 @@ use tokio::time::Instant;
 
 use crate::cache::object::{DecodeError, NamespaceObject, Watched};
 use crate::lifecycle::ResourceVersion;
+use crate::runtime::client::cause;
 
 mod pieces;
 mod rhythm;
@@ -104,7 +105,7 @@ pub struct FeedSettings {
 #[derive(Debug, thiserror::Error)]
 pub enum FeedError {
     /// The API server refused or did not answer.
-    #[error("{0}")]
+    #[error("{}", cause(.0))]
     Api(#[from] kube::Error),
     /// The API server answered too late.
     #[error("no answer within {0:?}")]

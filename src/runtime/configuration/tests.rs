@@ -132,6 +132,9 @@ fn every_bad_value_is_refused_with_one_sentence_that_says_what_to_write() {
     const KIND: &str = "write group/version/Kind, or version/Kind for the core group, as in batch/v1/Job or v1/Pod";
     const NAMESPACES: &str = "write names of namespaces with commas between them, as in team-a,team-b; leave the \
                               setting away for all namespaces";
+    const CONNECTIONS: &str = "write a whole number from 4 to 100";
+    const LISTEN: &str =
+        "write an IP address and a port, as in [::]:8080, 0.0.0.0:8080 or 127.0.0.1:9090; names are not looked up";
     const NAME: &str = "write 1 to 63 letters, digits, hyphens, underscores or dots";
     for (flag, value, placeholder, sentence) in [
         ("--sweep-interval", "30", "DURATION", DURATION),
@@ -165,6 +168,10 @@ fn every_bad_value_is_refused_with_one_sentence_that_says_what_to_write() {
         ("--namespaces", "Team", "NAMESPACES", NAMESPACES),
         ("--installation", "", "NAME", NAME),
         ("--cluster-id", "a b", "ID", NAME),
+        ("--database-connections", "3", "NUMBER", CONNECTIONS),
+        ("--database-connections", "many", "NUMBER", CONNECTIONS),
+        ("--listen", "8080", "ADDRESS", LISTEN),
+        ("--listen", "localhost:8080", "ADDRESS", LISTEN),
     ] {
         assert_eq!(
             refusal(&[&format!("{flag}={value}")]),
@@ -195,7 +202,7 @@ fn no_way_of_printing_the_settings_shows_the_database_s_password() {
         "postgres://operator:hunter2@db:5433/paperclip",
         "postgres://operator:hunter2%40x@db:5433/paperclip?sslmode=require",
         "postgres://db:5433/paperclip?user=operator&password=hunter2",
-        "postgres://db:5433/paperclip?password=a@hunter2",
+        "postgres://db:5433/paperclip?user=operator&password=a@hunter2",
     ] {
         let url: DatabaseUrl = url.parse().unwrap();
         assert_eq!(format!("{url}"), "db:5433/paperclip");

@@ -4,7 +4,7 @@ use super::parameters::{self, Parameters};
 use super::{AddressError, decoded};
 
 /// What an unreadable URL is answered by.
-const FORM: &str = "write postgres://user:password@host:port/database (several hosts with commas between them), and in \
+pub(super) const FORM: &str = "write postgres://user:password@host:port/database (several hosts with commas between them), and in \
                     user and password %40 for @, %3A for :, %2F for /, %3F for ?, %23 for #, %25 for %";
 
 /// A URL in its parts, decoded but for the parameters.
@@ -29,6 +29,7 @@ pub(super) struct Place {
 /// Takes a URL apart. Space around it is what is left of an `echo`; inside of it nothing is passed over.
 pub(super) fn split(text: &str) -> Result<Parts, AddressError> {
     let text = text.trim();
+    let rest = without_scheme(text)?;
     if text.contains(|character: char| character.is_control() || character.is_whitespace()) {
         return Err(AddressError(
             "it holds a line break or a space: a Secret that was made by `echo` ends in one, so make it anew with `printf` \
@@ -36,10 +37,6 @@ pub(super) fn split(text: &str) -> Result<Parts, AddressError> {
                 .to_owned(),
         ));
     }
-    let rest = text
-        .strip_prefix("postgres://")
-        .or_else(|| text.strip_prefix("postgresql://"))
-        .ok_or_else(unreadable)?;
     let (credentials, rest) = credentials(rest);
     let (user, password) = match credentials.map(|text| text.split_once(':').unwrap_or((text, ""))) {
         Some((user, password)) => (part(user, "the user")?, part(password, "the password")?),
@@ -61,6 +58,24 @@ pub(super) fn split(text: &str) -> Result<Parts, AddressError> {
         hosts: hosts.split(',').map(place).collect::<Result<_, _>>()?,
         database: part(database, "the database")?,
         parameters,
+    })
+}
+
+/// What follows the scheme; or what to write in the place of what is there.
+fn without_scheme(text: &str) -> Result<&str, AddressError> {
+    let rest = text
+        .strip_prefix("postgres://")
+        .or_else(|| text.strip_prefix("postgresql://"));
+    rest.ok_or_else(|| {
+        let key = text.split('=').next().unwrap_or_default().trim_end();
+        let why = if text.is_empty() {
+            "it is empty"
+        } else if text.contains('=') && parameters::is_known(key) {
+            "libpq's form of keywords (host=… dbname=…) is not read, a URL is needed"
+        } else {
+            "it does not begin with postgres://"
+        };
+        AddressError(format!("{why}: {FORM}"))
     })
 }
 

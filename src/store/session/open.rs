@@ -7,8 +7,10 @@ use sqlx::{Acquire as _, Connection as _, PgConnection};
 use tokio::time::timeout;
 use uuid::Uuid;
 
+use super::explained::explained;
 use super::settings::{self, Purpose};
 use crate::store::address::{Address, Host};
+use crate::store::cause::{cause, of_host};
 
 /// Oldest major version of Postgres that is supported.
 const OLDEST_POSTGRES: i32 = 15;
@@ -42,7 +44,7 @@ pub enum ConnectError {
     #[error("none of the hosts can be used: {0}")]
     NoHost(String),
     /// The server or the network, as the driver says.
-    #[error(transparent)]
+    #[error("{}", cause(.0))]
     Driver(#[from] sqlx::Error),
 }
 
@@ -140,15 +142,28 @@ where
                 address.answered(index);
                 return Ok(done);
             }
-            Err(error) => failures.push((host, error)),
+            Err(error) => failures.push(named(host, error)),
         }
     }
     if failures.len() > 1 {
-        let sentences = failures.iter().map(|(host, error)| format!("{}: {error}", host.name));
-        return Err(ConnectError::NoHost(sentences.collect::<Vec<_>>().join("; ")));
+        let sentences: Vec<String> = failures.iter().map(ToString::to_string).collect();
+        return Err(ConnectError::NoHost(sentences.join("; ")));
     }
-    let only = failures.pop().map(|(_, error)| error);
-    Err(only.unwrap_or_else(|| ConnectError::NoHost("there is none".to_owned())))
+    Err(failures
+        .pop()
+        .unwrap_or_else(|| ConnectError::NoHost("there is none".to_owned())))
+}
+
+/// The same with the host's name in it, where it is not there yet.
+fn named(host: &Host, error: ConnectError) -> ConnectError {
+    match error {
+        ConnectError::Driver(error) => ConnectError::Driver(of_host(&host.name, error)),
+        ConnectError::Refused(sentence) => ConnectError::Refused(format!("{}: {sentence}", host.name)),
+        named @ (ConnectError::ReadOnly { .. }
+        | ConnectError::Silent { .. }
+        | ConnectError::Certificate(_)
+        | ConnectError::NoHost(_)) => named,
+    }
 }
 
 async fn connect(host: &Host) -> Result<PgConnection, ConnectError> {
@@ -160,10 +175,6 @@ async fn connect(host: &Host) -> Result<PgConnection, ConnectError> {
 /// What the driver is told: without its own start-up parameter of this name, which poolers refuse.
 fn options_of(host: &Host) -> PgConnectOptions {
     host.options.clone().extra_float_digits(None)
-}
-
-fn explained(host: &Host, error: sqlx::Error) -> ConnectError {
-    certificate_sentence(&host.name, &error).unwrap_or(ConnectError::Driver(error))
 }
 
 /// A standby is passed over, and so is a server that is configured to be read only, as one whose disk is full may be. The
@@ -188,62 +199,6 @@ async fn refuse_read_only(connection: &mut PgConnection, host: &Host) -> Result<
         why,
     })
 }
-
-/// What to do about a certificate that is not trusted, by what rustls calls it.
-fn certificate_sentence(host: &str, error: &sqlx::Error) -> Option<ConnectError> {
-    let text = match error {
-        sqlx::Error::Tls(error) => error.to_string(),
-        sqlx::Error::Io(error) => error.to_string(),
-        _ => return None,
-    };
-    if !text.contains("certificate") {
-        return None;
-    }
-    let advice = ADVICE
-        .iter()
-        .find(|(sign, _)| text.contains(sign))
-        .map_or("look at the server's certificate and at sslrootcert", |(_, advice)| {
-            advice
-        });
-    Some(ConnectError::Certificate(format!(
-        "the certificate of {host} is refused ({text}): {advice}"
-    )))
-}
-
-/// What rustls says, and what helps.
-const ADVICE: &[(&str, &str)] = &[
-    (
-        "UnsupportedCertVersion",
-        "it is of X.509 version 1, and only version 3 is accepted: make the certificate anew with the extension \
-         subjectAltName, which makes it one of version 3",
-    ),
-    (
-        "CaUsedAsEndEntity",
-        "it is the certificate of an authority (basicConstraints CA:TRUE) and stands for a server: have the server use a \
-         certificate that this authority has signed, with CA:FALSE",
-    ),
-    (
-        "UnknownIssuer",
-        "nobody who is trusted has signed it: name its authority's certificate as sslrootcert",
-    ),
-    (
-        "not valid for name",
-        "it is another host's: use the name that stands in its subjectAltName (a common name does not count), or \
-         sslmode=verify-ca",
-    ),
-    (
-        "expired",
-        "its time is over: have it renewed, or set this machine's clock right",
-    ),
-    (
-        "not valid yet",
-        "its time has not come: set the clock of this machine or of the authority right",
-    ),
-    (
-        "BadEncoding",
-        "it cannot be read as X.509 version 3: make the certificate anew",
-    ),
-];
 
 /// Refuses a transaction pooler and an old server, each with a sentence; finds the host that is to be used.
 ///
@@ -287,45 +242,4 @@ async fn probe(host: &Host) -> Result<(), ConnectError> {
         )));
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_certificate_that_is_refused_is_told_of_with_what_to_do() {
-        let sentence = |text: &str| {
-            let error = sqlx::Error::Io(io::Error::new(io::ErrorKind::InvalidData, text.to_owned()));
-            certificate_sentence("db:5432", &error).map(|error| error.to_string())
-        };
-        for (text, advice) in [
-            (
-                "invalid peer certificate: Other(OtherError(UnsupportedCertVersion))",
-                "version 1",
-            ),
-            (
-                "invalid peer certificate: Other(OtherError(CaUsedAsEndEntity))",
-                "CA:FALSE",
-            ),
-            ("invalid peer certificate: UnknownIssuer", "sslrootcert"),
-            (
-                "invalid peer certificate: certificate not valid for name \"db\"",
-                "subjectAltName",
-            ),
-            ("invalid peer certificate: certificate expired: …", "renewed"),
-            (
-                "invalid peer certificate: something new",
-                "look at the server's certificate",
-            ),
-        ] {
-            let sentence = sentence(text).unwrap();
-            assert!(
-                sentence.starts_with("the certificate of db:5432 is refused"),
-                "{sentence}"
-            );
-            assert!(sentence.contains(advice), "{sentence}");
-        }
-        assert_eq!(sentence("connection reset"), None);
-    }
 }
