@@ -16,7 +16,7 @@ use crate::lifecycle::ResourceVersion;
 use crate::lifecycle::foreign::Rules;
 use crate::runtime::configuration::{NoticeSource, RunKind};
 use crate::runtime::metrics::Metrics;
-use crate::store::Mode;
+use crate::store::{Mode, Request};
 
 /// How often `activeLeases` of one Environment is written at most.
 const ACTIVE_LEASES_INTERVAL: Duration = Duration::from_secs(1);
@@ -120,10 +120,10 @@ impl Context {
         lapsed_at.is_some()
     }
 
-    /// The mirror's `statement` for a key that runs is committed.
-    pub(super) fn committed(&self, statement: &'static str, key: Key) {
+    /// A request for a key that runs is committed.
+    pub(super) fn committed<R: Request>(&self, key: Key) {
         if let Some(ready) = self.queue.ready(key) {
-            self.metrics.database.committed(statement, ready.since.elapsed());
+            self.metrics.database.committed(R::NAME, ready.since.elapsed());
         }
     }
 

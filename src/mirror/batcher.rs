@@ -6,14 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use futures::future::BoxFuture;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::field::Empty;
 use tracing::{Instrument as _, Span};
 use uuid::Uuid;
 
-use crate::store::{Leader, StoreError};
+use crate::store::{Leader, Request, Store, StoreError};
 
 /// How long a batch waits for company after its first request.
 const GATHER: Duration = Duration::from_millis(5);
@@ -40,37 +39,29 @@ pub(super) const SLOW_FAILURES: usize = 10;
 /// Requests that were singled out and are remembered as such at most.
 const SUSPECTS: usize = 10_000;
 
-/// What carries out a batch: an answer for each request, in their order.
-pub(super) type Flush<Q, A> =
-    Box<dyn Fn(Leader, Vec<Q>) -> BoxFuture<'static, Result<Vec<A>, StoreError>> + Send + Sync>;
-
 /// Hears of each transaction: what it did, for how many requests, how long it took.
 pub type Observe = Arc<dyn Fn(&'static str, usize, Duration) + Send + Sync>;
 
-/// What one kind of request is called, keyed by and carried out with.
-pub(super) struct Work<Q, A> {
-    /// The metric's label.
-    pub(super) name: &'static str,
-    /// The row that a request is about: two for one row never meet in a batch.
-    pub(super) key: fn(&Q) -> Uuid,
+/// What the batches of every kind are carried out with.
+pub(super) struct Work {
+    /// Where they are carried out.
+    pub(super) store: Store,
     /// Held during a transaction; those that share it never run at once.
     pub(super) turn: Arc<Semaphore>,
     /// Hears of each transaction.
     pub(super) observe: Observe,
     /// Hears the name of a task that has panicked: every later request of its kind would be answered with an error.
     pub(super) broken: watch::Sender<Option<&'static str>>,
-    /// Carries out a batch.
-    pub(super) flush: Flush<Q, A>,
 }
 
 /// The way in to a task that batches one kind of request.
 #[derive(Debug)]
-pub(super) struct Batcher<Q, A> {
-    requests: mpsc::Sender<Waiting<Q, A>>,
+pub(super) struct Batcher<R: Request> {
+    requests: mpsc::Sender<Waiting<R>>,
     leader: watch::Receiver<Option<Leader>>,
 }
 
-impl<Q, A> Clone for Batcher<Q, A> {
+impl<R: Request> Clone for Batcher<R> {
     fn clone(&self) -> Self {
         Self {
             requests: self.requests.clone(),
@@ -79,25 +70,23 @@ impl<Q, A> Clone for Batcher<Q, A> {
     }
 }
 
+/// What is answered to a request.
+pub(super) type Answer<R> = Result<<R as Request>::Outcome, StoreError>;
+
 /// A request and who waits for its answer.
-#[derive(Debug)]
-struct Waiting<Q, A> {
-    request: Q,
+struct Waiting<R: Request> {
+    request: R,
     leader: Leader,
     /// Of who asks: the batch's span is linked with those of all its askers.
     span: Span,
-    answer: oneshot::Sender<Result<A, StoreError>>,
+    answer: oneshot::Sender<Answer<R>>,
 }
 
-impl<Q, A> Batcher<Q, A>
-where
-    Q: Clone + Send + Sync + 'static,
-    A: Send + 'static,
-{
+impl<R: Request> Batcher<R> {
     /// Starts the task. It ends once every handle is dropped and all that was taken in is answered.
-    pub(super) fn start(work: Work<Q, A>, leader: watch::Receiver<Option<Leader>>) -> Self {
+    pub(super) fn start(work: Work, leader: watch::Receiver<Option<Leader>>) -> Self {
         let (requests, queue) = mpsc::channel(QUEUE);
-        let (name, broken, leading) = (work.name, work.broken.clone(), leader.clone());
+        let (broken, leading) = (work.broken.clone(), leader.clone());
         // Its end without a panic is that of the last handle.
         tokio::spawn(async move {
             if AssertUnwindSafe(run(work, queue, leading))
@@ -105,14 +94,14 @@ where
                 .await
                 .is_err()
             {
-                broken.send_replace(Some(name));
+                broken.send_replace(Some(R::NAME));
             }
         });
         Self { requests, leader }
     }
 
     /// Hands in a request and waits for its answer; waits before that while too many are in.
-    pub(super) async fn ask(&self, request: Q) -> Result<A, StoreError> {
+    pub(super) async fn ask(&self, request: R) -> Answer<R> {
         let Some(leader) = self.leader.borrow().clone() else {
             return Err(StoreError::Deposed);
         };
@@ -129,15 +118,11 @@ where
     }
 }
 
-async fn run<Q, A>(work: Work<Q, A>, mut queue: mpsc::Receiver<Waiting<Q, A>>, leader: watch::Receiver<Option<Leader>>)
-where
-    Q: Clone + Send + Sync + 'static,
-    A: Send + 'static,
-{
+async fn run<R: Request>(work: Work, mut queue: mpsc::Receiver<Waiting<R>>, leader: watch::Receiver<Option<Leader>>) {
     let mut put_off = VecDeque::new();
     let mut suspects = HashSet::new();
     loop {
-        let batch = gather(&mut queue, &mut put_off, work.key).await;
+        let batch = gather(&mut queue, &mut put_off).await;
         if batch.is_empty() {
             return;
         }
@@ -153,7 +138,7 @@ where
         // What failed for itself the last time does not meet the others again before it has succeeded.
         let (suspected, sound): (Vec<_>, Vec<_>) = current
             .into_iter()
-            .partition(|waiting| suspects.contains(&(work.key)(&waiting.request)));
+            .partition(|waiting| suspects.contains(&waiting.request.key()));
         for part in [sound, suspected] {
             if !part.is_empty() {
                 answer(&work, &leader, part, &mut suspects).await;
@@ -163,21 +148,17 @@ where
 }
 
 /// Carries out requests together and tells each caller its own outcome. `suspects` are the rows whose request failed for itself.
-async fn answer<Q, A>(work: &Work<Q, A>, leader: &Leader, batch: Vec<Waiting<Q, A>>, suspects: &mut HashSet<Uuid>)
-where
-    Q: Clone + Send + Sync + 'static,
-    A: Send + 'static,
-{
-    let span = tracing::info_span!("batch", otel.name = work.name, rows = batch.len(), error = Empty);
-    let (requests, answers): (Vec<Q>, Vec<_>) = batch
+async fn answer<R: Request>(work: &Work, leader: &Leader, batch: Vec<Waiting<R>>, suspects: &mut HashSet<Uuid>) {
+    let span = tracing::info_span!("batch", otel.name = R::NAME, rows = batch.len(), error = Empty);
+    let (requests, answers): (Vec<R>, Vec<_>) = batch
         .into_iter()
         .map(|waiting| {
             span.follows_from(&waiting.span);
             (waiting.request, waiting.answer)
         })
         .unzip();
-    let keys: Vec<Uuid> = requests.iter().map(work.key).collect();
-    let outcomes = carry_out(work, leader, requests).instrument(span).await;
+    let keys: Vec<Uuid> = requests.iter().map(R::key).collect();
+    let outcomes = carry_out::<R>(work, leader, requests).instrument(span).await;
     for ((key, answer), outcome) in keys.into_iter().zip(answers).zip(outcomes) {
         match &outcome {
             Ok(_) => {
@@ -195,21 +176,20 @@ where
     }
 }
 
-fn give<A>(answer: oneshot::Sender<Result<A, StoreError>>, outcome: Result<A, StoreError>) {
+fn give<A>(answer: oneshot::Sender<A>, outcome: A) {
     // Who asked may have gone; what was done stands all the same, and the next look sees it.
     drop(answer.send(outcome));
 }
 
 /// The next batch, each row at most once in it; empty when nobody can ask any more.
-async fn gather<Q, A>(
-    queue: &mut mpsc::Receiver<Waiting<Q, A>>,
-    put_off: &mut VecDeque<Waiting<Q, A>>,
-    key: fn(&Q) -> Uuid,
-) -> Vec<Waiting<Q, A>> {
+async fn gather<R: Request>(
+    queue: &mut mpsc::Receiver<Waiting<R>>,
+    put_off: &mut VecDeque<Waiting<R>>,
+) -> Vec<Waiting<R>> {
     let mut keys = HashSet::new();
     let mut batch = Vec::new();
     for waiting in std::mem::take(put_off) {
-        if batch.len() < BATCH && keys.insert(key(&waiting.request)) {
+        if batch.len() < BATCH && keys.insert(waiting.request.key()) {
             batch.push(waiting);
         } else {
             put_off.push_back(waiting);
@@ -218,7 +198,7 @@ async fn gather<Q, A>(
     if batch.is_empty() {
         match queue.recv().await {
             Some(first) => {
-                keys.insert(key(&first.request));
+                keys.insert(first.request.key());
                 batch.push(first);
             }
             None => return batch,
@@ -228,7 +208,7 @@ async fn gather<Q, A>(
     // What is put off counts, so that many requests for one row cannot pile up here instead of in the queue.
     while batch.len() + put_off.len() < BATCH {
         match timeout_at(until, queue.recv()).await {
-            Ok(Some(waiting)) if keys.insert(key(&waiting.request)) => batch.push(waiting),
+            Ok(Some(waiting)) if keys.insert(waiting.request.key()) => batch.push(waiting),
             Ok(Some(waiting)) => put_off.push_back(waiting),
             Ok(None) | Err(_) => break,
         }
@@ -238,11 +218,7 @@ async fn gather<Q, A>(
 
 /// Carries out requests together. A request that the database refuses, for whatever reason, is found by halving, each half in a
 /// transaction of its own, so that its neighbours land. Only what speaks of the whole connection is told to all.
-async fn carry_out<Q, A>(work: &Work<Q, A>, leader: &Leader, requests: Vec<Q>) -> Vec<Result<A, StoreError>>
-where
-    Q: Clone + Send + Sync,
-    A: Send,
-{
+async fn carry_out<R: Request>(work: &Work, leader: &Leader, requests: Vec<R>) -> Vec<Answer<R>> {
     let mut outcomes = Vec::with_capacity(requests.len());
     let mut parts = vec![requests];
     let (mut tries, mut slow) = (TRIES, 0);
@@ -277,21 +253,22 @@ where
 }
 
 /// One transaction, tried again while others are in its way.
-async fn transact<Q, A>(work: &Work<Q, A>, leader: &Leader, requests: &[Q], allowed: u32) -> Result<Vec<A>, StoreError>
-where
-    Q: Clone + Send + Sync,
-    A: Send,
-{
+async fn transact<R: Request>(
+    work: &Work,
+    leader: &Leader,
+    requests: &[R],
+    allowed: u32,
+) -> Result<Vec<R::Outcome>, StoreError> {
     let mut tries = 1;
     loop {
         let outcome = {
             // The semaphore is never closed, so the error cannot come; it would only mean no turn to wait for.
             let _turn = work.turn.acquire().await.ok();
             let began = Instant::now();
-            let outcome = timeout(LIMIT, (work.flush)(leader.clone(), requests.to_vec()))
+            let outcome = timeout(LIMIT, R::carry_out(&work.store, leader, requests))
                 .await
                 .unwrap_or_else(|_| Err(timed_out()));
-            (work.observe)(work.name, requests.len(), began.elapsed());
+            (work.observe)(R::NAME, requests.len(), began.elapsed());
             outcome
         };
         match outcome {
@@ -301,10 +278,8 @@ where
             }
             Ok(answers) if answers.len() != requests.len() => {
                 let (asked, given) = (requests.len(), answers.len());
-                return Err(StoreError::Bug(format!(
-                    "{}: {given} answers to {asked} requests",
-                    work.name
-                )));
+                let name = R::NAME;
+                return Err(StoreError::Bug(format!("{name}: {given} answers to {asked} requests")));
             }
             outcome => return outcome,
         }

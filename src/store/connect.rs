@@ -86,6 +86,22 @@ impl Store {
         Ok(Self { pool, mode, known })
     }
 
+    /// A store that leads nowhere, for tests of what stands before it.
+    #[cfg(test)]
+    pub(crate) fn nowhere() -> Self {
+        let fit = Fit {
+            id: Uuid::nil(),
+            references: References::default(),
+            shape: String::new(),
+        };
+        let address: Address = "postgres://nowhere/none".parse().expect("this is an address");
+        Self {
+            pool: Pool::new(address, 1),
+            mode: Mode::Standalone,
+            known: Arc::new(RwLock::new(fit)),
+        }
+    }
+
     /// Looks again whether the database fits. Asks the catalog; takes no lock, writes nothing.
     ///
     /// # Errors

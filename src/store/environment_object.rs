@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::environments::EnvironmentRow;
 use super::local::CanonicalLocal;
-use super::{Leader, Store, StoreError, column, spelling};
+use super::{Access, Leader, Request, Store, StoreError, column, spelling};
 use crate::api::Driver;
 
 /// A row of the table.
@@ -96,26 +96,31 @@ impl EnvironmentView {
     }
 }
 
-/// Looks without locks. The views stand in the order of `looks`.
-///
-/// # Errors
-/// Any category but `Deposed`: a deposed replica may look (`leading` tells).
-pub async fn look(
-    store: &Store,
-    leader: &Leader,
-    looks: &[EnvironmentLook],
-) -> Result<Vec<EnvironmentView>, StoreError> {
-    let rows: Vec<Looked> = sqlx::query_as(LOOK)
-        .bind(&leader.cluster)
-        .bind(&leader.installation)
-        .bind(leader.epoch)
-        .bind(column(looks, |look| look.id))
-        .bind(column(looks, |look| look.namespace_uid))
-        .bind(column(looks, |look| look.company_id))
-        .bind(column(looks, |look| look.driver == Driver::Local))
-        .fetch_all(&store.pool)
-        .await?;
-    Ok(rows.into_iter().map(EnvironmentView::from).collect())
+/// Looks without locks; a deposed replica may look (`leading` tells). The views stand in the order of `looks`.
+impl Request for EnvironmentLook {
+    type Outcome = EnvironmentView;
+
+    const NAME: &'static str = "look_environment";
+
+    const ACCESS: Access = Access::Read;
+
+    fn key(&self) -> Uuid {
+        self.id
+    }
+
+    async fn carry_out(store: &Store, leader: &Leader, looks: &[Self]) -> Result<Vec<EnvironmentView>, StoreError> {
+        let rows: Vec<Looked> = sqlx::query_as(LOOK)
+            .bind(&leader.cluster)
+            .bind(&leader.installation)
+            .bind(leader.epoch)
+            .bind(column(looks, |look| look.id))
+            .bind(column(looks, |look| look.namespace_uid))
+            .bind(column(looks, |look| look.company_id))
+            .bind(column(looks, |look| look.driver == Driver::Local))
+            .fetch_all(&store.pool)
+            .await?;
+        Ok(rows.into_iter().map(EnvironmentView::from).collect())
+    }
 }
 
 #[derive(FromRow)]

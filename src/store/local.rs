@@ -7,7 +7,7 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use super::session::Session;
-use super::{Leader, Store, StoreError};
+use super::{Access, Leader, Request, Store, StoreError, column};
 
 /// The Local object that stands for its company's row.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -99,48 +99,74 @@ pub(crate) async fn forget_written(connection: &mut Session, company_id: Uuid) -
     Ok(())
 }
 
-/// The other Local objects that are there in the company and cluster of each of these objects, in the order of `ids`.
-///
-/// # Errors
-/// Any category but `Deposed`: nothing is written.
-pub async fn others(store: &Store, leader: &Leader, ids: &[Uuid]) -> Result<Vec<Vec<Uuid>>, StoreError> {
-    let others = sqlx::query_scalar(
-        "SELECT ARRAY (
-           SELECT other.id FROM environment_operator.environment_object AS o
-           JOIN environment_operator.environment_object AS other
-             ON other.cluster = o.cluster AND other.company_id = o.company_id AND other.id <> o.id
-           WHERE o.id = i.id AND o.cluster = $1 AND other.driver = 'local' AND other.deleted_at IS NULL
-         )
-         FROM unnest($2::uuid[]) WITH ORDINALITY AS i(id, place) ORDER BY place",
-    )
-    .bind(&leader.cluster)
-    .bind(ids)
-    .fetch_all(&store.pool)
-    .await?;
-    Ok(others)
+/// Which other Local objects the company of this one (a uid) has in this cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OtherLocals(pub Uuid);
+
+/// The other Local objects that are there in the company and cluster of each of these objects, in the order of `objects`.
+impl Request for OtherLocals {
+    type Outcome = Vec<Uuid>;
+
+    const NAME: &'static str = "other_locals";
+
+    const ACCESS: Access = Access::Read;
+
+    fn key(&self) -> Uuid {
+        self.0
+    }
+
+    async fn carry_out(store: &Store, leader: &Leader, objects: &[Self]) -> Result<Vec<Vec<Uuid>>, StoreError> {
+        let others = sqlx::query_scalar(
+            "SELECT ARRAY (
+               SELECT other.id FROM environment_operator.environment_object AS o
+               JOIN environment_operator.environment_object AS other
+                 ON other.cluster = o.cluster AND other.company_id = o.company_id AND other.id <> o.id
+               WHERE o.id = i.id AND o.cluster = $1 AND other.driver = 'local' AND other.deleted_at IS NULL
+             )
+             FROM unnest($2::uuid[]) WITH ORDINALITY AS i(id, place) ORDER BY place",
+        )
+        .bind(&leader.cluster)
+        .bind(column(objects, |object| object.0))
+        .fetch_all(&store.pool)
+        .await?;
+        Ok(others)
+    }
 }
 
+/// Whether the object of this uid is one of the operator's own that nobody needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IsSpareLocal(pub Uuid);
+
 /// Whether these objects may be deleted, proven by the epoch: duplicates that the operator itself has made and nobody has
-/// edited since. The answers stand in the order of `ids`.
-///
-/// # Errors
-/// Any category. Nothing is changed in any case.
-pub async fn are_spare(store: &Store, leader: &Leader, ids: &[Uuid]) -> Result<Vec<bool>, StoreError> {
-    let mut transaction = store.pool.begin().await?;
-    super::lead::prove(&mut transaction, leader).await?;
-    let spare = sqlx::query_scalar(
-        "SELECT EXISTS (
-           SELECT FROM environment_operator.environment_object AS o
-           JOIN environment_operator.local AS l ON l.cluster = o.cluster AND l.company_id = o.company_id
-           WHERE o.id = i.id AND o.cluster = $1 AND o.driver = 'local' AND o.deleted_at IS NULL AND o.operator_made
-             AND o.generation = 1 AND l.object_id <> o.id
-         )
-         FROM unnest($2::uuid[]) WITH ORDINALITY AS i(id, place) ORDER BY place",
-    )
-    .bind(&leader.cluster)
-    .bind(ids)
-    .fetch_all(&mut *transaction)
-    .await?;
-    transaction.commit().await?;
-    Ok(spare)
+/// edited since. The answers stand in the order of `objects`.
+impl Request for IsSpareLocal {
+    type Outcome = bool;
+
+    const NAME: &'static str = "is_spare_local";
+
+    const ACCESS: Access = Access::Write;
+
+    fn key(&self) -> Uuid {
+        self.0
+    }
+
+    async fn carry_out(store: &Store, leader: &Leader, objects: &[Self]) -> Result<Vec<bool>, StoreError> {
+        let mut transaction = store.pool.begin().await?;
+        super::lead::prove(&mut transaction, leader).await?;
+        let spare = sqlx::query_scalar(
+            "SELECT EXISTS (
+               SELECT FROM environment_operator.environment_object AS o
+               JOIN environment_operator.local AS l ON l.cluster = o.cluster AND l.company_id = o.company_id
+               WHERE o.id = i.id AND o.cluster = $1 AND o.driver = 'local' AND o.deleted_at IS NULL AND o.operator_made
+                 AND o.generation = 1 AND l.object_id <> o.id
+             )
+             FROM unnest($2::uuid[]) WITH ORDINALITY AS i(id, place) ORDER BY place",
+        )
+        .bind(&leader.cluster)
+        .bind(column(objects, |object| object.0))
+        .fetch_all(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(spare)
+    }
 }

@@ -9,7 +9,7 @@ use sqlx::FromRow;
 use uuid::Uuid;
 
 use super::session::Session;
-use super::{Leader, Store, StoreError, column, lead};
+use super::{Access, Leader, Request, Store, StoreError, column, lead};
 
 /// A claim that needs its company's Local.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,54 +45,63 @@ pub enum LocalAnswer {
 }
 
 /// Intends a Local object for each company that has none in this cluster; the answers stand in the order of `needs`.
-///
-/// # Errors
-/// Any category. Nothing is changed then.
-pub async fn intend(store: &Store, leader: &Leader, needs: &[LocalNeed]) -> Result<Vec<LocalAnswer>, StoreError> {
-    let mut transaction = store.pool.begin().await?;
-    lead::prove(&mut transaction, leader).await?;
-    // No other transaction of this installation writes here before the leader is overtaken, and that waits for this one.
-    sqlx::query(
-        "INSERT INTO environment_operator.local_intent (cluster, installation, company_id, namespace, namespace_uid)
-         SELECT DISTINCT ON (i.company_id) $1, $2, i.company_id, i.namespace, i.namespace_uid
-         FROM unnest($3::uuid[], $4::text[], $5::uuid[]) WITH ORDINALITY AS i(company_id, namespace, namespace_uid, place)
-         WHERE NOT EXISTS (
-           SELECT FROM environment_operator.environment_object AS o
-           WHERE o.cluster = $1 AND o.company_id = i.company_id AND o.driver = 'local' AND o.deleted_at IS NULL
-         ) AND NOT EXISTS (
-           SELECT FROM environment_operator.local_intent AS standing
-           WHERE standing.cluster = $1 AND standing.installation = $2 AND standing.company_id = i.company_id
-             AND standing.object_id IS NULL AND standing.abandoned_at IS NULL
-         )
-         ORDER BY i.company_id, i.place
-         ON CONFLICT (cluster, installation, company_id, namespace_uid) WHERE object_id IS NULL
-         DO UPDATE SET abandoned_at = NULL",
-    )
-    .bind(&leader.cluster)
-    .bind(&leader.installation)
-    .bind(column(needs, |need| need.company_id))
-    .bind(column(needs, |need| need.namespace.as_str()))
-    .bind(column(needs, |need| need.namespace_uid))
-    .execute(&mut *transaction)
-    .await?;
-    let answers: Vec<Answer> = sqlx::query_as(
-        "SELECT EXISTS (
-           SELECT FROM environment_operator.environment_object AS o
-           WHERE o.cluster = $1 AND o.company_id = i.company_id AND o.driver = 'local' AND o.deleted_at IS NULL
-         ) AS present, standing.nonce, standing.namespace, standing.namespace_uid
-         FROM unnest($3::uuid[]) WITH ORDINALITY AS i(company_id, place)
-         LEFT JOIN environment_operator.local_intent AS standing
-           ON standing.cluster = $1 AND standing.installation = $2 AND standing.company_id = i.company_id
-           AND standing.object_id IS NULL AND standing.abandoned_at IS NULL
-         ORDER BY i.place",
-    )
-    .bind(&leader.cluster)
-    .bind(&leader.installation)
-    .bind(column(needs, |need| need.company_id))
-    .fetch_all(&mut *transaction)
-    .await?;
-    transaction.commit().await?;
-    answers.into_iter().map(LocalAnswer::try_from).collect()
+impl Request for LocalNeed {
+    type Outcome = LocalAnswer;
+
+    const NAME: &'static str = "intend_local";
+
+    const ACCESS: Access = Access::Write;
+
+    fn key(&self) -> Uuid {
+        self.lease_id
+    }
+
+    async fn carry_out(store: &Store, leader: &Leader, needs: &[Self]) -> Result<Vec<LocalAnswer>, StoreError> {
+        let mut transaction = store.pool.begin().await?;
+        lead::prove(&mut transaction, leader).await?;
+        // No other transaction of this installation writes here before the leader is overtaken, and that waits for this one.
+        sqlx::query(
+            "INSERT INTO environment_operator.local_intent (cluster, installation, company_id, namespace, namespace_uid)
+             SELECT DISTINCT ON (i.company_id) $1, $2, i.company_id, i.namespace, i.namespace_uid
+             FROM unnest($3::uuid[], $4::text[], $5::uuid[]) WITH ORDINALITY AS i(company_id, namespace, namespace_uid, place)
+             WHERE NOT EXISTS (
+               SELECT FROM environment_operator.environment_object AS o
+               WHERE o.cluster = $1 AND o.company_id = i.company_id AND o.driver = 'local' AND o.deleted_at IS NULL
+             ) AND NOT EXISTS (
+               SELECT FROM environment_operator.local_intent AS standing
+               WHERE standing.cluster = $1 AND standing.installation = $2 AND standing.company_id = i.company_id
+                 AND standing.object_id IS NULL AND standing.abandoned_at IS NULL
+             )
+             ORDER BY i.company_id, i.place
+             ON CONFLICT (cluster, installation, company_id, namespace_uid) WHERE object_id IS NULL
+             DO UPDATE SET abandoned_at = NULL",
+        )
+        .bind(&leader.cluster)
+        .bind(&leader.installation)
+        .bind(column(needs, |need| need.company_id))
+        .bind(column(needs, |need| need.namespace.as_str()))
+        .bind(column(needs, |need| need.namespace_uid))
+        .execute(&mut *transaction)
+        .await?;
+        let answers: Vec<Answer> = sqlx::query_as(
+            "SELECT EXISTS (
+               SELECT FROM environment_operator.environment_object AS o
+               WHERE o.cluster = $1 AND o.company_id = i.company_id AND o.driver = 'local' AND o.deleted_at IS NULL
+             ) AS present, standing.nonce, standing.namespace, standing.namespace_uid
+             FROM unnest($3::uuid[]) WITH ORDINALITY AS i(company_id, place)
+             LEFT JOIN environment_operator.local_intent AS standing
+               ON standing.cluster = $1 AND standing.installation = $2 AND standing.company_id = i.company_id
+               AND standing.object_id IS NULL AND standing.abandoned_at IS NULL
+             ORDER BY i.place",
+        )
+        .bind(&leader.cluster)
+        .bind(&leader.installation)
+        .bind(column(needs, |need| need.company_id))
+        .fetch_all(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        answers.into_iter().map(LocalAnswer::try_from).collect()
+    }
 }
 
 #[derive(FromRow)]
@@ -124,23 +133,36 @@ impl TryFrom<Answer> for LocalAnswer {
     }
 }
 
+/// The object that was intended with this nonce is not to be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AbandonLocal(pub Uuid);
+
 /// Abandons intents whose objects the API server would not have: the next claim intends one in its own namespace.
-///
-/// # Errors
-/// Any category. Nothing is changed then.
-pub async fn abandon(store: &Store, leader: &Leader, nonces: &[Uuid]) -> Result<(), StoreError> {
-    let mut transaction = store.pool.begin().await?;
-    lead::prove(&mut transaction, leader).await?;
-    // One that is fulfilled or abandoned already stays as it is, and that is as good.
-    sqlx::query(
-        "UPDATE environment_operator.local_intent SET abandoned_at = date_trunc('milliseconds', clock_timestamp())
-         WHERE nonce = ANY ($1) AND object_id IS NULL AND abandoned_at IS NULL",
-    )
-    .bind(nonces)
-    .execute(&mut *transaction)
-    .await?;
-    transaction.commit().await?;
-    Ok(())
+impl Request for AbandonLocal {
+    type Outcome = ();
+
+    const NAME: &'static str = "abandon_local";
+
+    const ACCESS: Access = Access::Write;
+
+    fn key(&self) -> Uuid {
+        self.0
+    }
+
+    async fn carry_out(store: &Store, leader: &Leader, intents: &[Self]) -> Result<Vec<()>, StoreError> {
+        let mut transaction = store.pool.begin().await?;
+        lead::prove(&mut transaction, leader).await?;
+        // One that is fulfilled or abandoned already stays as it is, and that is as good.
+        sqlx::query(
+            "UPDATE environment_operator.local_intent SET abandoned_at = date_trunc('milliseconds', clock_timestamp())
+             WHERE nonce = ANY ($1) AND object_id IS NULL AND abandoned_at IS NULL",
+        )
+        .bind(column(intents, |intent| intent.0))
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(vec![(); intents.len()])
+    }
 }
 
 /// Whether this object fulfils an intent. An abandoned one too: a request that timed out may arrive late.

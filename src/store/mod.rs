@@ -2,6 +2,7 @@
 //!
 //! - [`address`], [`session`], `pool`: where the database is, the one way to a session there, and statements that all end
 //! - [`connect`], [`migrate`], [`run_trigger`]: the database, connected and known, and what has to be made first
+//! - [`Request`], `soundness`: what is asked for one row and carried out for many, and what no database can hold
 //! - `fitness`: whether the database is one that this version may work on
 //! - [`lead`], [`cluster`], [`installation`]: who may write, in which incarnation of the cluster, and in which namespaces
 //! - [`adoption`]: what an installation takes over of another one's that does not look after it any more
@@ -38,9 +39,11 @@ pub mod migrate;
 pub mod namespace;
 mod pool;
 mod references;
+mod request;
 pub mod retention;
 pub mod run_trigger;
 pub mod session;
+mod soundness;
 pub mod spelling;
 pub mod sweep;
 pub mod tombstone;
@@ -51,6 +54,7 @@ pub use error::{Category, StoreError};
 pub use lead::Leader;
 pub use namespace::Settle;
 pub use pool::{Pool, PoolUse};
+pub use request::{Access, Request};
 
 use crate::lifecycle::ResourceVersion;
 

@@ -8,7 +8,7 @@ use super::StoreError;
 use super::pool::Pool;
 
 /// Which of them exist in this database, as it was last looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct References {
     issues: bool,
     execution_workspaces: bool,

@@ -2,8 +2,9 @@
 
 use environment_operator::api::Reason;
 use environment_operator::lifecycle::{LeaseState, ResourceVersion};
+use environment_operator::store::lease_object::MarkGone;
 use environment_operator::store::tombstone::{List, missing_leases};
-use environment_operator::store::{Leader, StoreError, adoption, lead, lease_object};
+use environment_operator::store::{Leader, StoreError, adoption, lead};
 
 use sqlx::AssertSqlSafe;
 use tokio::sync::Semaphore;
@@ -45,7 +46,7 @@ async fn a_namespace_that_moves_to_another_installation_takes_its_records_along(
     let gone = world.claim(environment);
     granted(world.grant(&gone).await);
     world.end(gone.id, LeaseState::Released, Reason::LeaseDeleted).await;
-    lease_object::mark_gone(&world.store, &world.leader, &[gone.id])
+    MarkGone::carry_out(&world.store, &world.leader, &[MarkGone(gone.id)])
         .await
         .unwrap();
     let mut elsewhere = world.claim(environment);

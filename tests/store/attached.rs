@@ -3,7 +3,7 @@
 use environment_operator::api::Reason;
 use environment_operator::lifecycle::LeaseState;
 use environment_operator::store::environment_leases::{Grant, GrantOutcome};
-use environment_operator::store::environments::{EnvironmentOutcome, EnvironmentSync};
+use environment_operator::store::environments::{Archive, EnvironmentOutcome, EnvironmentSync};
 use environment_operator::store::{Mode, StartError, Store, cluster, lead, migrate, run_trigger};
 use sqlx::{AssertSqlSafe, Executor};
 use uuid::Uuid;
@@ -87,7 +87,7 @@ async fn an_attached_operator_works_with_the_documented_rights_and_alters_no_tab
     owner.execute("ROLLBACK").await.unwrap();
     granted(world.grant(&claim).await);
     ended(world.end(claim.id, LeaseState::Released, Reason::RunFinished).await);
-    environment_operator::store::environments::archive_deleted(&world.store, &world.leader, &[environment])
+    Archive::carry_out(&world.store, &world.leader, &[Archive(environment)])
         .await
         .unwrap();
     assert!(lead::renew(&world.store, &world.leader, HOLDER).await.unwrap());

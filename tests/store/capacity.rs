@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use environment_operator::api::Reason;
 use environment_operator::lifecycle::{LeaseState, Turn};
-use environment_operator::store::environment_leases::{self, Grant, GrantOutcome};
-use environment_operator::store::environments::{self, EnvironmentSync};
+use environment_operator::store::environment_leases::{Grant, GrantOutcome};
+use environment_operator::store::environments::{Archive, EnvironmentSync};
 use environment_operator::store::lead;
 use environment_operator::store::lease_object::{Capacity, EnvironmentChoice, Holder, LeaseLook};
 use sqlx::{AssertSqlSafe, Connection, Executor};
@@ -38,9 +38,7 @@ fn claim_at(world: &World, environment: Uuid, second: i64) -> Grant {
 }
 
 async fn grant_all(world: &World, claims: &[Grant]) -> Vec<GrantOutcome> {
-    environment_leases::grant(&world.store, &world.leader, claims)
-        .await
-        .unwrap()
+    Grant::carry_out(&world.store, &world.leader, claims).await.unwrap()
 }
 
 async fn active(world: &World) -> i64 {
@@ -203,7 +201,7 @@ async fn race(world: &World, rounds: usize) {
             .map(|number| {
                 let (store, leader) = (world.store.clone(), leaders[number % 2].clone());
                 let claims: Vec<Grant> = (0..3).map(|second| claim_at(world, environment, second)).collect();
-                tokio::spawn(async move { environment_leases::grant(&store, &leader, &claims).await })
+                tokio::spawn(async move { Grant::carry_out(&store, &leader, &claims).await })
             })
             .collect();
         let mut granted = HashSet::new();
@@ -349,12 +347,12 @@ async fn the_canonical_local_of_each_cluster_sets_the_limit_and_a_duplicate_does
         .unwrap()
         .unwrap();
     let theirs = local(0, Some(5));
-    environments::sync(&world.store, &elsewhere, std::slice::from_ref(&theirs))
+    EnvironmentSync::carry_out(&world.store, &elsewhere, std::slice::from_ref(&theirs))
         .await
         .unwrap();
     assert_eq!(limit(&world).await, Some(5));
     // With the canonical one gone the duplicate takes over, and the lowest limit of all clusters counts.
-    environments::archive_deleted(&world.store, &world.leader, &[canonical.id])
+    Archive::carry_out(&world.store, &world.leader, &[Archive(canonical.id)])
         .await
         .unwrap();
     assert_eq!(limit(&world).await, Some(1));

@@ -1,5 +1,6 @@
 //! One request that the database refuses, for whatever reason, and its neighbours, which land.
 
+use environment_operator::store::lease_object::MarkGone;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,7 +50,7 @@ async fn a_claim_that_a_trigger_a_policy_or_an_index_refuses_waits_and_says_why_
         ..world.claim(environment)
     };
     let told = async |culprit: Grant| {
-        let mut outcomes = join_all(claims(culprit).into_iter().map(|claim| mirror.grant(claim))).await;
+        let mut outcomes = join_all(claims(culprit).into_iter().map(|claim| mirror.ask(claim))).await;
         let culprit = refusal(outcomes.pop().unwrap().unwrap());
         for outcome in outcomes {
             granted(outcome.unwrap());
@@ -68,7 +69,7 @@ async fn a_claim_that_a_trigger_a_policy_or_an_index_refuses_waits_and_says_why_
         .execute("DROP TRIGGER raise ON environment_leases")
         .await
         .unwrap();
-    granted(mirror.grant(named()).await.unwrap());
+    granted(mirror.ask(named()).await.unwrap());
     // An index of somebody else's: one such lease at a time.
     world
         .pool()
@@ -83,7 +84,7 @@ async fn a_claim_that_a_trigger_a_policy_or_an_index_refuses_waits_and_says_why_
         .execute("UPDATE environment_leases SET provider = NULL")
         .await
         .unwrap();
-    granted(mirror.grant(named()).await.unwrap());
+    granted(mirror.ask(named()).await.unwrap());
 }
 
 #[tokio::test]
@@ -104,7 +105,7 @@ async fn an_ending_or_an_environment_that_a_trigger_refuses_is_told_so_alone() {
         only_if_expired: false,
         run_ended_at: None,
     };
-    for (place, outcome) in join_all(leases.iter().map(|id| mirror.end(end(*id))))
+    for (place, outcome) in join_all(leases.iter().map(|id| mirror.ask(end(*id))))
         .await
         .into_iter()
         .enumerate()
@@ -124,7 +125,7 @@ async fn an_ending_or_an_environment_that_a_trigger_refuses_is_told_so_alone() {
         ..world.sandbox("object")
     };
     let syncs = [named("one"), named("culprit"), named("two")];
-    let mut outcomes = join_all(syncs.map(|sync| mirror.sync_environment(sync))).await;
+    let mut outcomes = join_all(syncs.map(|sync| mirror.ask(sync))).await;
     let EnvironmentOutcome::Refused(refusal) = outcomes.remove(1).unwrap() else {
         panic!("not refused")
     };
@@ -148,7 +149,7 @@ async fn a_row_that_the_database_does_not_let_go_keeps_no_other_old_row_from_bei
     for _ in 0..8 {
         let id = granted(world.grant(&world.claim(environment)).await).id;
         ended(world.end(id, LeaseState::Released, Reason::ReleaseRequested).await);
-        mirror.mark_gone(id).await.unwrap();
+        mirror.ask(MarkGone(id)).await.unwrap();
         leases.push(id);
     }
     world

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use environment_operator::api::Reason;
 use environment_operator::lifecycle::{LeaseState, ResourceVersion};
-use environment_operator::store::environments::archive_deleted;
+use environment_operator::store::environments::Archive;
 use environment_operator::store::heartbeat_runs::Heard;
+use environment_operator::store::lease_object::MarkGone;
 use environment_operator::store::tombstone::{self, List};
-use environment_operator::store::{cluster, heartbeat_runs, lease_object, sweep};
+use environment_operator::store::{cluster, heartbeat_runs, sweep};
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
@@ -155,13 +156,13 @@ async fn a_tombstone_needs_a_list_of_the_same_scope_that_is_not_older_than_the_r
             .unwrap()
     };
     assert_eq!(environments(&world.leader).await, [environment]);
-    archive_deleted(&world.store, &world.leader, &[environment])
+    Archive::carry_out(&world.store, &world.leader, &[Archive(environment)])
         .await
         .unwrap();
     assert_eq!(environments(&world.leader).await, nothing, "told once");
     ended(world.end(lease.id, LeaseState::Released, Reason::LeaseDeleted).await);
     assert_eq!(missing(None, "100", &[]).await, [lease.id], "until it is marked");
-    lease_object::mark_gone(&world.store, &world.leader, &[lease.id])
+    MarkGone::carry_out(&world.store, &world.leader, &[MarkGone(lease.id)])
         .await
         .unwrap();
     assert_eq!(missing(None, "100", &[]).await, nothing);
@@ -206,7 +207,7 @@ async fn rows_of_another_cluster_installation_or_incarnation_are_nobodys_tombsto
 async fn an_object_whose_lease_is_held_is_not_marked_as_gone() {
     let world = World::new().await;
     let lease = world.held().await;
-    lease_object::mark_gone(&world.store, &world.leader, &[lease.id])
+    MarkGone::carry_out(&world.store, &world.leader, &[MarkGone(lease.id)])
         .await
         .unwrap();
     assert_eq!(

@@ -1,6 +1,6 @@
 use environment_operator::api::Reason;
 use environment_operator::lifecycle::LeaseState;
-use environment_operator::store::environment_leases::{self, End, EndOutcome, ForeignEnd, Grant};
+use environment_operator::store::environment_leases::{End, EndOutcome, ForeignEnd, Grant};
 use environment_operator::store::lease_object::RunLook;
 use environment_operator::store::sweep;
 use serde_json::json;
@@ -83,7 +83,7 @@ async fn another_writers_ending_is_remembered_once_and_its_row_left_alone() {
             ending: ending(LeaseState::Failed, reason),
             run_ended_at: None,
         };
-        environment_leases::record_foreign_end(&world.store, &world.leader, &[end])
+        ForeignEnd::carry_out(&world.store, &world.leader, &[end])
             .await
             .unwrap();
     }
@@ -154,7 +154,7 @@ async fn a_deadline_is_judged_by_the_databases_clock() {
         run_ended_at: None,
     };
     let ends = [end];
-    let outcome = environment_leases::end(&world.store, &world.leader, &ends)
+    let outcome = End::carry_out(&world.store, &world.leader, &ends)
         .await
         .unwrap()
         .remove(0);
@@ -164,7 +164,7 @@ async fn a_deadline_is_judged_by_the_databases_clock() {
         .await
         .unwrap();
     ended(
-        environment_leases::end(&world.store, &world.leader, &ends)
+        End::carry_out(&world.store, &world.leader, &ends)
             .await
             .unwrap()
             .remove(0),
@@ -191,9 +191,7 @@ async fn a_lease_that_another_transaction_holds_is_busy_and_its_neighbour_ends()
             run_ended_at: None,
         })
         .into();
-    let mut outcomes = environment_leases::end(&world.store, &world.leader, &ends)
-        .await
-        .unwrap();
+    let mut outcomes = End::carry_out(&world.store, &world.leader, &ends).await.unwrap();
     ended(outcomes.remove(1));
     assert_eq!(outcomes.remove(0), EndOutcome::Busy);
 }
@@ -281,7 +279,7 @@ async fn an_ending_whose_cleanup_was_pending_is_followed_to_its_final_status_onc
             ending: ending(state, Reason::RunFailed),
             run_ended_at: None,
         };
-        environment_leases::record_foreign_end(&world.store, &world.leader, &[end])
+        ForeignEnd::carry_out(&world.store, &world.leader, &[end])
             .await
             .unwrap();
         world.look(world.look_at(lease.id)).await.object.unwrap()
@@ -313,9 +311,7 @@ async fn when_its_run_ended_and_how_long_it_was_held_is_remembered_of_each_lease
             only_if_expired: false,
             run_ended_at,
         };
-        environment_leases::end(&world.store, &world.leader, &[end])
-            .await
-            .unwrap();
+        End::carry_out(&world.store, &world.leader, &[end]).await.unwrap();
     };
     end(late.id, LeaseState::Active, LeaseState::Failed, run_ended_at).await;
     end(
@@ -342,7 +338,7 @@ async fn when_its_run_ended_and_how_long_it_was_held_is_remembered_of_each_lease
         ending: ending(LeaseState::Released, Reason::RunFailed),
         run_ended_at,
     };
-    environment_leases::record_foreign_end(&world.store, &world.leader, std::slice::from_ref(&theirs))
+    ForeignEnd::carry_out(&world.store, &world.leader, std::slice::from_ref(&theirs))
         .await
         .unwrap();
     let by = async |id: Uuid| -> f64 {

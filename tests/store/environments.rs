@@ -2,9 +2,9 @@ use std::collections::HashSet;
 
 use environment_operator::api::{Driver, Reason};
 use environment_operator::lifecycle::EnvironmentState;
-use environment_operator::store::environment_object::{self, EnvironmentLook};
+use environment_operator::store::environment_object::EnvironmentLook;
 use environment_operator::store::environments::{
-    self, ArchiveOutcome, EnvironmentOutcome, EnvironmentSync, ensure_local,
+    Archive, ArchiveOutcome, EnvironmentOutcome, EnvironmentSync, ensure_local,
 };
 use environment_operator::store::session::Session;
 use serde_json::json;
@@ -103,7 +103,7 @@ async fn standalone_makes_the_company_with_the_first_row_of_its_namespace() {
         company_id: Uuid::new_v4(),
         ..world.sandbox("two")
     };
-    let outcomes = environments::sync(&world.store, &world.leader, &[sync.clone(), orphan])
+    let outcomes = EnvironmentSync::carry_out(&world.store, &world.leader, &[sync.clone(), orphan])
         .await
         .unwrap();
     assert!(matches!(outcomes[0], EnvironmentOutcome::Inserted(_)));
@@ -117,7 +117,7 @@ async fn standalone_makes_the_company_with_the_first_row_of_its_namespace() {
         company_id: None,
         driver: Driver::Sandbox,
     };
-    let view = environment_object::look(&world.store, &world.leader, &[look])
+    let view = EnvironmentLook::carry_out(&world.store, &world.leader, &[look])
         .await
         .unwrap()
         .remove(0);
@@ -283,10 +283,8 @@ async fn a_deleted_environment_is_archived_and_a_local_stays() {
     world.sync_environment(&local).await;
     let unknown = Uuid::new_v4();
     for _ in 0..2 {
-        let ids = [sandbox.id, local.id, unknown];
-        let outcomes = environments::archive_deleted(&world.store, &world.leader, &ids)
-            .await
-            .unwrap();
+        let objects = [sandbox.id, local.id, unknown].map(Archive);
+        let outcomes = Archive::carry_out(&world.store, &world.leader, &objects).await.unwrap();
         assert_eq!(
             outcomes,
             [
@@ -313,7 +311,7 @@ async fn a_lease_learns_that_its_environment_was_deleted() {
     let environment = world.environment().await;
     let lease = granted(world.grant(&world.claim(environment)).await);
     assert!(!world.look(world.look_at(lease.id)).await.environment_deleted);
-    environments::archive_deleted(&world.store, &world.leader, &[environment])
+    Archive::carry_out(&world.store, &world.leader, &[Archive(environment)])
         .await
         .unwrap();
     assert!(world.look(world.look_at(lease.id)).await.environment_deleted);

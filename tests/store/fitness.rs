@@ -1,7 +1,8 @@
 //! A database that does not fit is named and not led from, and what it does not show is not taken for absent.
 
 use environment_operator::store::environment_leases::Grant;
-use environment_operator::store::{Mode, Store, StoreError, cluster, lead, lease_object};
+use environment_operator::store::lease_object::LeaseLook;
+use environment_operator::store::{Mode, Store, StoreError, cluster, lead};
 use sqlx::{AssertSqlSafe, Executor};
 use uuid::Uuid;
 
@@ -48,7 +49,7 @@ async fn drop_role(world: &World, role: &str) {
 
 /// As the mirror asks.
 async fn look(world: &World, id: Uuid) -> Result<Option<Uuid>, StoreError> {
-    let views = lease_object::look(&world.store, &world.leader, &[world.look_at(id)]).await?;
+    let views = LeaseLook::carry_out(&world.store, &world.leader, &[world.look_at(id)]).await?;
     Ok(views[0].row.as_ref().map(|row| row.id))
 }
 

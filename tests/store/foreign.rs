@@ -5,7 +5,7 @@ use std::time::Duration;
 use environment_operator::api::{Driver, LeasePolicy, Reason};
 use environment_operator::lifecycle::foreign::Run;
 use environment_operator::lifecycle::{LeaseState, RunOutcome};
-use environment_operator::store::environment_leases::{self, End, EndOutcome, ForeignLeaseEnd, LeaseRow};
+use environment_operator::store::environment_leases::{End, EndOutcome, ForeignLeaseEnd, LeaseRow};
 use environment_operator::store::{StoreError, foreign_leases};
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
@@ -175,7 +175,7 @@ fn expire(id: Uuid) -> ForeignLeaseEnd {
 }
 
 async fn end(world: &World, end: ForeignLeaseEnd) -> EndOutcome {
-    environment_leases::end_foreign(&world.store, &world.leader, &[end])
+    ForeignLeaseEnd::carry_out(&world.store, &world.leader, &[end])
         .await
         .unwrap()
         .remove(0)
@@ -241,7 +241,7 @@ async fn many_sweeps_at_once_end_each_foreign_lease_once_and_a_deposed_one_none(
     }
     let sweep = async || {
         let ends: Vec<ForeignLeaseEnd> = ids.iter().map(|id| expire(*id)).collect();
-        let outcomes = environment_leases::end_foreign(&world.store, &world.leader, &ends)
+        let outcomes = ForeignLeaseEnd::carry_out(&world.store, &world.leader, &ends)
             .await
             .unwrap();
         outcomes
@@ -256,7 +256,7 @@ async fn many_sweeps_at_once_end_each_foreign_lease_once_and_a_deposed_one_none(
 
     let id = foreign(&world, environment, ", last_used_at", ", now() - interval '1 h'").await;
     world.depose().await;
-    let outcome = environment_leases::end_foreign(&world.store, &world.leader, &[expire(id)]).await;
+    let outcome = ForeignLeaseEnd::carry_out(&world.store, &world.leader, &[expire(id)]).await;
     assert!(matches!(outcome, Err(StoreError::Deposed)), "{outcome:?}");
     assert_eq!(row(&world, id).await.status, LeaseState::Active);
 }

@@ -1,6 +1,6 @@
 use environment_operator::api::{ObjectRef, Reason};
 use environment_operator::lifecycle::LeaseState;
-use environment_operator::store::environment_leases::{self, Grant, GrantOutcome};
+use environment_operator::store::environment_leases::{Grant, GrantOutcome};
 use environment_operator::store::environments::EnvironmentSync;
 use environment_operator::store::lease_object::{EnvironmentChoice, LeaseLook, RunLook};
 use serde_json::{Value, json};
@@ -256,9 +256,7 @@ async fn a_held_run_or_environment_answers_busy_at_once_and_its_neighbours_land(
             ..world.claim(environment)
         })
         .collect();
-    let outcomes = environment_leases::grant(&world.store, &world.leader, &claims)
-        .await
-        .unwrap();
+    let outcomes = Grant::carry_out(&world.store, &world.leader, &claims).await.unwrap();
     assert_eq!(outcomes[0], GrantOutcome::Busy);
     granted(outcomes[1].clone());
     transaction.rollback().await.unwrap();

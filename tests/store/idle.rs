@@ -1,10 +1,11 @@
 //! Nothing without need: what finds the world unchanged writes nothing, not even to the write-ahead log.
 
 use environment_operator::api::Driver;
-use environment_operator::store::environment_leases::{self, LeaseSync, SyncOutcome};
-use environment_operator::store::environment_object::{self, EnvironmentLook};
-use environment_operator::store::environments::{self, EnvironmentOutcome};
-use environment_operator::store::{Store, lease_object, sweep};
+use environment_operator::store::environment_leases::{LeaseSync, SyncOutcome};
+use environment_operator::store::environment_object::EnvironmentLook;
+use environment_operator::store::environments::{self, EnvironmentOutcome, EnvironmentSync};
+use environment_operator::store::lease_object::LeaseLook;
+use environment_operator::store::{Store, sweep};
 use harness::guard::fresh_directory;
 use harness::postgres::Postgres;
 
@@ -47,7 +48,7 @@ async fn an_idle_look_and_an_idle_sync_write_no_log() {
         ttl_seconds: 60,
         ..same.clone()
     };
-    environment_leases::sync(&world.store, &world.leader, std::slice::from_ref(&edited))
+    LeaseSync::carry_out(&world.store, &world.leader, std::slice::from_ref(&edited))
         .await
         .unwrap();
     assert!(position(&world).await > before, "the measure sees one deliberate write");
@@ -56,7 +57,7 @@ async fn an_idle_look_and_an_idle_sync_write_no_log() {
         ..edited
     };
     let idle = async || {
-        lease_object::look(&world.store, &world.leader, &[world.look_at(lease.id)])
+        LeaseLook::carry_out(&world.store, &world.leader, &[world.look_at(lease.id)])
             .await
             .unwrap();
         let look = EnvironmentLook {
@@ -65,13 +66,16 @@ async fn an_idle_look_and_an_idle_sync_write_no_log() {
             company_id: None,
             driver: Driver::Sandbox,
         };
-        environment_object::look(&world.store, &world.leader, &[look])
+        EnvironmentLook::carry_out(&world.store, &world.leader, &[look])
             .await
             .unwrap();
-        for outcome in environments::sync(&world.store, &world.leader, &syncs).await.unwrap() {
+        for outcome in EnvironmentSync::carry_out(&world.store, &world.leader, &syncs)
+            .await
+            .unwrap()
+        {
             assert!(matches!(outcome, EnvironmentOutcome::AlreadySo(_)), "{outcome:?}");
         }
-        let outcomes = environment_leases::sync(&world.store, &world.leader, std::slice::from_ref(&same))
+        let outcomes = LeaseSync::carry_out(&world.store, &world.leader, std::slice::from_ref(&same))
             .await
             .unwrap();
         assert_eq!(outcomes, [SyncOutcome::AlreadySo]);

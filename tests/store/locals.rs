@@ -1,9 +1,10 @@
 //! Which Local object stands for a company's row, and which the operator itself has made.
 
-use environment_operator::store::environment_object::{self, EnvironmentLook, EnvironmentView};
-use environment_operator::store::environments::{self, EnvironmentOutcome, EnvironmentSync};
-use environment_operator::store::local_intent::{self, LocalAnswer, LocalIntent, LocalNeed};
-use environment_operator::store::{Leader, Store, StoreError, cluster, lead, local};
+use environment_operator::store::environment_object::{EnvironmentLook, EnvironmentView};
+use environment_operator::store::environments::{Archive, EnvironmentOutcome, EnvironmentSync};
+use environment_operator::store::local::{IsSpareLocal, OtherLocals};
+use environment_operator::store::local_intent::{AbandonLocal, LocalAnswer, LocalIntent, LocalNeed};
+use environment_operator::store::{Leader, Store, StoreError, cluster, lead};
 use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestRng};
 use serde_json::json;
@@ -19,7 +20,7 @@ impl World {
             company_id: Some(self.company),
             driver: environment_operator::api::Driver::Local,
         };
-        environment_object::look(&self.store, leader, &[look])
+        EnvironmentLook::carry_out(&self.store, leader, &[look])
             .await
             .unwrap()
             .remove(0)
@@ -33,14 +34,14 @@ impl World {
     }
 
     async fn sync_by(&self, leader: &Leader, sync: &EnvironmentSync) -> EnvironmentOutcome {
-        environments::sync(&self.store, leader, std::slice::from_ref(sync))
+        EnvironmentSync::carry_out(&self.store, leader, std::slice::from_ref(sync))
             .await
             .unwrap()
             .remove(0)
     }
 
     async fn delete(&self, leader: &Leader, id: Uuid) {
-        environments::archive_deleted(&self.store, leader, &[id]).await.unwrap();
+        Archive::carry_out(&self.store, leader, &[Archive(id)]).await.unwrap();
     }
 
     /// The leader of another installation or cluster.
@@ -62,7 +63,7 @@ impl World {
     }
 
     async fn intend(&self, namespace: &str) -> LocalAnswer {
-        local_intent::intend(&self.store, &self.leader, &[self.need(namespace)])
+        LocalNeed::carry_out(&self.store, &self.leader, &[self.need(namespace)])
             .await
             .unwrap()
             .remove(0)
@@ -241,7 +242,7 @@ async fn locals_that_come_and_go_at_once_through_two_clusters_leave_one_row_and_
 /// Not one by one, as the mirror would do it: the locks have to hold without.
 async fn come_and_go(store: Store, leader: Leader, sync: EnvironmentSync, stays: bool) {
     loop {
-        match environments::sync(&store, &leader, std::slice::from_ref(&sync)).await {
+        match EnvironmentSync::carry_out(&store, &leader, std::slice::from_ref(&sync)).await {
             Ok(outcomes) => {
                 assert!(!matches!(
                     outcomes[0],
@@ -254,9 +255,7 @@ async fn come_and_go(store: Store, leader: Leader, sync: EnvironmentSync, stays:
         }
     }
     if !stays {
-        environments::archive_deleted(&store, &leader, &[sync.id])
-            .await
-            .unwrap();
+        Archive::carry_out(&store, &leader, &[Archive(sync.id)]).await.unwrap();
     }
 }
 
@@ -275,9 +274,13 @@ async fn installations_of_one_cluster_share_the_choice_and_clusters_do_not() {
     assert_eq!(world.canonical(&world.leader).await, Some(second.id));
     assert_eq!(world.canonical(&beside).await, Some(second.id));
     assert_eq!(world.canonical(&elsewhere).await, Some(third.id));
-    let others = local::others(&world.store, &world.leader, &[first.id, third.id])
-        .await
-        .unwrap();
+    let others = OtherLocals::carry_out(
+        &world.store,
+        &world.leader,
+        &[OtherLocals(first.id), OtherLocals(third.id)],
+    )
+    .await
+    .unwrap();
     assert_eq!(others, [vec![second.id], vec![]]);
 }
 
@@ -311,7 +314,7 @@ async fn all_claims_of_a_company_intend_one_object_until_it_is_there() {
     let needs: Vec<LocalNeed> = (0..64)
         .map(|number| world.need(&format!("team-{}", number % 8)))
         .collect();
-    let answers = local_intent::intend(&world.store, &world.leader, &needs).await.unwrap();
+    let answers = LocalNeed::carry_out(&world.store, &world.leader, &needs).await.unwrap();
     let LocalAnswer::Make(intent) = answers[0].clone() else {
         panic!()
     };
@@ -319,14 +322,14 @@ async fn all_claims_of_a_company_intend_one_object_until_it_is_there() {
     assert!(answers.iter().all(|answer| *answer == answers[0]));
     // The next leader goes on with it.
     let successor = world.depose().await;
-    let refused = local_intent::intend(&world.store, &world.leader, &needs).await;
+    let refused = LocalNeed::carry_out(&world.store, &world.leader, &needs).await;
     assert!(matches!(refused, Err(StoreError::Deposed)));
-    let again = local_intent::intend(&world.store, &successor, &[world.need("team-7")])
+    let again = LocalNeed::carry_out(&world.store, &successor, &[world.need("team-7")])
         .await
         .unwrap();
     assert_eq!(again, [LocalAnswer::Make(intent)]);
     world.sync_by(&successor, &world.local()).await;
-    let present = local_intent::intend(&world.store, &successor, &needs).await.unwrap();
+    let present = LocalNeed::carry_out(&world.store, &successor, &needs).await.unwrap();
     assert!(present.iter().all(|answer| *answer == LocalAnswer::Present));
     let count = "SELECT count(*) FROM environment_operator.local_intent";
     assert_eq!(world.count(count).await, 1);
@@ -339,7 +342,7 @@ async fn an_abandoned_intent_gives_way_to_another_namespace_and_is_taken_up_agai
     for _ in 0..3 {
         let intent = world.intended("team").await;
         assert_eq!(intent, first, "the same one, however often it is tried");
-        local_intent::abandon(&world.store, &world.leader, &[intent.nonce])
+        AbandonLocal::carry_out(&world.store, &world.leader, &[AbandonLocal(intent.nonce)])
             .await
             .unwrap();
     }
@@ -393,7 +396,12 @@ async fn a_local_is_spare_only_as_an_unedited_duplicate_of_the_operators() {
     let own = world.with_nonce(intent.nonce);
     world.sync_environment(&own).await;
     let spare = async || {
-        let answers = local::are_spare(&world.store, &world.leader, &[own.id, Uuid::new_v4()]).await;
+        let answers = IsSpareLocal::carry_out(
+            &world.store,
+            &world.leader,
+            &[IsSpareLocal(own.id), IsSpareLocal(Uuid::new_v4())],
+        )
+        .await;
         let answers = answers.unwrap();
         assert!(!answers[1], "nothing is known of it");
         answers[0]
@@ -405,7 +413,7 @@ async fn a_local_is_spare_only_as_an_unedited_duplicate_of_the_operators() {
     };
     world.sync_environment(&users).await;
     assert!(spare().await);
-    let answer = local::are_spare(&world.store, &world.leader, &[users.id])
+    let answer = IsSpareLocal::carry_out(&world.store, &world.leader, &[IsSpareLocal(users.id)])
         .await
         .unwrap();
     assert_eq!(answer, [false], "a user's");
@@ -417,6 +425,6 @@ async fn a_local_is_spare_only_as_an_unedited_duplicate_of_the_operators() {
     world.sync_environment(&edited).await;
     assert!(!spare().await, "somebody has edited it");
     world.depose().await;
-    let refused = local::are_spare(&world.store, &world.leader, &[own.id]).await;
+    let refused = IsSpareLocal::carry_out(&world.store, &world.leader, &[IsSpareLocal(own.id)]).await;
     assert!(matches!(refused, Err(StoreError::Deposed)));
 }

@@ -1,3 +1,4 @@
+use environment_operator::store::lease_object::MarkGone;
 use std::sync::Arc;
 
 use environment_operator::api::{FreeObject, Reason};
@@ -67,7 +68,7 @@ async fn a_poisoned_row_is_told_what_to_change_and_its_neighbours_land_in_the_sa
             .iter()
             .cloned()
             .chain([culprit])
-            .map(|grant| mirror.grant(grant));
+            .map(|grant| mirror.ask(grant));
         let mut outcomes = join_all(all).await;
         assert_eq!(refusal(outcomes.pop().unwrap().unwrap()), (reason, sentence.to_owned()));
         for outcome in outcomes {
@@ -140,12 +141,12 @@ async fn what_the_owner_of_the_tables_may_mend_fails_no_claim_for_good() {
         ),
     ] {
         world.pool().execute(sqlx::raw_sql(breaks)).await.unwrap();
-        let (reason, message) = refusal(mirror.grant(claim.clone()).await.unwrap());
+        let (reason, message) = refusal(mirror.ask(claim.clone()).await.unwrap());
         assert_eq!(reason, Reason::StoreUnavailable, "{message}");
         assert!(message.starts_with("the database refuses it: "), "{message}");
         world.pool().execute(sqlx::raw_sql(mends)).await.unwrap();
     }
-    granted(mirror.grant(claim).await.unwrap());
+    granted(mirror.ask(claim).await.unwrap());
 }
 
 #[tokio::test]
@@ -156,10 +157,7 @@ async fn an_environment_that_cannot_be_stored_is_refused_and_its_neighbour_lands
         name: Some("x".repeat(600)),
         ..world.sandbox("long")
     };
-    let (refused, landed) = tokio::join!(
-        mirror.sync_environment(long),
-        mirror.sync_environment(world.sandbox("sound"))
-    );
+    let (refused, landed) = tokio::join!(mirror.ask(long), mirror.ask(world.sandbox("sound")));
     let EnvironmentOutcome::Refused(refusal) = refused.unwrap() else {
         panic!()
     };
@@ -177,11 +175,11 @@ async fn two_requests_for_one_lease_are_answered_one_after_the_other() {
     let environment = world.environment().await;
     let (mirror, _lead) = mirror(&world);
     let claim = world.claim(environment);
-    let (first, second) = tokio::join!(mirror.grant(claim.clone()), mirror.grant(claim.clone()));
+    let (first, second) = tokio::join!(mirror.ask(claim.clone()), mirror.ask(claim.clone()));
     granted(first.unwrap());
     assert_eq!(second.unwrap(), GrantOutcome::AlreadySo);
     let end = || {
-        mirror.end(End {
+        mirror.ask(End {
             id: claim.id,
             leaves: LeaseState::Active,
             ending: ending(LeaseState::Released, Reason::ReleaseRequested),
@@ -204,12 +202,12 @@ async fn a_thousand_leases_are_granted_looked_at_and_ended_by_many_callers() {
         let look = world.look_at(claim.id);
         tokio::spawn(async move {
             let id = claim.id;
-            let row = granted(mirror.grant(claim).await.unwrap());
-            assert_eq!(mirror.look_lease(look).await.unwrap().row, Some(row));
+            let row = granted(mirror.ask(claim).await.unwrap());
+            assert_eq!(mirror.ask(look).await.unwrap().row, Some(row));
             let ending = ending(LeaseState::Released, Reason::ReleaseRequested);
             ended(
                 mirror
-                    .end(End {
+                    .ask(End {
                         id,
                         leaves: LeaseState::Active,
                         ending,
@@ -219,7 +217,7 @@ async fn a_thousand_leases_are_granted_looked_at_and_ended_by_many_callers() {
                     .await
                     .unwrap(),
             );
-            mirror.mark_gone(id).await.unwrap();
+            mirror.ask(MarkGone(id)).await.unwrap();
         })
     });
     for task in join_all(tasks).await {
@@ -248,12 +246,12 @@ async fn a_deposed_mirror_tells_every_caller_and_changes_nothing() {
             ..world.claim(environment)
         })
     };
-    for outcome in join_all(claims().map(|claim| mirror.grant(claim))).await {
+    for outcome in join_all(claims().map(|claim| mirror.ask(claim))).await {
         assert!(matches!(outcome, Err(StoreError::Deposed)), "{outcome:?}");
     }
     assert_eq!(world.count("SELECT count(*) FROM environment_leases").await, 0);
     lead.send_replace(Some(next));
-    for outcome in join_all(claims().map(|claim| mirror.grant(claim))).await {
+    for outcome in join_all(claims().map(|claim| mirror.ask(claim))).await {
         granted(outcome.unwrap());
     }
 }

@@ -1,6 +1,6 @@
 //! Numbers in free objects: what the database gives back is what was written, so that nothing is written again.
 
-use environment_operator::store::environment_object::{self, EnvironmentLook};
+use environment_operator::store::environment_object::EnvironmentLook;
 use environment_operator::store::environments::{EnvironmentOutcome, EnvironmentSync};
 use serde_json::{Value, json};
 
@@ -46,7 +46,7 @@ async fn every_number_comes_back_from_the_row_as_it_went_in() {
         company_id: Some(world.company),
         driver: sync.driver,
     };
-    let view = environment_object::look(&world.store, &world.leader, &[look])
+    let view = EnvironmentLook::carry_out(&world.store, &world.leader, &[look])
         .await
         .unwrap()
         .remove(0);

@@ -3,8 +3,8 @@
 use environment_operator::api::Reason;
 use environment_operator::lifecycle::LeaseState;
 use environment_operator::store::environment_leases::{self, End, EndOutcome, LeaseRow};
-use environment_operator::store::environment_object::{self, EnvironmentLook};
-use environment_operator::store::lease_object::{self, RunLook};
+use environment_operator::store::environment_object::EnvironmentLook;
+use environment_operator::store::lease_object::{LeaseLook, RunLook};
 use environment_operator::store::{StoreError, environments, foreign_leases, sweep};
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
@@ -83,7 +83,7 @@ async fn end(world: &World, id: Uuid) -> Result<EndOutcome, StoreError> {
         only_if_expired: false,
         run_ended_at: None,
     };
-    let mut outcomes = environment_leases::end(&world.store, &world.leader, &[end]).await?;
+    let mut outcomes = End::carry_out(&world.store, &world.leader, &[end]).await?;
     Ok(outcomes.remove(0))
 }
 
@@ -103,7 +103,7 @@ async fn an_odd_value_in_any_column_spoils_no_neighbour_and_its_own_lease_still_
                 let decides = DECIDES.contains(&(table.as_str(), column.as_str()));
                 if !decides {
                     let looks = [world.look_at(lease.id), world.look_at(neighbour.id)];
-                    let views = lease_object::look(&world.store, &world.leader, &looks).await;
+                    let views = LeaseLook::carry_out(&world.store, &world.leader, &looks).await;
                     let views = views.unwrap_or_else(|error| panic!("{case}: {error}"));
                     assert!(views[0].row.is_some(), "{case}");
                     assert_eq!(views[1].row.as_ref(), Some(&neighbour), "{case}");
@@ -113,7 +113,7 @@ async fn an_odd_value_in_any_column_spoils_no_neighbour_and_its_own_lease_still_
                         company_id: Some(world.company),
                         driver: environment_operator::api::Driver::Sandbox,
                     };
-                    environment_object::look(&world.store, &world.leader, &[environment])
+                    EnvironmentLook::carry_out(&world.store, &world.leader, &[environment])
                         .await
                         .unwrap_or_else(|error| panic!("{case}: {error}"));
                 }

@@ -181,7 +181,7 @@ async fn an_environment_that_claims_to_be_the_managed_sandbox_is_refused_where_t
             metadata: Some(object(json!({"managedByPaperclip": value}))),
             ..world.sandbox("another")
         };
-        let outcome = environments::sync(&world.store, &world.leader, &[sync]).await;
+        let outcome = EnvironmentSync::carry_out(&world.store, &world.leader, &[sync]).await;
         assert_eq!(outcome.unwrap_err().category(), Category::Refused);
     }
 }

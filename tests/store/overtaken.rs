@@ -2,8 +2,8 @@
 
 use environment_operator::api::{LeasePolicy, Reason};
 use environment_operator::lifecycle::LeaseState;
-use environment_operator::store::environment_leases::{self, End, EndOutcome, Grant, LeaseSync, SyncOutcome, Touch};
-use environment_operator::store::environments::{self, EnvironmentSync};
+use environment_operator::store::environment_leases::{End, EndOutcome, Grant, LeaseSync, SyncOutcome, Touch};
+use environment_operator::store::environments::{Archive, EnvironmentSync};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ async fn a_newer_spec_keeps_the_keys_that_another_writer_sets_meanwhile() {
         ttl_seconds_after_finished: 60,
     };
     let (store, leader) = (world.store.clone(), world.leader.clone());
-    let ours = async move { environment_leases::sync(&store, &leader, &[sync]).await };
+    let ours = async move { LeaseSync::carry_out(&store, &leader, &[sync]).await };
     let outcome = overtake(&world, KEYS, ours).await.unwrap().remove(0);
     let SyncOutcome::Updated(row) = outcome else {
         panic!("{outcome:?}")
@@ -53,7 +53,7 @@ async fn an_ending_and_a_heartbeat_keep_what_another_writer_sets_meanwhile() {
         ago: Duration::ZERO,
     };
     let (store, leader) = (world.store.clone(), world.leader.clone());
-    let ours = async move { environment_leases::touch(&store, &leader, &[touch]).await };
+    let ours = async move { Touch::carry_out(&store, &leader, &[touch]).await };
     overtake(&world, KEYS, ours).await.unwrap();
     assert_eq!(written(&world).await, [json!([1, "made", "pending"])]);
     let used = world.lease(lease.id).await.unwrap().last_used_at;
@@ -67,7 +67,7 @@ async fn an_ending_and_a_heartbeat_keep_what_another_writer_sets_meanwhile() {
         run_ended_at: None,
     };
     let (store, leader) = (world.store.clone(), world.leader.clone());
-    let ours = async move { environment_leases::end(&store, &leader, &[end]).await };
+    let ours = async move { End::carry_out(&store, &leader, &[end]).await };
     let again = "UPDATE environment_leases SET metadata = metadata || '{\"theirs\": 2}', cleanup_status = 'failed'";
     ended(overtake(&world, again, ours).await.unwrap().remove(0));
     assert_eq!(written(&world).await, [json!([2, "made", "failed"])]);
@@ -86,7 +86,7 @@ async fn a_lease_that_another_writer_retains_meanwhile_is_not_ended_as_if_it_wer
     };
     let retain = "UPDATE environment_leases SET status = 'retained', failure_reason = 'kept for a look'";
     let (store, leader, ends) = (world.store.clone(), world.leader.clone(), [end.clone()]);
-    let ours = async move { environment_leases::end(&store, &leader, &ends).await };
+    let ours = async move { End::carry_out(&store, &leader, &ends).await };
     let outcome = overtake(&world, retain, ours).await.unwrap().remove(0);
     let left = world.lease(lease.id).await.unwrap();
     assert_eq!(
@@ -95,9 +95,7 @@ async fn a_lease_that_another_writer_retains_meanwhile_is_not_ended_as_if_it_wer
     );
     assert_eq!(outcome, EndOutcome::Moved(Box::new(left)));
     // Nor is it later, by a decision that has not seen it.
-    let outcome = environment_leases::end(&world.store, &world.leader, &[end])
-        .await
-        .unwrap();
+    let outcome = End::carry_out(&world.store, &world.leader, &[end]).await.unwrap();
     assert!(matches!(outcome.as_slice(), [EndOutcome::Moved(_)]), "{outcome:?}");
     let view = world.look(world.look_at(lease.id)).await;
     assert_eq!(view.object.unwrap().ending(), None, "nothing is recorded");
@@ -125,7 +123,7 @@ async fn a_context_keeps_what_another_writer_adds_while_a_lease_is_granted() {
     };
     let id = claim.id;
     let (store, leader) = (world.store.clone(), world.leader.clone());
-    let ours = async move { environment_leases::grant(&store, &leader, &[claim]).await };
+    let ours = async move { Grant::carry_out(&store, &leader, &[claim]).await };
     let adds = "UPDATE heartbeat_runs SET context_snapshot = '{\"theirs\": 1}'";
     granted(overtake(&world, adds, ours).await.unwrap().remove(0));
     let context = context(&world).await;
@@ -147,7 +145,7 @@ async fn a_run_that_another_writer_has_given_its_environment_keeps_it() {
         };
         if while_granted {
             let (store, leader) = (world.store.clone(), world.leader.clone());
-            let ours = async move { environment_leases::grant(&store, &leader, &[claim]).await };
+            let ours = async move { Grant::carry_out(&store, &leader, &[claim]).await };
             granted(overtake(&world, provisioned, ours).await.unwrap().remove(0));
         } else {
             sqlx::query(provisioned).execute(world.pool()).await.unwrap();
@@ -203,7 +201,7 @@ async fn a_local_keeps_what_another_writer_sets_and_its_object_does_not() {
     };
     let theirs = "UPDATE environments SET name = 'theirs', metadata = metadata || '{\"theirs\": 1}'";
     let (store, leader) = (world.store.clone(), world.leader.clone());
-    let ours = async move { environments::sync(&store, &leader, &[newer]).await };
+    let ours = async move { EnvironmentSync::carry_out(&store, &leader, &[newer]).await };
     overtake(&world, theirs, ours).await.unwrap();
     let row = world
         .rows("SELECT jsonb_build_array(name, metadata->'mine', metadata->'theirs') FROM environments")
@@ -217,7 +215,7 @@ async fn the_row_of_a_deleted_environment_keeps_what_another_writer_sets_meanwhi
     let environment = world.environment().await;
     let theirs = "UPDATE environments SET name = 'theirs', metadata = '{\"theirs\": 1}'";
     let (store, leader) = (world.store.clone(), world.leader.clone());
-    let ours = async move { environments::archive_deleted(&store, &leader, &[environment]).await };
+    let ours = async move { Archive::carry_out(&store, &leader, &[Archive(environment)]).await };
     overtake(&world, theirs, ours).await.unwrap();
     let row = world
         .rows("SELECT jsonb_build_array(name, metadata->'theirs', status) FROM environments")

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use environment_operator::api::Reason;
 use environment_operator::lifecycle::LeaseState;
-use environment_operator::store::environment_leases::{self, End, EndOutcome, Grant, GrantOutcome};
-use environment_operator::store::environments::{self, EnvironmentOutcome, EnvironmentSync};
+use environment_operator::store::environment_leases::{End, EndOutcome, Grant, GrantOutcome};
+use environment_operator::store::environments::{EnvironmentOutcome, EnvironmentSync};
 use environment_operator::store::{Settle, StoreError};
 use sqlx::{AssertSqlSafe, Connection, Executor};
 use uuid::Uuid;
@@ -99,7 +99,7 @@ async fn a_claim_whose_company_agent_issue_or_workspace_is_held_is_busy_and_stal
             ..free.claim.clone()
         };
         let claims = [held.claim.clone(), neighbour];
-        let outcomes = at_once(environment_leases::grant(&world.store, &world.leader, &claims)).await;
+        let outcomes = at_once(Grant::carry_out(&world.store, &world.leader, &claims)).await;
         assert_eq!(outcomes[0], GrantOutcome::Busy, "{table}");
         granted(outcomes[1].clone());
         // Whoever holds it goes on with the run: nothing of the claim that was busy is still locked.
@@ -122,10 +122,7 @@ async fn an_ending_waits_for_no_agent_and_only_a_held_company_makes_its_own_leas
         ..held.claim.clone()
     };
     let claims = [first.clone(), held.claim.clone(), free.claim.clone()];
-    for outcome in environment_leases::grant(&world.store, &world.leader, &claims)
-        .await
-        .unwrap()
-    {
+    for outcome in Grant::carry_out(&world.store, &world.leader, &claims).await.unwrap() {
         granted(outcome);
     }
     let end = |id: Uuid| End {
@@ -143,7 +140,7 @@ async fn an_ending_waits_for_no_agent_and_only_a_held_company_makes_its_own_leas
             .await
             .unwrap();
     }
-    let outcomes = at_once(environment_leases::end(&world.store, &world.leader, &[end(first.id)])).await;
+    let outcomes = at_once(End::carry_out(&world.store, &world.leader, &[end(first.id)])).await;
     ended(outcomes[0].clone());
     let told = "SELECT jsonb_build_array(actor_type, actor_id, agent_id) FROM activity_log
                 WHERE action = 'environment.lease_released'";
@@ -160,7 +157,7 @@ async fn an_ending_waits_for_no_agent_and_only_a_held_company_makes_its_own_leas
         .await
         .unwrap();
     let ends = [end(held.claim.id), end(free.claim.id)];
-    let outcomes = at_once(environment_leases::end(&world.store, &world.leader, &ends)).await;
+    let outcomes = at_once(End::carry_out(&world.store, &world.leader, &ends)).await;
     assert_eq!(outcomes[0], EndOutcome::Busy);
     ended(outcomes[1].clone());
     obstacle.rollback().await.unwrap();
@@ -192,7 +189,7 @@ async fn an_environment_whose_company_is_held_is_busy_and_stalls_no_neighbour() 
         .execute(AssertSqlSafe(hold("companies", held.company)))
         .await
         .unwrap();
-    let outcomes = at_once(environments::sync(&world.store, &world.leader, &syncs)).await;
+    let outcomes = at_once(EnvironmentSync::carry_out(&world.store, &world.leader, &syncs)).await;
     assert_eq!(
         outcomes[..2],
         [EnvironmentOutcome::Busy, EnvironmentOutcome::Busy],
@@ -211,7 +208,7 @@ async fn an_environment_whose_company_is_held_is_busy_and_stalls_no_neighbour() 
         .await
         .unwrap();
     let syncs = [syncs[1].clone(), of(&free, world.sandbox("two"))];
-    let outcomes = at_once(environments::sync(&world.store, &world.leader, &syncs)).await;
+    let outcomes = at_once(EnvironmentSync::carry_out(&world.store, &world.leader, &syncs)).await;
     assert_eq!(outcomes[0], EnvironmentOutcome::Busy);
     assert!(matches!(outcomes[1], EnvironmentOutcome::Inserted(_)));
     obstacle.commit().await.unwrap();

@@ -2,12 +2,12 @@
 
 use environment_operator::api::Reason;
 use environment_operator::lifecycle::LeaseState;
-use environment_operator::store::environment_leases::{self, End, Grant};
+use environment_operator::store::environment_leases::{End, Grant};
 use environment_operator::store::environments::EnvironmentSync;
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 
-use crate::support::{World, ended, ending, granted, version};
+use crate::support::{Request, World, ended, ending, granted, version};
 
 const PAGE: &str = include_str!("../../docs/queries.md");
 
@@ -114,7 +114,7 @@ async fn the_queries_of_the_documentation_find_the_leases_that_outlived_their_ru
             only_if_expired: false,
             run_ended_at: Some(jiff::Timestamp::now() - jiff::SignedDuration::from_mins(minutes)),
         };
-        let ends = environment_leases::end(&world.store, &world.leader, &[end]).await;
+        let ends = End::carry_out(&world.store, &world.leader, &[end]).await;
         ended(ends.unwrap().remove(0));
     }
     let months = answer(&world, "How many leases outlived their run", "").await;

@@ -2,7 +2,8 @@
 
 use environment_operator::api::Reason;
 use environment_operator::lifecycle::LeaseState;
-use environment_operator::store::environment_leases::{self, End, EndOutcome, Grant, GrantOutcome};
+use environment_operator::store::environment_leases::{End, EndOutcome, Grant, GrantOutcome};
+use environment_operator::store::environments::{Archive, EnvironmentSync};
 use environment_operator::store::{Store, StoreError, environments, lead};
 use sqlx::{Connection, Executor, PgPool};
 use uuid::Uuid;
@@ -27,7 +28,7 @@ async fn a_run_that_ends_while_its_lease_is_being_granted_ends_after_the_grant()
     };
     let (store, leader) = (world.store.clone(), world.leader.clone());
     let claim_id = claim.id;
-    let grant = tokio::spawn(async move { environment_leases::grant(&store, &leader, &[claim]).await });
+    let grant = tokio::spawn(async move { Grant::carry_out(&store, &leader, &[claim]).await });
     until_waiting(&world, 1).await;
     let pool = world.pool().clone();
     let end = tokio::spawn(async move {
@@ -80,7 +81,7 @@ async fn a_takeover_waits_for_a_grant_that_is_half_way() {
         ..world.claim(environment)
     };
     let (store, leader) = (world.store.clone(), world.leader.clone());
-    let grant = tokio::spawn(async move { environment_leases::grant(&store, &leader, &[claim]).await });
+    let grant = tokio::spawn(async move { Grant::carry_out(&store, &leader, &[claim]).await });
     until_waiting(&world, 1).await;
     let expire = "UPDATE environment_operator.lead SET expires_at = clock_timestamp()";
     sqlx::query(expire).execute(world.pool()).await.unwrap();
@@ -175,9 +176,7 @@ async fn everything_works_with_generic_plans() {
             ..world.claim(environment)
         });
     }
-    let outcomes = environment_leases::grant(&world.store, &world.leader, &claims)
-        .await
-        .unwrap();
+    let outcomes = Grant::carry_out(&world.store, &world.leader, &claims).await.unwrap();
     outcomes.into_iter().for_each(|outcome| drop(granted(outcome)));
     let ends: Vec<End> = claims
         .iter()
@@ -189,9 +188,7 @@ async fn everything_works_with_generic_plans() {
             run_ended_at: None,
         })
         .collect();
-    let outcomes = environment_leases::end(&world.store, &world.leader, &ends)
-        .await
-        .unwrap();
+    let outcomes = End::carry_out(&world.store, &world.leader, &ends).await.unwrap();
     outcomes.into_iter().for_each(|outcome| drop(ended(outcome)));
     for claim in claims {
         assert_eq!(world.grant(&claim).await, GrantOutcome::EndedMeanwhile);
@@ -270,7 +267,7 @@ async fn grants_and_endings_beside_the_origins_server_neither_deadlock_nor_get_l
                 ..world.claim(environments[index % 3])
             });
         }
-        match environment_leases::grant(&world.store, &world.leader, &claims).await {
+        match Grant::carry_out(&world.store, &world.leader, &claims).await {
             Ok(outcomes) => {
                 for outcome in outcomes {
                     match outcome {
@@ -294,7 +291,7 @@ async fn grants_and_endings_beside_the_origins_server_neither_deadlock_nor_get_l
                 run_ended_at: None,
             })
             .collect();
-        match environment_leases::end(&world.store, &world.leader, &ends).await {
+        match End::carry_out(&world.store, &world.leader, &ends).await {
             Ok(_) => {}
             Err(StoreError::Conflict(_)) => conflicts += 1,
             Err(error) => panic!("{error}"),
@@ -332,10 +329,12 @@ async fn an_environment_that_another_transaction_holds_is_busy_and_nothing_of_it
     };
     let neighbour = world.sandbox("two");
     let syncs = [newer.clone(), neighbour];
-    let outcomes = environments::sync(&world.store, &world.leader, &syncs).await.unwrap();
+    let outcomes = EnvironmentSync::carry_out(&world.store, &world.leader, &syncs)
+        .await
+        .unwrap();
     assert_eq!(outcomes[0], environments::EnvironmentOutcome::Busy);
     assert!(matches!(outcomes[1], environments::EnvironmentOutcome::Inserted(_)));
-    let archived = environments::archive_deleted(&world.store, &world.leader, &[sync.id])
+    let archived = Archive::carry_out(&world.store, &world.leader, &[Archive(sync.id)])
         .await
         .unwrap();
     assert_eq!(archived, [environments::ArchiveOutcome::Busy]);

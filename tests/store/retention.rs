@@ -1,11 +1,12 @@
 //! The retention of rows: what ended long ago and has no object any more, in batches that wait for nobody.
 
+use environment_operator::store::lease_object::MarkGone;
 use std::time::Duration;
 
 use environment_operator::api::Reason;
 use environment_operator::lifecycle::LeaseState;
+use environment_operator::store::StoreError;
 use environment_operator::store::retention::{Removed, remove_ended};
-use environment_operator::store::{StoreError, lease_object};
 use sqlx::{AssertSqlSafe, Connection};
 use uuid::Uuid;
 
@@ -22,7 +23,7 @@ impl World {
     async fn gone(&self, hours: i32) -> Uuid {
         let lease = self.held().await;
         ended(self.end(lease.id, LeaseState::Released, Reason::RunFinished).await);
-        lease_object::mark_gone(&self.store, &self.leader, &[lease.id])
+        MarkGone::carry_out(&self.store, &self.leader, &[MarkGone(lease.id)])
             .await
             .unwrap();
         self.aged(lease.id, hours).await;

@@ -1,5 +1,6 @@
 //! The policies that take over what an earlier lease has left at its provider.
 
+use environment_operator::store::lease_object::MarkGone;
 use std::collections::HashSet;
 use std::time::Duration;
 
@@ -247,7 +248,7 @@ async fn claims_that_are_granted_at_once_each_take_something_else_over() {
             tokio::spawn(async move {
                 let mut taken = Vec::new();
                 while !claims.is_empty() {
-                    let outcomes = environment_leases::grant(&store, &leader, &claims).await.unwrap();
+                    let outcomes = Grant::carry_out(&store, &leader, &claims).await.unwrap();
                     let mut busy = Vec::new();
                     for (claim, outcome) in claims.into_iter().zip(outcomes) {
                         match outcome {
@@ -340,7 +341,7 @@ async fn what_was_named_after_the_grant_is_left_whoever_ends_the_lease() {
         ending: ending(LeaseState::Expired, Reason::EndedInDatabase),
         run_ended_at: None,
     };
-    environment_leases::record_foreign_end(&world.store, &world.leader, &[end])
+    ForeignEnd::carry_out(&world.store, &world.leader, &[end])
         .await
         .unwrap();
     assert_eq!(taken_by(&world, environment).await.as_deref(), Some("made"));
@@ -404,7 +405,7 @@ async fn what_another_writer_has_used_since_is_not_taken_over_however_much_was_u
     }
     world.history(environment, 0, 1_000).await;
     let claims = [0; 2].map(|_| claim_by_environment(&world, environment));
-    let outcomes = environment_leases::grant(&world.store, &world.leader, &claims).await;
+    let outcomes = Grant::carry_out(&world.store, &world.leader, &claims).await;
     let taken: HashSet<_> = outcomes
         .unwrap()
         .into_iter()
@@ -439,7 +440,7 @@ async fn what_is_remembered_of_providers_leases_goes_with_the_leases() {
     let id = earlier(environment, "old", 10).insert(&world).await;
     let known = "SELECT count(*) FROM environment_operator.provider_lease";
     assert_eq!(world.count(known).await, 1);
-    environment_operator::store::lease_object::mark_gone(&world.store, &world.leader, &[id])
+    MarkGone::carry_out(&world.store, &world.leader, &[MarkGone(id)])
         .await
         .unwrap();
     let removed = retention::remove_ended(&world.store, &world.leader, Duration::ZERO)

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use environment_operator::api::{FreeObject, LeasePolicy, Reason};
 use environment_operator::lifecycle::{Ending, EnvironmentState, LeaseState, ResourceVersion};
-use environment_operator::store::environment_leases::{self, End, EndOutcome, Grant, GrantOutcome, LeaseRow};
-use environment_operator::store::environments::{self, EnvironmentOutcome, EnvironmentSync};
-use environment_operator::store::lease_object::{self, EnvironmentChoice, LeaseLook, LeaseView};
+pub use environment_operator::store::Request;
+use environment_operator::store::environment_leases::{End, EndOutcome, Grant, GrantOutcome, LeaseRow};
+use environment_operator::store::environments::{EnvironmentOutcome, EnvironmentSync};
+use environment_operator::store::lease_object::{EnvironmentChoice, LeaseLook, LeaseView};
 use environment_operator::store::{
     Address, Leader, Mode, ObjectVersion, Settle, Store, StoreError, cluster, lead, migrate,
 };
@@ -219,7 +220,7 @@ impl World {
     }
 
     pub async fn sync_environment(&self, sync: &EnvironmentSync) -> EnvironmentOutcome {
-        environments::sync(&self.store, &self.leader, std::slice::from_ref(sync))
+        EnvironmentSync::carry_out(&self.store, &self.leader, std::slice::from_ref(sync))
             .await
             .unwrap()
             .remove(0)
@@ -230,7 +231,7 @@ impl World {
     }
 
     pub async fn try_grant(&self, grant: &Grant) -> Result<GrantOutcome, StoreError> {
-        let outcomes = environment_leases::grant(&self.store, &self.leader, std::slice::from_ref(grant)).await?;
+        let outcomes = Grant::carry_out(&self.store, &self.leader, std::slice::from_ref(grant)).await?;
         Ok(outcomes.into_iter().next().unwrap())
     }
 
@@ -255,14 +256,14 @@ impl World {
             only_if_expired: false,
             run_ended_at: None,
         };
-        environment_leases::end(&self.store, &self.leader, &[end])
+        End::carry_out(&self.store, &self.leader, &[end])
             .await
             .unwrap()
             .remove(0)
     }
 
     pub async fn look(&self, look: LeaseLook) -> LeaseView {
-        lease_object::look(&self.store, &self.leader, &[look])
+        LeaseLook::carry_out(&self.store, &self.leader, &[look])
             .await
             .unwrap()
             .remove(0)

@@ -1,6 +1,6 @@
 use environment_operator::api::Reason;
 use environment_operator::lifecycle::LeaseState;
-use environment_operator::store::environment_leases::{self, Grant, LeaseRow, LeaseSync, SyncOutcome};
+use environment_operator::store::environment_leases::{Grant, LeaseRow, LeaseSync, SyncOutcome};
 use environment_operator::store::{Leader, cluster};
 use serde_json::json;
 use uuid::Uuid;
@@ -18,7 +18,7 @@ fn newer(lease: &LeaseRow, resource_version: u64, generation: i64) -> LeaseSync 
 }
 
 async fn sync(world: &World, leader: &Leader, sync: LeaseSync) -> SyncOutcome {
-    environment_leases::sync(&world.store, leader, &[sync])
+    LeaseSync::carry_out(&world.store, leader, &[sync])
         .await
         .unwrap()
         .remove(0)

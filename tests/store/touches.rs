@@ -5,7 +5,7 @@ use std::time::Duration;
 use environment_operator::api::Reason;
 use environment_operator::lifecycle::LeaseState;
 use environment_operator::store::StoreError;
-use environment_operator::store::environment_leases::{Touch, touch};
+use environment_operator::store::environment_leases::Touch;
 use sqlx::Connection;
 use uuid::Uuid;
 
@@ -16,7 +16,7 @@ impl World {
     async fn touch(&self, ids: &[Uuid]) -> Result<(), StoreError> {
         let ago = Duration::from_secs(5);
         let touches: Vec<Touch> = ids.iter().map(|id| Touch { id: *id, ago }).collect();
-        touch(&self.store, &self.leader, &touches).await
+        Touch::carry_out(&self.store, &self.leader, &touches).await.map(drop)
     }
 
     async fn unused_for(&self, id: Uuid, seconds: f64) {

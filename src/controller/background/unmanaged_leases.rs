@@ -133,7 +133,7 @@ pub(super) async fn sweep_foreign(context: &Context, mirror: &Mirror) -> Result<
 /// Ends one. What the database refuses for this one alone is no obstacle to the others, and tried again by the next sweep.
 async fn end_foreign(context: &Context, mirror: &Mirror, end: ForeignLeaseEnd) -> Result<(), StoreError> {
     let (id, reason) = (end.end.id, end.end.ending.reason);
-    let outcome = match mirror.end_foreign(end).await {
+    let outcome = match mirror.ask(end).await {
         Err(error) if !error.is_of_all() => {
             context.metrics.database.set_aside(Place::Sweep);
             tracing::warn!(lease = %id, %error, "foreign lease could not be ended, passed over until the next sweep");

@@ -11,6 +11,7 @@ use crate::controller::outside::database::Database;
 use crate::controller::reconcile::ReconcileError;
 use crate::lifecycle::environment_status::Standing;
 use crate::store::environment_object::{EnvironmentLook, EnvironmentView};
+use crate::store::local::{IsSpareLocal, OtherLocals};
 use uuid::Uuid;
 
 /// The part of a Local object among those of its company in this cluster.
@@ -46,7 +47,7 @@ impl<D: Database, C: Cluster> EnvironmentReconciler<D, C> {
     ) -> Result<(), ReconcileError> {
         let shown = environment.status.as_ref().and_then(Standing::shown);
         if standing == Some(&Standing::Canonical) && shown.as_ref() != standing {
-            let others = self.database.other_locals(environment.meta.uid).await?;
+            let others = self.database.ask(OtherLocals(environment.meta.uid)).await?;
             self.context.wake(others.into_iter().map(Key::Environment));
         }
         let unwritten = view
@@ -76,7 +77,7 @@ impl<D: Database, C: Cluster> EnvironmentReconciler<D, C> {
             company_id: None,
             driver: Driver::Local,
         };
-        let view = self.database.look_environment(look).await?;
+        let view = self.database.ask(look).await?;
         if let Some(canonical) = view.canonical {
             self.context.wake([Key::Environment(canonical.id)]);
         }
@@ -100,7 +101,7 @@ impl<D: Database, C: Cluster> EnvironmentReconciler<D, C> {
             return Ok(false);
         }
         if self.context.index().is_named_by_a_lease(&meta.namespace, &meta.name)
-            || !self.database.is_spare_local(meta.uid).await?
+            || !self.database.ask(IsSpareLocal(meta.uid)).await?
         {
             return Ok(false);
         }

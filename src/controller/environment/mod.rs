@@ -17,7 +17,7 @@ use crate::controller::reconcile::{Later, ReconcileError, namespace};
 use crate::controller::work::trouble::HELD;
 use crate::lifecycle::environment_status::{MirroredEnvironment, Verdict, environment_status};
 use crate::store::environment_object::{EnvironmentLook, EnvironmentView};
-use crate::store::environments::{ArchiveOutcome, EnvironmentOutcome};
+use crate::store::environments::{Archive, ArchiveOutcome, EnvironmentOutcome, EnvironmentSync};
 
 mod local;
 
@@ -68,13 +68,13 @@ impl<D: Database, C: Cluster> EnvironmentReconciler<D, C> {
         let gone = self.context.index().environments.gone(id).cloned();
         let shown = gone.as_ref().and_then(|gone| gone.status.as_ref()?.environment_id);
         let row = shown.unwrap_or(id); // an adopted Local's row has another id than the object
-        match self.database.archive_environment(id).await? {
+        match self.database.ask(Archive(id)).await? {
             ArchiveOutcome::Busy => {
                 self.context
                     .later(Key::Environment(id), self.context.troubles.busy(Key::Environment(id)));
                 return Ok(());
             }
-            ArchiveOutcome::Archived => self.context.committed("archive_environment", Key::Environment(id)),
+            ArchiveOutcome::Archived => self.context.committed::<Archive>(Key::Environment(id)),
             ArchiveOutcome::Unknown => {}
         }
         self.tell_next_local(id).await?;
@@ -96,13 +96,13 @@ impl<D: Database, C: Cluster> EnvironmentReconciler<D, C> {
         let (row, fault) = match plan {
             Plan::Fault(reason, message) => (last_good, Some((reason, message))),
             Plan::InStep => (last_good, None),
-            Plan::Sync(sync) => match self.database.sync_environment(*sync).await? {
+            Plan::Sync(sync) => match self.database.ask(*sync).await? {
                 // the database
                 EnvironmentOutcome::Inserted(row)
                 | EnvironmentOutcome::Adopted(row)
                 | EnvironmentOutcome::Updated(row) => {
                     self.context
-                        .committed("sync_environment", Key::Environment(environment.meta.uid));
+                        .committed::<EnvironmentSync>(Key::Environment(environment.meta.uid));
                     self.context.learn(|index| Wakes::of(index.claims_for(environment)));
                     (Some(row), None)
                 }
@@ -172,7 +172,7 @@ impl<D: Database, C: Cluster> EnvironmentReconciler<D, C> {
             driver: environment.spec.driver,
         };
         let cached = namespace(&self.context, &*self.cluster, &environment.meta.namespace).await?;
-        let view = self.database.look_environment(question(cached.as_ref())).await?;
+        let view = self.database.ask(question(cached.as_ref())).await?;
         if !view.leading {
             return Err(ReconcileError::NotLeading);
         }
@@ -184,7 +184,7 @@ impl<D: Database, C: Cluster> EnvironmentReconciler<D, C> {
         {
             return Ok((view, live));
         }
-        let view = self.database.look_environment(question(live.as_ref())).await?;
+        let view = self.database.ask(question(live.as_ref())).await?;
         Ok((view, live))
     }
 

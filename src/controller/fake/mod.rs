@@ -18,6 +18,7 @@ use crate::store::Mode;
 
 mod cluster;
 mod database;
+mod rows;
 
 pub use cluster::FakeCluster;
 pub use database::FakeDatabase;

@@ -9,12 +9,12 @@ use crate::api::Reason;
 use crate::cache::Key;
 use crate::cache::object::LeaseObject;
 use crate::lifecycle::LeaseState;
-use crate::store::environment_leases::LeaseRow;
+use crate::store::environment_leases::{End, Grant, LeaseRow};
 
 impl<D, C> LeaseReconciler<D, C> {
     /// A claim was granted.
     pub(super) fn note_grant(&self, claim: &LeaseObject, row: &LeaseRow) {
-        self.context.committed("grant", Key::Lease(row.id));
+        self.context.committed::<Grant>(Key::Lease(row.id));
         let delay = until(claim.meta.created_at, row.acquired_at);
         self.context.metrics.leases.granted(delay);
     }
@@ -22,7 +22,7 @@ impl<D, C> LeaseReconciler<D, C> {
     /// A lease was ended, or is retained.
     pub(super) fn note_end(&self, scene: &Scene, reason: Reason, row: &LeaseRow) {
         let key = Key::Lease(row.id);
-        self.context.committed("end", key);
+        self.context.committed::<End>(key);
         self.context.metrics.leases.ended(reason);
         let noticed = self.context.queue.ready(key).map(|ready| ready.since.elapsed());
         // The moment of the ending; a retained lease has no other.

@@ -67,8 +67,8 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
             return Ok(());
         };
         if is_worth_a_touch(scene.view.now, row.last_used_at, ago) {
-            self.database.touch_lease(Touch { id: subject.id, ago }).await?;
-            self.context.committed("touch_lease", Key::Lease(subject.id));
+            self.database.ask(Touch { id: subject.id, ago }).await?;
+            self.context.committed::<Touch>(Key::Lease(subject.id));
         }
         Ok(())
     }

@@ -24,7 +24,7 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
         if let Some(lease) = subject.present().filter(|lease| !in_step(lease, &scene.view)) {
             match self.write_spec(lease).await? {
                 (SyncOutcome::Updated(_), None) => {
-                    self.context.committed("sync_lease", Key::Lease(subject.id));
+                    self.context.committed::<LeaseSync>(Key::Lease(subject.id));
                     return Ok(Step::Again);
                 }
                 (SyncOutcome::NotHeld, _) => return Ok(Step::Again),
@@ -69,15 +69,15 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
             ttl_seconds_after_finished: lease.spec.ttl_seconds_after_finished,
         };
         let metadata = storable.then(|| metadata(lease));
-        match self.database.sync_lease(sync(metadata)).await {
+        match self.database.ask(sync(metadata)).await {
             // The database knows better than the validation.
             Err(StoreError::Data { message }) if storable => {
-                let outcome = self.database.sync_lease(sync(None)).await?;
+                let outcome = self.database.ask(sync(None)).await?;
                 Ok((outcome, Some((Reason::InvalidSpec, message))))
             }
             // It may be the metadata that the database refuses now: the times are written without it, and all is tried again.
             Err(refused @ StoreError::Refused { .. }) if storable => {
-                self.database.sync_lease(sync(None)).await?;
+                self.database.ask(sync(None)).await?;
                 Err(refused.into())
             }
             outcome => Ok((outcome?, None)),

@@ -15,7 +15,7 @@ use crate::controller::reconcile::{Later, ReconcileError};
 use crate::lifecycle::lease::{Decision, local_refused};
 use crate::projection::choice::fault;
 use crate::projection::facts::Subject;
-use crate::store::local_intent::{LocalAnswer, LocalIntent, LocalNeed};
+use crate::store::local_intent::{AbandonLocal, LocalAnswer, LocalIntent, LocalNeed};
 
 /// A Local that is being made: by one at a time, and however that ends, the next may try.
 struct Making<'i> {
@@ -91,7 +91,7 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
             namespace: own.meta.name.clone(),
             namespace_uid: own.meta.uid,
         };
-        let intent = match self.database.intend_local(need).await? {
+        let intent = match self.database.ask(need).await? {
             LocalAnswer::Present => return Ok(Made::Again),
             LocalAnswer::Make(intent) => intent,
         };
@@ -109,7 +109,7 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
         let Some(message) = refused else {
             return Ok(Made::Coming);
         };
-        self.database.abandon_local(intent.nonce).await?;
+        self.database.ask(AbandonLocal(intent.nonce)).await?;
         Ok(if intent.namespace_uid == own_uid {
             Made::Refused(message)
         } else {

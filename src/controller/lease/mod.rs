@@ -21,6 +21,7 @@ use crate::projection::driver;
 use crate::runtime::metrics::Cause;
 use crate::store::ObjectVersion;
 use crate::store::environment_leases::{End, EndOutcome, ForeignEnd, Grant, GrantOutcome};
+use crate::store::lease_object::MarkGone;
 
 mod capacity;
 
@@ -157,8 +158,8 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
             .is_some_and(|object| object.deleted_at.is_none())
             && subject.deleted
         {
-            self.database.mark_gone(subject.id).await?;
-            self.context.committed("mark_gone", Key::Lease(subject.id));
+            self.database.ask(MarkGone(subject.id)).await?;
+            self.context.committed::<MarkGone>(Key::Lease(subject.id));
         }
         self.context.learn(|index| index.forget_lease(subject.id));
         Ok(Step::Done(None))
@@ -198,7 +199,7 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
                 .as_ref()
                 .and_then(|_| self.context.index().line.turn(subject.id)),
         };
-        match self.database.grant(grant).await? {
+        match self.database.ask(grant).await? {
             GrantOutcome::Granted { row, free, .. } => {
                 self.note_grant(lease, &row);
                 self.context.count_again(row.environment_id);
@@ -256,7 +257,7 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
         };
         match self
             .database
-            .end(End {
+            .ask(End {
                 id: subject.id,
                 leaves,
                 ending,
@@ -293,13 +294,13 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
         }
         if record && !forgotten {
             self.database
-                .record_foreign_end(ForeignEnd {
+                .ask(ForeignEnd {
                     id: subject.id,
                     ending: ending.clone(),
                     run_ended_at: scene.run_ended_at,
                 })
                 .await?;
-            self.context.committed("record_foreign_end", Key::Lease(subject.id));
+            self.context.committed::<ForeignEnd>(Key::Lease(subject.id));
             let status = ending.state.as_str();
             if scene.view.object.as_ref().and_then(|object| object.ended_status) == Some(LeaseState::PendingCleanup) {
                 tracing::info!(lease = %subject.id, status, "the cleanup of an ended lease is over");

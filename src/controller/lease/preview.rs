@@ -5,8 +5,8 @@ use uuid::Uuid;
 use crate::lifecycle::capacity::Capacity;
 use crate::lifecycle::lease::{Decision, Environment, Facts, Run, decide};
 use crate::projection::facts::{self, Subject};
-use crate::store::lease_object::{self, EnvironmentChoice, LeaseLook, LeaseView, RunLook};
-use crate::store::{Leader, Store, StoreError};
+use crate::store::lease_object::{EnvironmentChoice, LeaseLook, LeaseView, RunLook};
+use crate::store::{Leader, Request, Store, StoreError};
 
 /// The decisions about leases by the very function that the controller decides with. Objects are not looked at: what only
 /// they could tell (a release, a deletion, the end of a run object) stands in none of them.
@@ -17,7 +17,7 @@ pub async fn preview(store: &Store, leader: &Leader, ids: &[Uuid]) -> Result<Vec
     let (mut decided, mut parts) = (Vec::new(), vec![ids]);
     while let Some(part) = parts.pop() {
         let looks: Vec<LeaseLook> = part.iter().map(|id| look(*id)).collect();
-        match lease_object::look(store, leader, &looks).await {
+        match LeaseLook::carry_out(store, leader, &looks).await {
             Ok(views) => decided.extend(views.into_iter().map(|view| {
                 let decision = decide(&of_rows(&view));
                 (view, decision)

@@ -204,10 +204,7 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
         namespace: Option<NamespaceObject>,
         choice: Option<EnvironmentChoice>,
     ) -> Result<(LeaseView, Option<NamespaceObject>, Option<ClusterError>), ReconcileError> {
-        let view = self
-            .database
-            .look_lease(question(subject, namespace.as_ref(), choice))
-            .await?;
+        let view = self.database.ask(question(subject, namespace.as_ref(), choice)).await?;
         if !view.leading {
             return Err(ReconcileError::NotLeading);
         }
@@ -237,10 +234,7 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
         if live.as_ref().map(NamespaceObject::decides_company) == Some(known.decides_company()) {
             return Ok((view, live, None));
         }
-        let view = self
-            .database
-            .look_lease(question(subject, live.as_ref(), choice))
-            .await?;
+        let view = self.database.ask(question(subject, live.as_ref(), choice)).await?;
         Ok((view, live, None))
     }
 

@@ -1,20 +1,95 @@
 use std::sync::Mutex;
 
-use futures::FutureExt;
 use futures::future::join_all;
 
 use super::*;
+use crate::store::Access;
 
 /// A request: the row, and a word that the fake store acts upon.
-type Request = (u128, &'static str);
+type Asked = (u128, &'static str);
 
-/// Answers with the row and the epoch.
-type FakeBatcher = Batcher<Request, (u128, i64)>;
+/// A request, and where its batches are recorded. It is answered with the row and the epoch, and fails as its word says.
+struct Fake {
+    row: u128,
+    word: &'static str,
+    batches: Batches,
+}
+
+impl Request for Fake {
+    type Outcome = (u128, i64);
+
+    const NAME: &'static str = "fake";
+
+    const ACCESS: Access = Access::Write;
+
+    fn key(&self) -> Uuid {
+        Uuid::from_u128(self.row)
+    }
+
+    async fn carry_out(_: &Store, leader: &Leader, requests: &[Self]) -> Result<Vec<(u128, i64)>, StoreError> {
+        let attempt = {
+            let mut batches = requests[0].batches.lock().unwrap();
+            batches.push(requests.iter().map(|request| (request.row, request.word)).collect());
+            batches.len()
+        };
+        let has = |word| requests.iter().any(|request| request.word == word);
+        if has("poison") {
+            let message = "remove the poison".to_owned();
+            return Err(StoreError::Data { message });
+        }
+        if has("raises") {
+            let message = "a trigger says no".to_owned();
+            return Err(StoreError::Refused { message });
+        }
+        if has("unexpected") {
+            return Err(StoreError::Bug("what is this?".to_owned()));
+        }
+        if has("held") {
+            return Err(StoreError::Conflict(Arc::new(sqlx::Error::WorkerCrashed)));
+        }
+        if has("too long") {
+            sleep(Duration::from_secs(10)).await;
+            let message = "canceling statement due to statement timeout".to_owned();
+            return Err(StoreError::Refused { message });
+        }
+        if has("deposed") {
+            return Err(StoreError::Deposed);
+        }
+        if has("away") {
+            return Err(timed_out());
+        }
+        if has("deadlock") && attempt < 3 {
+            return Err(StoreError::Conflict(Arc::new(sqlx::Error::WorkerCrashed)));
+        }
+        assert!(!has("panics"), "as the request says");
+        if has("slow") {
+            sleep(Duration::from_millis(50)).await;
+        }
+        if has("hangs") {
+            sleep(Duration::from_secs(3600)).await;
+        }
+        Ok(requests.iter().map(|request| (request.row, leader.epoch)).collect())
+    }
+}
+
+/// A batcher of such requests, and what it has carried out.
+#[derive(Clone)]
+struct FakeBatcher {
+    batcher: Batcher<Fake>,
+    batches: Batches,
+}
+
+impl FakeBatcher {
+    async fn ask(&self, (row, word): Asked) -> Result<(u128, i64), StoreError> {
+        let batches = Arc::clone(&self.batches);
+        self.batcher.ask(Fake { row, word, batches }).await
+    }
+}
 
 /// Hears of a batcher that has panicked.
 type Broken = watch::Receiver<Option<&'static str>>;
 
-type Batches = Arc<Mutex<Vec<Vec<Request>>>>;
+type Batches = Arc<Mutex<Vec<Vec<Asked>>>>;
 
 fn leader(epoch: i64) -> Leader {
     Leader {
@@ -35,62 +110,17 @@ fn supervised() -> (FakeBatcher, Batches, watch::Sender<Option<Leader>>, Broken)
     let (broken, breaks) = watch::channel(None);
     let batches = Batches::default();
     let (lead, leading) = watch::channel(Some(leader(1)));
-    let recorded = Arc::clone(&batches);
     let work = Work {
-        name: "fake",
-        key: |request: &Request| Uuid::from_u128(request.0),
+        store: Store::nowhere(),
         turn: Arc::new(Semaphore::new(1)),
         observe: Arc::new(|_, _, _| {}),
         broken,
-        flush: Box::new(move |leader, requests: Vec<Request>| {
-            let attempt = {
-                let mut batches = recorded.lock().unwrap();
-                batches.push(requests.clone());
-                batches.len()
-            };
-            async move {
-                let has = |word| requests.iter().any(|request| request.1 == word);
-                if has("poison") {
-                    let message = "remove the poison".to_owned();
-                    return Err(StoreError::Data { message });
-                }
-                if has("raises") {
-                    let message = "a trigger says no".to_owned();
-                    return Err(StoreError::Refused { message });
-                }
-                if has("unexpected") {
-                    return Err(StoreError::Bug("what is this?".to_owned()));
-                }
-                if has("held") {
-                    return Err(StoreError::Conflict(Arc::new(sqlx::Error::WorkerCrashed)));
-                }
-                if has("too long") {
-                    sleep(Duration::from_secs(10)).await;
-                    let message = "canceling statement due to statement timeout".to_owned();
-                    return Err(StoreError::Refused { message });
-                }
-                if has("deposed") {
-                    return Err(StoreError::Deposed);
-                }
-                if has("away") {
-                    return Err(timed_out());
-                }
-                if has("deadlock") && attempt < 3 {
-                    return Err(StoreError::Conflict(Arc::new(sqlx::Error::WorkerCrashed)));
-                }
-                assert!(!has("panics"), "as the request says");
-                if has("slow") {
-                    sleep(Duration::from_millis(50)).await;
-                }
-                if has("hangs") {
-                    sleep(Duration::from_secs(3600)).await;
-                }
-                Ok(requests.iter().map(|request| (request.0, leader.epoch)).collect())
-            }
-            .boxed()
-        }),
     };
-    (Batcher::start(work, leading), batches, lead, breaks)
+    let batcher = FakeBatcher {
+        batcher: Batcher::start(work, leading),
+        batches: Arc::clone(&batches),
+    };
+    (batcher, batches, lead, breaks)
 }
 
 fn sizes(batches: &Batches) -> Vec<usize> {
@@ -161,7 +191,7 @@ async fn whatever_a_request_fails_for_its_neighbours_land_and_it_alone_is_told()
 #[tokio::test(start_paused = true)]
 async fn what_failed_for_itself_meets_the_others_again_only_after_it_has_succeeded() {
     let (batcher, batches, _lead) = batcher();
-    let ask = async |requests: &[Request]| {
+    let ask = async |requests: &[Asked]| {
         batches.lock().unwrap().clear();
         join_all(requests.iter().map(|request| batcher.ask(*request))).await;
         batches.lock().unwrap().clone()

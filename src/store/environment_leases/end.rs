@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::LeaseRow;
 use crate::lifecycle::{Ending, LeaseState};
-use crate::store::{Leader, Store, StoreError, column, spelling};
+use crate::store::{Access, Leader, Request, Store, StoreError, column, spelling};
 
 /// A lease that is to end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,73 +56,87 @@ pub enum EndOutcome {
 }
 
 /// Ends held leases and remembers why. The outcomes stand in the order of `ends`.
-///
-/// # Errors
-/// Any category. Nothing is changed then.
-pub async fn end(store: &Store, leader: &Leader, ends: &[End]) -> Result<Vec<EndOutcome>, StoreError> {
-    let ends: Vec<ForeignLeaseEnd> = ends
-        .iter()
-        .map(|end| ForeignLeaseEnd {
-            end: end.clone(),
-            only_if_unused_for: None,
-            cleanup_failed: false,
-        })
-        .collect();
-    end_foreign(store, leader, &ends).await
+impl Request for End {
+    type Outcome = EndOutcome;
+
+    const NAME: &'static str = "end";
+
+    const ACCESS: Access = Access::Write;
+
+    fn key(&self) -> Uuid {
+        self.id
+    }
+
+    async fn carry_out(store: &Store, leader: &Leader, ends: &[Self]) -> Result<Vec<EndOutcome>, StoreError> {
+        let ends: Vec<ForeignLeaseEnd> = ends
+            .iter()
+            .map(|end| ForeignLeaseEnd {
+                end: end.clone(),
+                only_if_unused_for: None,
+                cleanup_failed: false,
+            })
+            .collect();
+        ForeignLeaseEnd::carry_out(store, leader, &ends).await
+    }
 }
 
 /// Ends held foreign leases, of which nothing is remembered. The outcomes stand in the order of `ends`; `Busy` is also said of
 /// one that was used meanwhile.
-///
-/// # Errors
-/// Any category. Nothing is changed then.
-pub async fn end_foreign(
-    store: &Store,
-    leader: &Leader,
-    ends: &[ForeignLeaseEnd],
-) -> Result<Vec<EndOutcome>, StoreError> {
-    let guards: Vec<(Option<f64>, bool)> = ends
-        .iter()
-        .map(|end| {
-            (
-                end.only_if_unused_for.map(|unused| unused.as_secs_f64()),
-                end.cleanup_failed,
-            )
-        })
-        .collect();
-    let ends: Vec<&End> = ends.iter().map(|end| &end.end).collect();
-    let rows: Vec<Ended> = sqlx::query_as(END)
-        .bind(&leader.cluster)
-        .bind(&leader.installation)
-        .bind(leader.epoch)
-        .bind(column(&ends, |end| end.id))
-        .bind(column(&ends, |end| end.ending.state.as_str()))
-        .bind(column(&ends, |end| spelling::reason(end.ending.reason)))
-        .bind(column(&ends, |end| end.ending.message.as_str()))
-        .bind(column(&ends, |end| end.only_if_expired))
-        .bind(column(&guards, |(unused_for, _)| *unused_for))
-        .bind(column(&guards, |(_, cleanup_failed)| *cleanup_failed))
-        .bind(column(&ends, |end| end.leaves.as_str()))
-        .bind(column(&ends, |end| end.run_ended_at.map(ToSqlx::to_sqlx)))
-        .fetch_all(&store.pool)
-        .await?;
-    if !rows.iter().any(|row| row.id.is_none()) {
-        return Err(StoreError::Deposed);
+impl Request for ForeignLeaseEnd {
+    type Outcome = EndOutcome;
+
+    const NAME: &'static str = "end_foreign";
+
+    const ACCESS: Access = Access::Write;
+
+    fn key(&self) -> Uuid {
+        self.end.id
     }
-    let mut outcomes: HashMap<Uuid, EndOutcome> = rows
-        .into_iter()
-        .filter_map(|row| Some((row.id?, EndOutcome::Ended(Box::new(row.lease?.0)))))
-        .collect();
-    let unanswered: Vec<&End> = ends
-        .iter()
-        .copied()
-        .filter(|end| !outcomes.contains_key(&end.id))
-        .collect();
-    outcomes.extend(explain(store, &unanswered).await?);
-    Ok(ends
-        .iter()
-        .map(|end| outcomes.remove(&end.id).unwrap_or(EndOutcome::RowMissing))
-        .collect())
+
+    async fn carry_out(store: &Store, leader: &Leader, ends: &[Self]) -> Result<Vec<EndOutcome>, StoreError> {
+        let guards: Vec<(Option<f64>, bool)> = ends
+            .iter()
+            .map(|end| {
+                (
+                    end.only_if_unused_for.map(|unused| unused.as_secs_f64()),
+                    end.cleanup_failed,
+                )
+            })
+            .collect();
+        let ends: Vec<&End> = ends.iter().map(|end| &end.end).collect();
+        let rows: Vec<Ended> = sqlx::query_as(END)
+            .bind(&leader.cluster)
+            .bind(&leader.installation)
+            .bind(leader.epoch)
+            .bind(column(&ends, |end| end.id))
+            .bind(column(&ends, |end| end.ending.state.as_str()))
+            .bind(column(&ends, |end| spelling::reason(end.ending.reason)))
+            .bind(column(&ends, |end| end.ending.message.as_str()))
+            .bind(column(&ends, |end| end.only_if_expired))
+            .bind(column(&guards, |(unused_for, _)| *unused_for))
+            .bind(column(&guards, |(_, cleanup_failed)| *cleanup_failed))
+            .bind(column(&ends, |end| end.leaves.as_str()))
+            .bind(column(&ends, |end| end.run_ended_at.map(ToSqlx::to_sqlx)))
+            .fetch_all(&store.pool)
+            .await?;
+        if !rows.iter().any(|row| row.id.is_none()) {
+            return Err(StoreError::Deposed);
+        }
+        let mut outcomes: HashMap<Uuid, EndOutcome> = rows
+            .into_iter()
+            .filter_map(|row| Some((row.id?, EndOutcome::Ended(Box::new(row.lease?.0)))))
+            .collect();
+        let unanswered: Vec<&End> = ends
+            .iter()
+            .copied()
+            .filter(|end| !outcomes.contains_key(&end.id))
+            .collect();
+        outcomes.extend(explain(store, &unanswered).await?);
+        Ok(ends
+            .iter()
+            .map(|end| outcomes.remove(&end.id).unwrap_or(EndOutcome::RowMissing))
+            .collect())
+    }
 }
 
 /// Says why leases were not ended, by a look at their rows.
@@ -283,47 +297,60 @@ pub struct ForeignEnd {
 
 /// Remembers endings of other writers, each once: what is recorded already stays, but for `retained` and
 /// `pending_cleanup`.
-///
-/// # Errors
-/// Any category. Nothing is changed then.
-pub async fn record_foreign_end(store: &Store, leader: &Leader, ends: &[ForeignEnd]) -> Result<(), StoreError> {
-    let led: bool = sqlx::query_scalar(
-        "WITH leader AS MATERIALIZED (
-           SELECT epoch FROM environment_operator.lead
-           WHERE cluster = $1 AND installation = $2 AND epoch = $3
-           FOR KEY SHARE
-         ),
-         own AS MATERIALIZED (
-           SELECT o.id FROM leader CROSS JOIN environment_operator.lease_object AS o
-           WHERE o.id = ANY ($4) AND (o.ended_status IS NULL OR o.ended_status IN ('retained', 'pending_cleanup'))
-           ORDER BY o.id FOR NO KEY UPDATE OF o
-         ),
-         remembered AS (
-           UPDATE environment_operator.lease_object AS o
-           SET ended_status = t.status, reason = t.reason, message = t.message,
-             ended_at = moment.now, run_ended_at = coalesce(o.run_ended_at, t.run_ended_at),
-             held_until = coalesce(o.held_until, least(t.released_at, moment.now))
-           FROM (SELECT date_trunc('milliseconds', clock_timestamp()) AS now) AS moment
-           CROSS JOIN (
-             SELECT i.*, l.released_at
-             FROM unnest($4::uuid[], $5::text[], $6::text[], $7::text[], $8::timestamptz[])
-               AS i(id, status, reason, message, run_ended_at)
-             LEFT JOIN public.environment_leases AS l ON l.id = i.id
-           ) AS t
-           WHERE o.id = t.id AND o.id = ANY (ARRAY (SELECT id FROM own))
-             AND (o.ended_status IS NULL OR o.ended_status IN ('retained', 'pending_cleanup'))
-         )
-         SELECT EXISTS (SELECT FROM leader)",
-    )
-    .bind(&leader.cluster)
-    .bind(&leader.installation)
-    .bind(leader.epoch)
-    .bind(column(ends, |end| end.id))
-    .bind(column(ends, |end| end.ending.state.as_str()))
-    .bind(column(ends, |end| spelling::reason(end.ending.reason)))
-    .bind(column(ends, |end| end.ending.message.as_str()))
-    .bind(column(ends, |end| end.run_ended_at.map(ToSqlx::to_sqlx)))
-    .fetch_one(&store.pool)
-    .await?;
-    if led { Ok(()) } else { Err(StoreError::Deposed) }
+impl Request for ForeignEnd {
+    type Outcome = ();
+
+    const NAME: &'static str = "record_foreign_end";
+
+    const ACCESS: Access = Access::Write;
+
+    fn key(&self) -> Uuid {
+        self.id
+    }
+
+    async fn carry_out(store: &Store, leader: &Leader, ends: &[Self]) -> Result<Vec<()>, StoreError> {
+        let led: bool = sqlx::query_scalar(
+            "WITH leader AS MATERIALIZED (
+               SELECT epoch FROM environment_operator.lead
+               WHERE cluster = $1 AND installation = $2 AND epoch = $3
+               FOR KEY SHARE
+             ),
+             own AS MATERIALIZED (
+               SELECT o.id FROM leader CROSS JOIN environment_operator.lease_object AS o
+               WHERE o.id = ANY ($4) AND (o.ended_status IS NULL OR o.ended_status IN ('retained', 'pending_cleanup'))
+               ORDER BY o.id FOR NO KEY UPDATE OF o
+             ),
+             remembered AS (
+               UPDATE environment_operator.lease_object AS o
+               SET ended_status = t.status, reason = t.reason, message = t.message,
+                 ended_at = moment.now, run_ended_at = coalesce(o.run_ended_at, t.run_ended_at),
+                 held_until = coalesce(o.held_until, least(t.released_at, moment.now))
+               FROM (SELECT date_trunc('milliseconds', clock_timestamp()) AS now) AS moment
+               CROSS JOIN (
+                 SELECT i.*, l.released_at
+                 FROM unnest($4::uuid[], $5::text[], $6::text[], $7::text[], $8::timestamptz[])
+                   AS i(id, status, reason, message, run_ended_at)
+                 LEFT JOIN public.environment_leases AS l ON l.id = i.id
+               ) AS t
+               WHERE o.id = t.id AND o.id = ANY (ARRAY (SELECT id FROM own))
+                 AND (o.ended_status IS NULL OR o.ended_status IN ('retained', 'pending_cleanup'))
+             )
+             SELECT EXISTS (SELECT FROM leader)",
+        )
+        .bind(&leader.cluster)
+        .bind(&leader.installation)
+        .bind(leader.epoch)
+        .bind(column(ends, |end| end.id))
+        .bind(column(ends, |end| end.ending.state.as_str()))
+        .bind(column(ends, |end| spelling::reason(end.ending.reason)))
+        .bind(column(ends, |end| end.ending.message.as_str()))
+        .bind(column(ends, |end| end.run_ended_at.map(ToSqlx::to_sqlx)))
+        .fetch_one(&store.pool)
+        .await?;
+        if led {
+            Ok(vec![(); ends.len()])
+        } else {
+            Err(StoreError::Deposed)
+        }
+    }
 }

@@ -19,11 +19,11 @@ mod origin;
 mod sync;
 mod touch;
 
-pub use end::{End, EndOutcome, ForeignEnd, ForeignLeaseEnd, end, end_foreign, record_foreign_end};
-pub use grant::{Grant, GrantOutcome, LEFT, grant};
+pub use end::{End, EndOutcome, ForeignEnd, ForeignLeaseEnd};
+pub use grant::{Grant, GrantOutcome, LEFT};
 pub use origin::{end_for_runs, list, update_metadata};
-pub use sync::{LeaseSync, SyncOutcome, sync};
-pub use touch::{TOUCH_INTERVAL, Touch, is_worth_a_touch, touch};
+pub use sync::{LeaseSync, SyncOutcome};
+pub use touch::{TOUCH_INTERVAL, Touch, is_worth_a_touch};
 
 /// A row of the table.
 #[derive(Clone, Debug, PartialEq, Deserialize)]

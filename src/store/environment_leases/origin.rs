@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::{End, EndOutcome, LeaseRow, end};
+use super::{End, EndOutcome, LeaseRow};
 use crate::api::FreeObject;
 use crate::lifecycle::{Ending, LeaseState};
-use crate::store::{Leader, Store, StoreError, column, spelling};
+use crate::store::{Leader, Request, Store, StoreError, column, spelling};
 
 /// An environment's leases, of one status or of any, the last used first.
 ///
@@ -66,7 +66,7 @@ pub async fn end_for_runs(
             })
         })
         .collect();
-    let ended = end(store, leader, &ends)
+    let ended = End::carry_out(store, leader, &ends)
         .await?
         .into_iter()
         .filter_map(|outcome| match outcome {

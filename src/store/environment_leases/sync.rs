@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::LeaseRow;
 use crate::api::FreeObject;
-use crate::store::{Leader, ObjectVersion, Store, StoreError, column};
+use crate::store::{Access, Leader, ObjectVersion, Request, Store, StoreError, column, soundness};
 
 /// A newer version of a granted lease's object.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,46 +42,60 @@ pub enum SyncOutcome {
 }
 
 /// Writes what may change of a held lease. The outcomes stand in the order of `syncs`.
-///
-/// # Errors
-/// Any category. Nothing is changed then.
-pub async fn sync(store: &Store, leader: &Leader, syncs: &[LeaseSync]) -> Result<Vec<SyncOutcome>, StoreError> {
-    let rows: Vec<Tagged> = sqlx::query_as(SYNC)
-        .bind(&leader.cluster)
-        .bind(&leader.installation)
-        .bind(leader.epoch)
-        .bind(leader.incarnation)
-        .bind(column(syncs, |sync| sync.id))
-        .bind(column(syncs, |sync| sync.version.namespace.as_str()))
-        .bind(column(syncs, |sync| sync.version.name.as_str()))
-        .bind(column(syncs, |sync| sync.version.resource_version.as_str()))
-        .bind(column(syncs, |sync| sync.version.generation))
-        .bind(column(syncs, |sync| sync.ttl_seconds))
-        .bind(column(syncs, |sync| sync.metadata.as_ref().map(Json)))
-        .bind(column(syncs, |sync| sync.ttl_seconds_after_finished))
-        .fetch_all(&store.pool)
-        .await?;
-    if !rows.iter().any(|row| row.what == "leader") {
-        return Err(StoreError::Deposed);
+impl Request for LeaseSync {
+    type Outcome = SyncOutcome;
+
+    const NAME: &'static str = "sync_lease";
+
+    const ACCESS: Access = Access::Write;
+
+    fn key(&self) -> Uuid {
+        self.id
     }
-    let mut outcomes = HashMap::new();
-    for row in rows {
-        if let Some(id) = row.id {
-            let outcome = match (row.what.as_str(), row.lease) {
-                ("updated", Some(Json(lease))) => SyncOutcome::Updated(Box::new(lease)),
-                ("same", _) => SyncOutcome::AlreadySo,
-                ("older", _) => SyncOutcome::Older,
-                ("not_held", _) => SyncOutcome::NotHeld,
-                (what, _) => return Err(StoreError::Bug(format!("a sync came back as {what:?}"))),
-            };
-            outcomes.insert(id, outcome);
+
+    fn check(&self) -> Result<(), StoreError> {
+        let metadata = self.metadata.as_ref();
+        metadata.map_or(Ok(()), |metadata| soundness::object("spec.metadata", metadata))
+    }
+
+    async fn carry_out(store: &Store, leader: &Leader, syncs: &[Self]) -> Result<Vec<SyncOutcome>, StoreError> {
+        let rows: Vec<Tagged> = sqlx::query_as(SYNC)
+            .bind(&leader.cluster)
+            .bind(&leader.installation)
+            .bind(leader.epoch)
+            .bind(leader.incarnation)
+            .bind(column(syncs, |sync| sync.id))
+            .bind(column(syncs, |sync| sync.version.namespace.as_str()))
+            .bind(column(syncs, |sync| sync.version.name.as_str()))
+            .bind(column(syncs, |sync| sync.version.resource_version.as_str()))
+            .bind(column(syncs, |sync| sync.version.generation))
+            .bind(column(syncs, |sync| sync.ttl_seconds))
+            .bind(column(syncs, |sync| sync.metadata.as_ref().map(Json)))
+            .bind(column(syncs, |sync| sync.ttl_seconds_after_finished))
+            .fetch_all(&store.pool)
+            .await?;
+        if !rows.iter().any(|row| row.what == "leader") {
+            return Err(StoreError::Deposed);
         }
+        let mut outcomes = HashMap::new();
+        for row in rows {
+            if let Some(id) = row.id {
+                let outcome = match (row.what.as_str(), row.lease) {
+                    ("updated", Some(Json(lease))) => SyncOutcome::Updated(Box::new(lease)),
+                    ("same", _) => SyncOutcome::AlreadySo,
+                    ("older", _) => SyncOutcome::Older,
+                    ("not_held", _) => SyncOutcome::NotHeld,
+                    (what, _) => return Err(StoreError::Bug(format!("a sync came back as {what:?}"))),
+                };
+                outcomes.insert(id, outcome);
+            }
+        }
+        // An id that does not come back has its row locked by another transaction.
+        Ok(syncs
+            .iter()
+            .map(|sync| outcomes.remove(&sync.id).unwrap_or(SyncOutcome::Busy))
+            .collect())
     }
-    // An id that does not come back has its row locked by another transaction.
-    Ok(syncs
-        .iter()
-        .map(|sync| outcomes.remove(&sync.id).unwrap_or(SyncOutcome::Busy))
-        .collect())
 }
 
 #[derive(FromRow)]

@@ -4,9 +4,13 @@ use std::collections::{BTreeSet, HashMap};
 
 use uuid::Uuid;
 
-use crate::store::{Leader, Store, StoreError, local};
+use crate::store::{Access, Leader, Request, Store, StoreError, column, local};
 
-/// What became of a deletion.
+/// The object of this uid was deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Archive(pub Uuid);
+
+/// What became of an [`Archive`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ArchiveOutcome {
     /// The object is remembered as deleted and its row is archived (a Local's row stays as it is).
@@ -21,37 +25,46 @@ pub enum ArchiveOutcome {
 ///
 /// Where a Local's object goes, another one may stand for the company's row from then on.
 ///
-/// The outcomes stand in the order of `ids`.
-///
-/// # Errors
-/// Any category. Nothing is changed then.
-pub async fn archive_deleted(store: &Store, leader: &Leader, ids: &[Uuid]) -> Result<Vec<ArchiveOutcome>, StoreError> {
-    let mut transaction = store.pool.begin().await?;
-    let rows: Vec<(Option<Uuid>, Option<bool>, Option<Uuid>)> = sqlx::query_as(ARCHIVE)
-        .bind(&leader.cluster)
-        .bind(&leader.installation)
-        .bind(leader.epoch)
-        .bind(ids)
-        .fetch_all(&mut *transaction)
-        .await?;
-    if !rows.iter().any(|(id, ..)| id.is_none()) {
-        return Err(StoreError::Deposed);
+/// The outcomes stand in the order of `objects`.
+impl Request for Archive {
+    type Outcome = ArchiveOutcome;
+
+    const NAME: &'static str = "archive_environment";
+
+    const ACCESS: Access = Access::Write;
+
+    fn key(&self) -> Uuid {
+        self.0
     }
-    let companies: BTreeSet<Uuid> = rows.iter().filter_map(|(.., company_id)| *company_id).collect();
-    if !companies.is_empty() {
-        local::choose(&mut transaction, leader, &Vec::from_iter(companies)).await?;
+
+    async fn carry_out(store: &Store, leader: &Leader, objects: &[Self]) -> Result<Vec<ArchiveOutcome>, StoreError> {
+        let mut transaction = store.pool.begin().await?;
+        let rows: Vec<(Option<Uuid>, Option<bool>, Option<Uuid>)> = sqlx::query_as(ARCHIVE)
+            .bind(&leader.cluster)
+            .bind(&leader.installation)
+            .bind(leader.epoch)
+            .bind(column(objects, |object| object.0))
+            .fetch_all(&mut *transaction)
+            .await?;
+        if !rows.iter().any(|(id, ..)| id.is_none()) {
+            return Err(StoreError::Deposed);
+        }
+        let companies: BTreeSet<Uuid> = rows.iter().filter_map(|(.., company_id)| *company_id).collect();
+        if !companies.is_empty() {
+            local::choose(&mut transaction, leader, &Vec::from_iter(companies)).await?;
+        }
+        transaction.commit().await?;
+        let busy: HashMap<Uuid, bool> = rows
+            .into_iter()
+            .filter_map(|(id, busy, _)| Some((id?, busy?)))
+            .collect();
+        let outcome = |object: &Self| match busy.get(&object.0) {
+            Some(false) => ArchiveOutcome::Archived,
+            Some(true) => ArchiveOutcome::Busy,
+            None => ArchiveOutcome::Unknown,
+        };
+        Ok(objects.iter().map(outcome).collect())
     }
-    transaction.commit().await?;
-    let busy: HashMap<Uuid, bool> = rows
-        .into_iter()
-        .filter_map(|(id, busy, _)| Some((id?, busy?)))
-        .collect();
-    let outcome = |id| match busy.get(id) {
-        Some(false) => ArchiveOutcome::Archived,
-        Some(true) => ArchiveOutcome::Busy,
-        None => ArchiveOutcome::Unknown,
-    };
-    Ok(ids.iter().map(outcome).collect())
 }
 
 const ARCHIVE: &str = r#"

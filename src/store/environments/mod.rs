@@ -12,10 +12,10 @@ mod local;
 mod read;
 mod sync;
 
-pub use archive::{ArchiveOutcome, archive_deleted};
+pub use archive::{Archive, ArchiveOutcome};
 pub use local::ensure_local;
 pub use read::{list, read};
-pub use sync::{EnvironmentOutcome, EnvironmentSync, sync};
+pub use sync::{EnvironmentOutcome, EnvironmentSync};
 
 /// A row of the table.
 #[derive(Clone, Debug, PartialEq, Deserialize)]

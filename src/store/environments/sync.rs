@@ -12,10 +12,11 @@ use super::EnvironmentRow;
 use super::local::sync_local_or_busy;
 use crate::api::{Driver, FreeObject, Reason};
 use crate::lifecycle::{EnvironmentState, ResourceVersion};
-use crate::store::environment_object::{self, EnvironmentLook};
+use crate::store::environment_object::EnvironmentLook;
 use crate::store::session::Session;
 use crate::store::{
-    Leader, Mode, ObjectVersion, Refusal, Settle, Store, StoreError, column, companies, lead, namespace, spelling,
+    Access, Leader, Mode, ObjectVersion, Refusal, Request, Settle, Store, StoreError, column, companies, lead,
+    namespace, soundness, spelling,
 };
 
 /// An Environment object that is to stand in the database.
@@ -93,39 +94,56 @@ pub enum EnvironmentOutcome {
 /// Inserts or updates the rows of Environment objects, fenced by their resourceVersion.
 ///
 /// The outcomes stand in the order of `syncs`.
-///
-/// # Errors
-/// Any category. Nothing is changed then.
-pub async fn sync(
-    store: &Store,
-    leader: &Leader,
-    syncs: &[EnvironmentSync],
-) -> Result<Vec<EnvironmentOutcome>, StoreError> {
-    let mut outcomes = unchanged(store, leader, syncs).await?;
-    if outcomes.len() == syncs.len() {
-        return Ok(syncs.iter().filter_map(|sync| outcomes.remove(&sync.id)).collect());
+impl Request for EnvironmentSync {
+    type Outcome = EnvironmentOutcome;
+
+    const NAME: &'static str = "sync_environment";
+
+    const ACCESS: Access = Access::Write;
+
+    fn key(&self) -> Uuid {
+        self.id
     }
-    let mut transaction = store.pool.begin().await?;
-    lead::prove(&mut transaction, leader).await?;
-    outcomes.extend(settle(&mut transaction, store.mode, leader, syncs).await?);
-    let (mut locals, others): (Vec<&EnvironmentSync>, Vec<&EnvironmentSync>) = syncs
-        .iter()
-        .filter(|sync| !outcomes.contains_key(&sync.id))
-        .partition(|sync| sync.driver == Driver::Local);
-    if !others.is_empty() {
-        outcomes.extend(sync_others(&mut transaction, leader, &others).await?);
+
+    fn check(&self) -> Result<(), StoreError> {
+        soundness::indexed_text("spec.displayName", self.name.as_deref())?;
+        soundness::text("spec.description", self.description.as_deref())?;
+        soundness::value("the driver's configuration", &self.config)?;
+        let metadata = self.metadata.as_ref();
+        metadata.map_or(Ok(()), |metadata| soundness::object("spec.metadata", metadata))
     }
-    // In one order, so that two installations of a cluster never wait for each other's companies.
-    locals.sort_by_key(|sync| sync.company_id);
-    for sync in locals {
-        outcomes.insert(sync.id, sync_local_or_busy(&mut transaction, leader, sync).await?);
+
+    fn refused(refusal: Refusal) -> Option<EnvironmentOutcome> {
+        Some(EnvironmentOutcome::Refused(refusal))
     }
-    transaction.commit().await?;
-    // An id that does not come back has its row locked by another transaction.
-    Ok(syncs
-        .iter()
-        .map(|sync| outcomes.remove(&sync.id).unwrap_or(EnvironmentOutcome::Busy))
-        .collect())
+
+    async fn carry_out(store: &Store, leader: &Leader, syncs: &[Self]) -> Result<Vec<EnvironmentOutcome>, StoreError> {
+        let mut outcomes = unchanged(store, leader, syncs).await?;
+        if outcomes.len() == syncs.len() {
+            return Ok(syncs.iter().filter_map(|sync| outcomes.remove(&sync.id)).collect());
+        }
+        let mut transaction = store.pool.begin().await?;
+        lead::prove(&mut transaction, leader).await?;
+        outcomes.extend(settle(&mut transaction, store.mode, leader, syncs).await?);
+        let (mut locals, others): (Vec<&EnvironmentSync>, Vec<&EnvironmentSync>) = syncs
+            .iter()
+            .filter(|sync| !outcomes.contains_key(&sync.id))
+            .partition(|sync| sync.driver == Driver::Local);
+        if !others.is_empty() {
+            outcomes.extend(sync_others(&mut transaction, leader, &others).await?);
+        }
+        // In one order, so that two installations of a cluster never wait for each other's companies.
+        locals.sort_by_key(|sync| sync.company_id);
+        for sync in locals {
+            outcomes.insert(sync.id, sync_local_or_busy(&mut transaction, leader, sync).await?);
+        }
+        transaction.commit().await?;
+        // An id that does not come back has its row locked by another transaction.
+        Ok(syncs
+            .iter()
+            .map(|sync| outcomes.remove(&sync.id).unwrap_or(EnvironmentOutcome::Busy))
+            .collect())
+    }
 }
 
 type Outcomes = HashMap<Uuid, EnvironmentOutcome>;
@@ -141,7 +159,7 @@ async fn unchanged(store: &Store, leader: &Leader, syncs: &[EnvironmentSync]) ->
             driver: sync.driver,
         })
         .collect();
-    let views = environment_object::look(store, leader, &looks).await?;
+    let views = EnvironmentLook::carry_out(store, leader, &looks).await?;
     let same = syncs.iter().zip(views).filter_map(|(sync, view)| {
         let is_chosen = view.is_chosen(sync.driver, sync.version.generation);
         let (object, row) = (view.object?, view.row?);

@@ -12,7 +12,7 @@ use crate::lifecycle::RunStatus;
 use crate::store::environment_leases::LeaseRow;
 use crate::store::environments::EnvironmentRow;
 use crate::store::references::Reference;
-use crate::store::{Leader, Store, StoreError, column, spelling};
+use crate::store::{Access, Leader, Request, Store, StoreError, column, spelling};
 
 /// Which environment a claim chooses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,56 +121,66 @@ pub struct Holder {
     pub name: Option<String>,
 }
 
-/// Looks without locks: writes nothing, not even to the write-ahead log. The views stand in the order of `looks`.
-///
-/// # Errors
-/// Any category but `Deposed`: a deposed replica may look (`leading` tells).
-pub async fn look(store: &Store, leader: &Leader, looks: &[LeaseLook]) -> Result<Vec<LeaseView>, StoreError> {
-    let rows: Vec<Looked> = sqlx::query_as(LOOK)
-        .bind(&leader.cluster)
-        .bind(&leader.installation)
-        .bind(leader.epoch)
-        .bind(column(looks, |look| look.id))
-        .bind(column(looks, |look| look.namespace_uid))
-        .bind(column(looks, |look| look.company_id))
-        .bind(column(looks, |look| match look.environment {
-            EnvironmentChoice::Object(id) => Some(id),
-            EnvironmentChoice::Local | EnvironmentChoice::Default => None,
-        }))
-        .bind(column(looks, |look| look.environment == EnvironmentChoice::Default))
-        .bind(column(looks, |look| look.agent_id))
-        .bind(column(looks, |look| look.run_id))
-        .fetch_all(&store.pool)
-        .await?;
-    let pairs: Vec<(Looked, &LeaseLook)> = rows.into_iter().zip(looks).collect();
-    // Only a claim's own references matter: those of a granted lease were checked at its grant.
-    let references = |of: fn(&LeaseLook) -> Option<Uuid>| {
+/// Looks without locks: writes nothing, not even to the write-ahead log; a deposed replica may look (`leading` tells). The views
+/// stand in the order of `looks`.
+impl Request for LeaseLook {
+    type Outcome = LeaseView;
+
+    const NAME: &'static str = "look_lease";
+
+    const ACCESS: Access = Access::Read;
+
+    fn key(&self) -> Uuid {
+        self.id
+    }
+
+    async fn carry_out(store: &Store, leader: &Leader, looks: &[Self]) -> Result<Vec<LeaseView>, StoreError> {
+        let rows: Vec<Looked> = sqlx::query_as(LOOK)
+            .bind(&leader.cluster)
+            .bind(&leader.installation)
+            .bind(leader.epoch)
+            .bind(column(looks, |look| look.id))
+            .bind(column(looks, |look| look.namespace_uid))
+            .bind(column(looks, |look| look.company_id))
+            .bind(column(looks, |look| match look.environment {
+                EnvironmentChoice::Object(id) => Some(id),
+                EnvironmentChoice::Local | EnvironmentChoice::Default => None,
+            }))
+            .bind(column(looks, |look| look.environment == EnvironmentChoice::Default))
+            .bind(column(looks, |look| look.agent_id))
+            .bind(column(looks, |look| look.run_id))
+            .fetch_all(&store.pool)
+            .await?;
+        let pairs: Vec<(Looked, &LeaseLook)> = rows.into_iter().zip(looks).collect();
+        // Only a claim's own references matter: those of a granted lease were checked at its grant.
+        let references = |of: fn(&LeaseLook) -> Option<Uuid>| {
+            pairs
+                .iter()
+                .filter(|(row, _)| row.lease.is_none())
+                .filter_map(move |(row, look)| row.company_id.zip(of(look)))
+        };
+        let issues = store
+            .references()
+            .missing_issues(&store.pool, references(|look| look.issue_id))
+            .await?;
+        let workspaces = store
+            .references()
+            .missing_execution_workspaces(&store.pool, references(|look| look.execution_workspace_id))
+            .await?;
         pairs
-            .iter()
-            .filter(|(row, _)| row.lease.is_none())
-            .filter_map(move |(row, look)| row.company_id.zip(of(look)))
-    };
-    let issues = store
-        .references()
-        .missing_issues(&store.pool, references(|look| look.issue_id))
-        .await?;
-    let workspaces = store
-        .references()
-        .missing_execution_workspaces(&store.pool, references(|look| look.execution_workspace_id))
-        .await?;
-    pairs
-        .into_iter()
-        .map(|(row, look)| {
-            let is_in = |missing: &HashSet<Reference>, id: Option<Uuid>| {
-                row.company_id
-                    .zip(id)
-                    .is_some_and(|reference| missing.contains(&reference))
-            };
-            let issue_missing = is_in(&issues, look.issue_id);
-            let execution_workspace_missing = is_in(&workspaces, look.execution_workspace_id);
-            row.view(issue_missing, execution_workspace_missing)
-        })
-        .collect()
+            .into_iter()
+            .map(|(row, look)| {
+                let is_in = |missing: &HashSet<Reference>, id: Option<Uuid>| {
+                    row.company_id
+                        .zip(id)
+                        .is_some_and(|reference| missing.contains(&reference))
+                };
+                let issue_missing = is_in(&issues, look.issue_id);
+                let execution_workspace_missing = is_in(&workspaces, look.execution_workspace_id);
+                row.view(issue_missing, execution_workspace_missing)
+            })
+            .collect()
+    }
 }
 
 /// What the statement says of one lease.

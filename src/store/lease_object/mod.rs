@@ -3,13 +3,13 @@
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::{Leader, Store, StoreError, spelling};
+use super::{Access, Leader, Request, Store, StoreError, column, spelling};
 use crate::api::{FreeObject, Reason};
 use crate::lifecycle::{Ending, LeaseState};
 
 mod look;
 
-pub use look::{Capacity, EnvironmentChoice, Holder, LeaseLook, LeaseView, RunLook, look};
+pub use look::{Capacity, EnvironmentChoice, Holder, LeaseLook, LeaseView, RunLook};
 
 /// A row of the table.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -79,34 +79,51 @@ impl LeaseObjectRow {
     }
 }
 
+/// The object of this uid is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MarkGone(pub Uuid);
+
 /// Remembers the objects of ended leases as deleted. Those still held are left alone.
-///
-/// # Errors
-/// Any category. Nothing is changed then.
-pub async fn mark_gone(store: &Store, leader: &Leader, ids: &[Uuid]) -> Result<(), StoreError> {
-    let led: bool = sqlx::query_scalar(
-        "WITH leader AS MATERIALIZED (
-           SELECT epoch FROM environment_operator.lead
-           WHERE cluster = $1 AND installation = $2 AND epoch = $3
-           FOR KEY SHARE
-         ),
-         own AS MATERIALIZED (
-           SELECT o.id FROM leader CROSS JOIN environment_operator.lease_object AS o
-           WHERE o.id = ANY ($4) AND o.deleted_at IS NULL AND o.ended_status <> 'retained'
-           ORDER BY o.id FOR NO KEY UPDATE OF o
-         ),
-         remembered AS (
-           UPDATE environment_operator.lease_object AS o
-           SET deleted_at = date_trunc('milliseconds', clock_timestamp()), epoch = $3
-           WHERE o.id = ANY (ARRAY (SELECT id FROM own))
-         )
-         SELECT EXISTS (SELECT FROM leader)",
-    )
-    .bind(&leader.cluster)
-    .bind(&leader.installation)
-    .bind(leader.epoch)
-    .bind(ids)
-    .fetch_one(&store.pool)
-    .await?;
-    if led { Ok(()) } else { Err(StoreError::Deposed) }
+impl Request for MarkGone {
+    type Outcome = ();
+
+    const NAME: &'static str = "mark_gone";
+
+    const ACCESS: Access = Access::Write;
+
+    fn key(&self) -> Uuid {
+        self.0
+    }
+
+    async fn carry_out(store: &Store, leader: &Leader, objects: &[Self]) -> Result<Vec<()>, StoreError> {
+        let led: bool = sqlx::query_scalar(
+            "WITH leader AS MATERIALIZED (
+               SELECT epoch FROM environment_operator.lead
+               WHERE cluster = $1 AND installation = $2 AND epoch = $3
+               FOR KEY SHARE
+             ),
+             own AS MATERIALIZED (
+               SELECT o.id FROM leader CROSS JOIN environment_operator.lease_object AS o
+               WHERE o.id = ANY ($4) AND o.deleted_at IS NULL AND o.ended_status <> 'retained'
+               ORDER BY o.id FOR NO KEY UPDATE OF o
+             ),
+             remembered AS (
+               UPDATE environment_operator.lease_object AS o
+               SET deleted_at = date_trunc('milliseconds', clock_timestamp()), epoch = $3
+               WHERE o.id = ANY (ARRAY (SELECT id FROM own))
+             )
+             SELECT EXISTS (SELECT FROM leader)",
+        )
+        .bind(&leader.cluster)
+        .bind(&leader.installation)
+        .bind(leader.epoch)
+        .bind(column(objects, |object| object.0))
+        .fetch_one(&store.pool)
+        .await?;
+        if led {
+            Ok(vec![(); objects.len()])
+        } else {
+            Err(StoreError::Deposed)
+        }
+    }
 }

@@ -13,7 +13,7 @@ use crate::api::{FreeObject, LeasePolicy, ObjectRef, Reason};
 use crate::lifecycle::Turn;
 use crate::store::references::Reference;
 use crate::store::session::Session;
-use crate::store::{Leader, ObjectVersion, Refusal, Settle, Store, StoreError, column};
+use crate::store::{Access, Leader, ObjectVersion, Refusal, Request, Settle, Store, StoreError, column, soundness};
 
 mod reuse;
 mod statement;
@@ -90,46 +90,66 @@ pub enum GrantOutcome {
 }
 
 /// Grants claims. The outcomes stand in the order of `grants`.
-///
-/// # Errors
-/// Any category. Nothing is changed then.
-pub async fn grant(store: &Store, leader: &Leader, grants: &[Grant]) -> Result<Vec<GrantOutcome>, StoreError> {
-    let mut outcomes = refuse_missing_references(store, grants).await?;
-    let mut sound: Vec<&Grant> = grants
-        .iter()
-        .filter(|grant| !outcomes.contains_key(&grant.id))
-        .collect();
-    sound.sort_by_key(|grant| grant.turn);
-    let rows: Vec<Tagged> = if sound.iter().copied().any(needs_lock) {
-        let mut transaction = store.pool.begin().await?;
-        let locked = lock_environments(&mut transaction, leader, &sound).await?;
-        // Those that another transaction holds are busy; the statement says so of limited ones itself.
-        sound.retain(|grant| !reuse::reuses(grant) || locked.contains(&grant.environment_id));
-        let reused = reuse::find(&mut transaction, &sound).await?;
-        let rows = bind(sqlx::query_as(GRANT), leader, &sound, &reused, &locked)
-            .fetch_all(&mut *transaction)
-            .await?;
-        transaction.commit().await?;
-        rows
-    } else {
-        bind(sqlx::query_as(GRANT), leader, &sound, &HashMap::new(), &[])
-            .fetch_all(&store.pool)
-            .await?
-    };
-    if !rows.iter().any(|row| row.what == "leader") {
-        return Err(StoreError::Deposed);
+impl Request for Grant {
+    type Outcome = GrantOutcome;
+
+    const NAME: &'static str = "grant";
+
+    const ACCESS: Access = Access::Write;
+
+    fn key(&self) -> Uuid {
+        self.id
     }
-    let asked: HashMap<Uuid, &Grant> = sound.iter().map(|grant| (grant.id, *grant)).collect();
-    for row in rows {
-        if let Some(grant) = row.id.and_then(|id| asked.get(&id)) {
-            outcomes.insert(grant.id, row.outcome(grant)?);
+
+    fn check(&self) -> Result<(), StoreError> {
+        soundness::text("the environment's provider", self.provider.as_deref())?;
+        soundness::indexed_text("the provider's lease id", self.provider_lease_id.as_deref())?;
+        soundness::object("spec.metadata", &self.metadata)?;
+        soundness::object("the run's context", &self.context)
+    }
+
+    fn refused(refusal: Refusal) -> Option<GrantOutcome> {
+        Some(GrantOutcome::Refused(refusal))
+    }
+
+    async fn carry_out(store: &Store, leader: &Leader, grants: &[Self]) -> Result<Vec<GrantOutcome>, StoreError> {
+        let mut outcomes = refuse_missing_references(store, grants).await?;
+        let mut sound: Vec<&Grant> = grants
+            .iter()
+            .filter(|grant| !outcomes.contains_key(&grant.id))
+            .collect();
+        sound.sort_by_key(|grant| grant.turn);
+        let rows: Vec<Tagged> = if sound.iter().copied().any(needs_lock) {
+            let mut transaction = store.pool.begin().await?;
+            let locked = lock_environments(&mut transaction, leader, &sound).await?;
+            // Those that another transaction holds are busy; the statement says so of limited ones itself.
+            sound.retain(|grant| !reuse::reuses(grant) || locked.contains(&grant.environment_id));
+            let reused = reuse::find(&mut transaction, &sound).await?;
+            let rows = bind(sqlx::query_as(GRANT), leader, &sound, &reused, &locked)
+                .fetch_all(&mut *transaction)
+                .await?;
+            transaction.commit().await?;
+            rows
+        } else {
+            bind(sqlx::query_as(GRANT), leader, &sound, &HashMap::new(), &[])
+                .fetch_all(&store.pool)
+                .await?
+        };
+        if !rows.iter().any(|row| row.what == "leader") {
+            return Err(StoreError::Deposed);
         }
+        let asked: HashMap<Uuid, &Grant> = sound.iter().map(|grant| (grant.id, *grant)).collect();
+        for row in rows {
+            if let Some(grant) = row.id.and_then(|id| asked.get(&id)) {
+                outcomes.insert(grant.id, row.outcome(grant)?);
+            }
+        }
+        // An id that does not come back lost a race for its own row.
+        Ok(grants
+            .iter()
+            .map(|grant| outcomes.remove(&grant.id).unwrap_or(GrantOutcome::Busy))
+            .collect())
     }
-    // An id that does not come back lost a race for its own row.
-    Ok(grants
-        .iter()
-        .map(|grant| outcomes.remove(&grant.id).unwrap_or(GrantOutcome::Busy))
-        .collect())
 }
 
 async fn refuse_missing_references(store: &Store, grants: &[Grant]) -> Result<HashMap<Uuid, GrantOutcome>, StoreError> {

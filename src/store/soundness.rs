@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
+use super::StoreError;
 use crate::api::FreeObject;
-use crate::store::StoreError;
 
 /// Nesting of a free object at most.
 const DEPTH: usize = 64;
@@ -12,7 +12,7 @@ const DEPTH: usize = 64;
 const INDEXED: usize = 512;
 
 /// Refuses a NUL in a text that is not indexed.
-pub(super) fn text(field: &str, text: Option<&str>) -> Result<(), StoreError> {
+pub(crate) fn text(field: &str, text: Option<&str>) -> Result<(), StoreError> {
     match text {
         Some(text) if text.contains('\0') => refuse(format!("{field}: remove the NUL character (\\u0000)")),
         Some(_) | None => Ok(()),
@@ -20,7 +20,7 @@ pub(super) fn text(field: &str, text: Option<&str>) -> Result<(), StoreError> {
 }
 
 /// Refuses a NUL in a text that is indexed, and one that is too long.
-pub(super) fn indexed_text(field: &str, value: Option<&str>) -> Result<(), StoreError> {
+pub(crate) fn indexed_text(field: &str, value: Option<&str>) -> Result<(), StoreError> {
     text(field, value)?;
     match value {
         Some(text) if text.len() > INDEXED => refuse(format!(
@@ -32,7 +32,7 @@ pub(super) fn indexed_text(field: &str, value: Option<&str>) -> Result<(), Store
 }
 
 /// Refuses a NUL anywhere in a free object, and one that is nested too deeply.
-pub(super) fn object(field: &str, object: &FreeObject) -> Result<(), StoreError> {
+pub(crate) fn object(field: &str, object: &FreeObject) -> Result<(), StoreError> {
     object.iter().try_for_each(|(key, value)| {
         text(field, Some(key))?;
         self::value(&format!("{field}.{key}"), value)
@@ -40,7 +40,7 @@ pub(super) fn object(field: &str, object: &FreeObject) -> Result<(), StoreError>
 }
 
 /// Refuses a NUL anywhere in a value, and one that is nested too deeply.
-pub(super) fn value(field: &str, value: &Value) -> Result<(), StoreError> {
+pub(crate) fn value(field: &str, value: &Value) -> Result<(), StoreError> {
     let mut stack = vec![(value, 1)];
     while let Some((value, depth)) = stack.pop() {
         if depth > DEPTH {
