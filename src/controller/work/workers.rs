@@ -47,12 +47,16 @@ pub async fn work<D: Database, C: Cluster>(
     let mut state = leadership.state();
     let hands = Arc::new(Semaphore::new(CONCURRENCY));
     let mut running = JoinSet::new();
-    let mut led = false;
+    let mut begun = None;
     loop {
         let now = *state.borrow_and_update();
         let looked = *buried.borrow_and_update();
-        let leads = matches!(now, LeadershipState::Leading { epoch } if looked == Some(epoch));
-        if leads && !led {
+        // The term in which keys are taken; one begins also where the end of the one before has passed unnoticed.
+        let term = match now {
+            LeadershipState::Leading { epoch } => Some(epoch).filter(|_| looked == Some(epoch)),
+            _ => None,
+        };
+        if term.is_some() && term != begun {
             // Opened first: what happened before is among the index's keys, what happens from here on is pushed.
             context.queue.open();
             context.learn(|index| index.begin_term(Instant::now()));
@@ -61,8 +65,8 @@ pub async fn work<D: Database, C: Cluster>(
             context.troubles.clear();
         }
         context.note_lapse(matches!(now, LeadershipState::Lapsed { .. }));
-        led = leads;
-        let works = matches!(now, LeadershipState::Leading { .. } | LeadershipState::Lapsed { .. });
+        begun = term;
+        let works = term.is_some() || matches!(now, LeadershipState::Lapsed { .. });
         tokio::select! {
             () = stop.cancelled() => break,
             changed = state.changed() => if changed.is_err() { break },
@@ -74,7 +78,7 @@ pub async fn work<D: Database, C: Cluster>(
                 let span = tracing::info_span!("reconcile", kind = kind(key), id = %id(key), result = Empty);
                 let work = async move {
                     let _hand = hand;
-                    run(&reconcilers, &leadership, key, now).await;
+                    run_to_the_end(&reconcilers, &leadership, key, now).await;
                 };
                 running.spawn(work.instrument(span));
             }
@@ -100,6 +104,27 @@ const fn kind(key: Key) -> &'static str {
 const fn id(key: Key) -> Uuid {
     match key {
         Key::Environment(id) | Key::Lease(id) => id,
+    }
+}
+
+/// Runs a key, and releases it whatever happens: one that is not released is never looked at again, and counts for ever among
+/// those of its company that run.
+async fn run_to_the_end<D: Database, C: Cluster>(
+    reconcilers: &Reconcilers<D, C>,
+    leadership: &Leadership,
+    key: Key,
+    state: LeadershipState,
+) {
+    let (context, begun) = (&reconcilers.context, Instant::now());
+    let run = AssertUnwindSafe(run(reconcilers, leadership, key, state)).catch_unwind();
+    if let Err(panic) = run.await {
+        let error = ReconcileError::Panicked(message_of(panic.as_ref()));
+        tracing::warn!(?key, %error, "what a reconcile has come to could not be told, trying again");
+        context
+            .metrics
+            .work
+            .reconciled(kind(key), error.category(), begun.elapsed());
+        put_back(context, key);
     }
 }
 
@@ -211,3 +236,6 @@ pub async fn run_kinds_heard_of(context: &Context, expected: usize, stop: &Cance
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
