@@ -56,7 +56,8 @@ impl Index {
     pub fn delete_environment(&mut self, environment: EnvironmentObject) -> Wakes {
         let uid = environment.meta.uid;
         self.environments.heard(&environment.meta);
-        let before = self.environments.get(uid).and_then(|known| row_of(known));
+        let known = self.environments.get(uid).or(self.environments.gone(uid));
+        let before = known.and_then(|known| row_of(known));
         if before != row_of(&environment) {
             self.leave_row(uid, before);
         }
