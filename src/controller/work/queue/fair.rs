@@ -19,7 +19,7 @@ pub(super) struct Fair {
     classes: [Companies; 3],
     /// Keys that were taken of a class since a lower one had its turn.
     streak: [usize; 3],
-    /// Keys that were taken of lower classes since then.
+    /// Keys that were taken of lower classes since a streak has come to its end.
     lent: [usize; 3],
     /// Rises with each key that comes.
     number: u64,
@@ -90,9 +90,14 @@ impl Fair {
             .iter()
             .copied()
             .find(|class| *class == last || self.streak[*class] < STREAK)?;
-        self.streak[next] = if next == last { 0 } else { self.streak[next] + 1 };
+        if next == last {
+            (self.streak[next], self.lent[next]) = (0, 0);
+        } else {
+            self.streak[next] += 1;
+        }
+        // Who had a streak lends; what is taken while nobody more urgent waits is not lent.
         for higher in 0..next {
-            self.lent[higher] += 1;
+            self.lent[higher] += usize::from(self.streak[higher] >= STREAK);
             if self.lent[higher] >= LENT {
                 (self.streak[higher], self.lent[higher]) = (0, 0);
             }

@@ -243,6 +243,28 @@ async fn with_all_classes_full_of_one_company_each_class_of_another_comes_within
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_taken_while_nobody_more_urgent_waited_is_no_part_of_what_is_lent() {
+    let queue = opened();
+    push_many(&queue, 300_000, 1_000, lane(Class::Resync, 1));
+    for _ in 1..fair::LENT {
+        let next = queue.next().await;
+        queue.done(next);
+    }
+    push_many(&queue, 100_000, 1_000, lane(Class::Ending, 1));
+    let mut classes = Vec::new();
+    for _ in 0..fair::STREAK + fair::LENT + 1 {
+        let next = queue.next().await;
+        classes.push(queue.ready(next).unwrap().lane.class);
+        queue.done(next);
+    }
+    let (streak, rest) = classes.split_at(fair::STREAK);
+    let (lent, next) = rest.split_at(fair::LENT);
+    assert!(streak.iter().all(|class| *class == Class::Ending));
+    assert!(lent.iter().all(|class| *class == Class::Resync), "{lent:?}");
+    assert_eq!(next, [Class::Ending]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_company_never_has_all_hands() {
     let queue = opened();
     push_many(&queue, 100, 1_000, lane(Class::Grant, 1));
