@@ -89,6 +89,15 @@ impl Index {
         known || self.tombstones.contains(&key)
     }
 
+    /// The version of an object that is there.
+    pub fn version(&self, key: Key) -> Option<&ResourceVersion> {
+        let meta = match key {
+            Key::Lease(uid) => self.leases.get(uid).map(|lease| &lease.meta),
+            Key::Environment(uid) => self.environments.get(uid).map(|environment| &environment.meta),
+        };
+        meta.map(|meta| &meta.resource_version)
+    }
+
     /// A complete list did not hold this object, of which a row tells.
     pub fn bury(&mut self, key: Key) -> Wakes {
         let known = match key {

@@ -94,6 +94,20 @@ impl Context {
         self.queue.extend(self.index.change(change, admits));
     }
 
+    /// The API server has refused a write for another version than the one that was decided upon. What `read` takes in is
+    /// decided upon at once; where that brings no other version, trying in haste would not bring it.
+    pub(super) fn decide_anew(&self, key: Key, decided_upon: &ResourceVersion, read: impl FnOnce(&mut Index) -> Wakes) {
+        let mut news = false;
+        self.learn(|index| {
+            let wakes = read(index);
+            news = index.version(key) != Some(decided_upon);
+            wakes.and(if news { Wakes::of([key]) } else { Wakes::none() })
+        });
+        if !news {
+            self.later(key, self.troubles.busy(key));
+        }
+    }
+
     /// Asks for keys that `source` has noticed.
     pub fn admit(&self, source: NoticeSource, keys: Vec<Key>) {
         self.learn_from(source, |_| Wakes::of(keys));

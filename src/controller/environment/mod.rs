@@ -202,6 +202,11 @@ impl<D: Database, C: Cluster> EnvironmentReconciler<D, C> {
             Ok(written) => {
                 let own = Key::Environment(environment.meta.uid);
                 self.context.learn(|index| index.read_environment(written).without(own));
+                // A lease that was granted before the row was shown has found no object that counts it.
+                let shown = environment.status.as_ref().and_then(|status| status.environment_id);
+                if let Some(row) = status.environment_id.filter(|row| Some(*row) != shown) {
+                    self.context.count_again(row);
+                }
             }
             Err(ClusterError::NotFound) => return Ok(()), // its deletion is on its way through the feed
             Err(ClusterError::Conflict) => return self.read_environment_again(environment).await,
@@ -215,9 +220,12 @@ impl<D: Database, C: Cluster> EnvironmentReconciler<D, C> {
     pub(super) async fn read_environment_again(&self, environment: &EnvironmentObject) -> Result<(), ReconcileError> {
         let (namespace, name) = (&environment.meta.namespace, &environment.meta.name);
         let read = self.cluster.read_environment(namespace, name).await?;
-        self.context.learn(|index| {
-            let wakes = read.map_or(Wakes::none(), |read| index.read_environment(read));
-            wakes.and(Wakes::of([Key::Environment(environment.meta.uid)]))
+        let (key, version) = (
+            Key::Environment(environment.meta.uid),
+            &environment.meta.resource_version,
+        );
+        self.context.decide_anew(key, version, |index| {
+            read.map_or(Wakes::none(), |read| index.read_environment(read))
         });
         Ok(())
     }

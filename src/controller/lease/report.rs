@@ -80,9 +80,9 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
     /// The object is not what was decided upon: what stands under its name now is decided upon next.
     pub(super) async fn read_again(&self, lease: &LeaseObject) -> Result<(), ReconcileError> {
         let read = self.cluster.read_lease(&lease.meta.namespace, &lease.meta.name).await?;
-        self.context.learn(|index| {
-            let wakes = read.map_or(Wakes::none(), |read| index.read_lease(read));
-            wakes.and(Wakes::of([Key::Lease(lease.meta.uid)]))
+        let (key, version) = (Key::Lease(lease.meta.uid), &lease.meta.resource_version);
+        self.context.decide_anew(key, version, |index| {
+            read.map_or(Wakes::none(), |read| index.read_lease(read))
         });
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! What must not be lost between feeds, index, queue and reconcilers, on a fake cluster and a fake database, with time that is
 //! moved by hand.
 
+use futures::FutureExt as _;
 use serde_json::json;
 
 use super::*;
@@ -178,6 +179,52 @@ async fn what_a_reconcile_of_a_former_leadership_has_found_out_moves_nobody_in_l
         assert_eq!(place, crate::cache::wait_queue::Place::InDoubt);
         wakes
     });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_is_granted_before_its_environment_is_shown_is_counted_there() {
+    let world = world().await;
+    world.make_lease(claim("team", "x", 10, "new"));
+    world.settle(REST).await;
+    // Between the row of the environment and its first status a claim is granted that has waited for it.
+    let other = world.clone();
+    world.cluster.before_next_patch(move || {
+        other.leases.reconcile(uid(10)).now_or_never().unwrap().unwrap();
+        assert_eq!(phase(&other, "x").as_deref(), Some("Active"));
+    });
+    world.make_environment(environment("team", "new", 20));
+    for _ in 0..3 {
+        world.settle(REST).await;
+        tokio::time::advance(Duration::from_secs(1)).await;
+    }
+    let shown = world.cluster.get("environments", "team", "new").unwrap();
+    assert_eq!(shown["status"]["activeLeases"], 1, "{shown}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_conflicts_although_nothing_newer_is_there_is_tried_later_and_later() {
+    let world = world().await;
+    // As after a restore of etcd beneath a running operator: what is read is older than what is known.
+    let version = json!("1000000");
+    let mut lease = claim("team", "x", 10, "box");
+    let mut of_environment = environment("team", "other", 20);
+    let _: LeaseObject = world.cluster.make("leases", lease.clone());
+    let _: EnvironmentObject = world.cluster.make("environments", of_environment.clone());
+    for object in [&mut lease, &mut of_environment] {
+        object["metadata"]["resourceVersion"] = version.clone();
+        object["metadata"]["creationTimestamp"] = json!("2026-01-01T00:00:00Z");
+    }
+    let lease = LeaseObject::decode("", "", lease).unwrap();
+    let of_environment = EnvironmentObject::decode("", "", of_environment).unwrap();
+    world.context.learn(|index| index.apply_lease(lease).and(index.apply_environment(of_environment)));
+    let (mut tries, begun) = (0, Instant::now());
+    while tries < 1_000 && begun.elapsed() < Duration::from_secs(60) {
+        let key = world.context.queue.next().await;
+        tries += 1;
+        crate::controller::work::workers::reconcile(&*world, key).await.unwrap();
+        world.context.queue.done(key);
+    }
+    assert!(tries < 200, "{tries} tries in {:?}", begun.elapsed());
 }
 
 /// Lets a minute and more pass, as a claim that nothing helps does.
