@@ -37,7 +37,8 @@ impl Index {
         self.everything_in(&namespace.meta.name)
     }
 
-    /// Takes a complete list of Namespaces in (of all, or of one name).
+    /// Takes a complete list of Namespaces in (of all, or of one name); whom this concerns: everything in those that it does not
+    /// hold any more, or shows otherwise.
     pub fn reset_namespaces(&mut self, name: Option<&str>, namespaces: Vec<NamespaceObject>) -> Wakes {
         let listed: HashSet<&str> = namespaces
             .iter()
@@ -49,9 +50,13 @@ impl Index {
             .filter(|known| !listed.contains(known.as_str()))
             .cloned()
             .collect();
-        gone.iter().for_each(|gone| self.remove_namespace(gone));
+        let mut wakes = Wakes::none();
+        for gone in gone {
+            self.remove_namespace(&gone);
+            wakes = wakes.and(self.everything_in(&gone));
+        }
         let applied = namespaces.into_iter().map(|namespace| self.apply_namespace(namespace));
-        applied.fold(Wakes::none(), Wakes::and)
+        applied.fold(wakes, Wakes::and)
     }
 
     fn remove_namespace(&mut self, name: &str) {

@@ -171,7 +171,7 @@ impl Index {
     }
 
     /// Takes a complete list of the run objects of one kind in; the leases that it concerns: all whose runs are of this
-    /// kind.
+    /// kind, first of all those whose runs it does not hold any more, or shows otherwise.
     pub fn reset_runs(
         &mut self,
         kind: &GroupVersionKind,
@@ -201,15 +201,16 @@ impl Index {
                 (key, run.uid)
             })
             .collect();
-        for (key, uid) in gone {
-            self.lose_run(&key, uid, None);
-        }
         // All of them, also where nothing is new: what the list does not hold may have been missed as well.
-        let listed = Wakes {
+        let mut wakes = Wakes {
             listed: self.leases_of_run_kind(kind, namespace),
             ..Wakes::none()
         };
-        runs.into_iter().fold(listed, |wakes, run| {
+        for (key, uid) in gone {
+            self.lose_run(&key, uid, None);
+            wakes = wakes.and(Wakes::of(self.leases_of_run(&key)));
+        }
+        runs.into_iter().fold(wakes, |wakes, run| {
             wakes.and(self.apply_run(&RunKey::at(kind, &run.meta), run))
         })
     }

@@ -143,7 +143,8 @@ fn a_run_that_vanished_unseen_is_found_by_the_next_list() {
     let _ = index.apply_lease(lease("a", "x", 1, 10));
     let _ = index.apply_run(&job_key(), job(7, 11, json!({})));
     assert_eq!(index.run_kind(&job_key()), None);
-    assert_eq!(index.reset_runs(&job_kind(), None, Vec::new(), &version(20)), [key(1)]);
+    let woken = index.reset_runs(&job_kind(), None, Vec::new(), &version(20));
+    assert_eq!(woken.sorted(), [key(1)]);
     assert_eq!(
         index.run(&job_key(), Some(Uuid::from_u128(7))),
         KnownRun::Vanished(None)
@@ -166,6 +167,55 @@ fn a_namespace_concerns_what_is_in_it_only_when_its_label_or_its_end_comes() {
         index.apply_namespace(namespace(3, json!({ "paperclip.ing/company-id": "c" }))),
         [key(1)]
     );
+}
+
+#[test]
+fn a_namespace_that_a_list_does_not_hold_concerns_what_is_in_it_as_one_that_is_told_of() {
+    let mut index = Index::default();
+    let _ = index.apply_lease(lease("a", "x", 1, 10));
+    let namespace = json!({ "metadata": metadata("", "a", 5, 1) });
+    let namespace = NamespaceObject::decode("", "Namespace", namespace).unwrap();
+    let _ = index.apply_namespace(namespace.clone());
+    assert_eq!(index.reset_namespaces(None, Vec::new()), [key(1)]);
+    let _ = index.apply_namespace(namespace.clone());
+    assert_eq!(index.delete_namespace(&namespace), [key(1)]);
+}
+
+#[test]
+fn a_lease_whose_run_a_list_does_not_hold_is_as_urgent_as_one_whose_run_was_told_of() {
+    let mut held = lease("a", "x", 1, 10);
+    held.status = serde_json::from_value(json!({ "phase": "Active" })).unwrap();
+    let shared = SharedIndex::default();
+    let woken = |change: &dyn Fn(&mut Index) -> Wakes| {
+        let woken = shared.change(change, |_, _| true);
+        woken.into_iter().map(|(_, lane)| lane.class).min()
+    };
+    woken(&|index| index.apply_lease(held.clone()));
+    woken(&|index| index.apply_run(&job_key(), job(7, 11, json!({}))));
+    let listed =
+        |runs: Vec<RunObject>, at| woken(&|index| index.reset_runs(&job_kind(), None, runs.clone(), &version(at)));
+    assert_eq!(
+        listed(vec![job(7, 11, json!({}))], 20),
+        Some(Class::Resync),
+        "nothing new"
+    );
+    assert_eq!(listed(Vec::new(), 30), Some(Class::Ending));
+}
+
+#[test]
+fn whichever_row_an_environment_shows_at_last_none_is_remembered_once_it_is_forgotten() {
+    let shows = |row: u128, version| {
+        let status = json!({ "environmentId": Uuid::from_u128(row) });
+        let object =
+            json!({ "metadata": metadata("a", "x", 1, version), "spec": { "driver": "Local" }, "status": status });
+        EnvironmentObject::decode("", "", object).unwrap()
+    };
+    let mut index = Index::default();
+    let _ = index.apply_environment(shows(100, 10));
+    let _ = index.delete_environment(shows(100, 20));
+    let _ = index.delete_environment(shows(200, 30));
+    index.forget_environment(Uuid::from_u128(1));
+    assert!(index.environments_by_row.is_empty(), "{:?}", index.environments_by_row);
 }
 
 #[test]
@@ -258,10 +308,8 @@ fn a_kind_that_is_not_served_takes_nothing_back_of_its_objects() {
         KnownRun::Present { end: None, .. }
     ));
     // Served again, and without the object: now it is known to be gone.
-    assert_eq!(
-        index.reset_runs(&job_kind(), Some("a"), Vec::new(), &version(30)),
-        [key(1)]
-    );
+    let woken = index.reset_runs(&job_kind(), Some("a"), Vec::new(), &version(30));
+    assert_eq!(woken.sorted(), [key(1)]);
     assert_eq!(index.run(&job_key(), pinned), KnownRun::Vanished(None));
 }
 

@@ -216,7 +216,9 @@ async fn what_conflicts_although_nothing_newer_is_there_is_tried_later_and_later
     }
     let lease = LeaseObject::decode("", "", lease).unwrap();
     let of_environment = EnvironmentObject::decode("", "", of_environment).unwrap();
-    world.context.learn(|index| index.apply_lease(lease).and(index.apply_environment(of_environment)));
+    world
+        .context
+        .learn(|index| index.apply_lease(lease).and(index.apply_environment(of_environment)));
     let (mut tries, begun) = (0, Instant::now());
     while tries < 1_000 && begun.elapsed() < Duration::from_secs(60) {
         let key = world.context.queue.next().await;
