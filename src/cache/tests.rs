@@ -170,7 +170,7 @@ fn a_namespace_concerns_what_is_in_it_only_when_its_label_or_its_end_comes() {
 }
 
 #[test]
-fn a_namespace_that_a_list_does_not_hold_concerns_what_is_in_it_as_one_that_is_told_of() {
+fn a_namespace_that_a_list_does_not_hold_concerns_what_is_in_it_like_a_deletion() {
     let mut index = Index::default();
     let _ = index.apply_lease(lease("a", "x", 1, 10));
     let namespace = json!({ "metadata": metadata("", "a", 5, 1) });
@@ -203,7 +203,7 @@ fn a_lease_whose_run_a_list_does_not_hold_is_as_urgent_as_one_whose_run_was_told
 }
 
 #[test]
-fn whichever_row_an_environment_shows_at_last_none_is_remembered_once_it_is_forgotten() {
+fn whichever_row_an_environment_shows_at_last_none_is_remembered_after_it() {
     let shows = |row: u128, version| {
         let status = json!({ "environmentId": Uuid::from_u128(row) });
         let object =
