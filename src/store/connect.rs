@@ -94,7 +94,7 @@ impl Store {
             references: References::default(),
             shape: String::new(),
         };
-        let address: Address = "postgres://nowhere/none".parse().expect("this is an address");
+        let address: Address = "postgres://nobody@nowhere/none".parse().expect("this is an address");
         Self {
             pool: Pool::new(address, 1),
             mode: Mode::Standalone,
