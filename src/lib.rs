@@ -6,11 +6,13 @@
 pub mod api;
 pub mod cache;
 pub mod cli;
+mod clock;
 pub mod controller;
 #[cfg(test)]
 mod documentation;
 pub mod lifecycle;
 pub mod mirror;
 pub mod projection;
+mod random;
 pub mod runtime;
 pub mod store;

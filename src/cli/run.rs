@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use super::{Error, migrate};
 use crate::cache::SharedIndex;
 use crate::controller::run::{self as controller, Parts};
 use crate::mirror::Mirror;
+use crate::random::{self, Backoff};
 use crate::runtime::client::{self, Connection};
 use crate::runtime::configuration::Settings;
 use crate::runtime::health::{self, DatabaseTrouble, Health};
@@ -199,7 +199,7 @@ async fn reach_cluster(settings: &Settings, connection: &Connection, health: &He
 /// The database, migrated and fit: waits for one that is not, for whatever it lacks can be mended without a change of this
 /// process. Only settings that cannot be read end it.
 async fn reach_store(settings: &Settings, cluster: &str, health: &Health) -> Result<Store, StartError> {
-    let (mut wait, mut said) = (START_PAUSE, String::new());
+    let (mut backoff, mut said) = (Backoff::new(START_PAUSE, LONGEST_START_PAUSE), String::new());
     loop {
         let trouble = match open_store(settings, cluster).await {
             Ok(store) => {
@@ -218,8 +218,7 @@ async fn reach_store(settings: &Settings, cluster: &str, health: &Health) -> Res
             sentence.clone_into(&mut said);
         }
         health.set_database(Err(trouble));
-        sleep(wait).await;
-        wait = (wait * 2).min(LONGEST_START_PAUSE);
+        sleep(backoff.pause()).await;
     }
 }
 
@@ -305,7 +304,7 @@ impl LeadershipRow {
 
 /// A name of this process that no other has had; the host's name, in a cluster the Pod's, is for people.
 fn holder() -> String {
-    format!("{}/{}", host(), Uuid::new_v4())
+    format!("{}/{}", host(), random::unique())
 }
 
 /// The host's name; in a cluster the Pod's.

@@ -4,6 +4,7 @@
 use super::reconcile::{ReconcileError, Reconcilers};
 use crate::api::{EnvironmentPhase, EnvironmentStatus, LeasePhase, Reason, Timestamp};
 use crate::cache::Key;
+use crate::clock;
 use crate::controller::outside::cluster::Cluster;
 use crate::controller::outside::database::Database;
 use crate::controller::outside::event::Notice;
@@ -28,7 +29,7 @@ impl<D: Database, C: Cluster> Reconcilers<D, C> {
     /// a database that answers does not fit.
     pub(super) async fn report_store_unavailable(&self, key: Key, refusal: Option<&str>) -> Result<(), ReconcileError> {
         // The database's clock can't be asked; this one only dates the conditions.
-        let now = Timestamp::cut(jiff::Timestamp::now());
+        let now = Timestamp::cut(clock::wall());
         match key {
             Key::Lease(id) => {
                 let Some(lease) = self.context.index().leases.get(id).cloned() else {
@@ -78,7 +79,7 @@ impl<D: Database, C: Cluster> Reconcilers<D, C> {
     /// held, which goes on, in an Event, once until it is another answer.
     pub(super) async fn report_refused(&self, key: Key, sentence: &str) -> Result<(), ReconcileError> {
         // The row could not be looked at, so neither could the database's clock; this one only dates the conditions.
-        let now = Timestamp::cut(jiff::Timestamp::now());
+        let now = Timestamp::cut(clock::wall());
         match key {
             Key::Lease(id) => {
                 let Some(lease) = self.context.index().leases.get(id).cloned() else {

@@ -10,10 +10,10 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use super::health::{DatabaseTrouble, Health};
 use super::metrics::Metrics;
+use crate::random;
 use crate::store::{Leader, StoreError};
 
 mod known;
@@ -220,7 +220,7 @@ impl Campaign {
         } else {
             self.expiry / 3
         };
-        pause.mul_f64(0.8 + 0.2 * random_fraction())
+        random::jitter(pause, 0.8)
     }
 
     fn apply(&mut self, event: Event) {
@@ -247,12 +247,6 @@ impl Campaign {
                 .set_leading(matches!(state, LeadershipState::Leading { .. }));
         }
     }
-}
-
-/// 0 to 1, from the random part of a version 4 uuid.
-fn random_fraction() -> f64 {
-    let [byte, ..] = *Uuid::new_v4().as_bytes();
-    f64::from(byte) / f64::from(u8::MAX)
 }
 
 #[cfg(test)]

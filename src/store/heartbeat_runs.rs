@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::session::open_listener;
 use super::{Store, StoreError};
+use crate::random;
 
 /// Channel on which the trigger on `heartbeat_runs` tells the ids of runs that have ended or were deleted.
 const RUN_END_CHANNEL: &str = "environment_operator_run_end";
@@ -47,7 +48,7 @@ pub enum Heard {
 pub async fn listen(store: &Store) -> Result<RunEnds, StoreError> {
     // A connection of its own: the listener keeps it, and would keep the writers from one of theirs.
     let mut listener = open_listener(store.pool.address()).await.map_err(sqlx::Error::from)?;
-    let own_channel = format!("environment_operator_listener_{}", Uuid::new_v4().simple());
+    let own_channel = format!("environment_operator_listener_{}", random::unique().simple());
     let listening = listener.listen_all([RUN_END_CHANNEL, own_channel.as_str()]);
     timeout(ECHO_LIMIT, listening).await.map_err(|_| silent())??;
     Ok(RunEnds {

@@ -102,6 +102,7 @@ impl Pool {
     }
 
     /// Hands out none of the sessions again that were opened until now.
+    #[expect(clippy::disallowed_methods, reason = "the pool notes by this clock when a session was opened")]
     pub(super) fn replace_sessions(&self) {
         let now = Some(Instant::now());
         *self.0.manager().replaced.lock().unwrap_or_else(PoisonError::into_inner) = now;

@@ -1,6 +1,10 @@
 //! The operator as it is run: its real binary on a real API server and a real Postgres.
 //!
 //! Each test has a namespace, a database and an operator process of its own on parts that all of them share.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test takes names that are new, and real time"
+)]
 
 mod agreement;
 mod api_server;

@@ -8,22 +8,36 @@ mod logs;
 
 /// The modules that a module may import from, itself apart: cli -> controller -> runtime, and projection -> cache below both;
 /// controller -> mirror -> store -> lifecycle -> api. Of two neighbours only one may know the other: the controller reports to
-/// the process's metrics and health, which count what the cache holds.
+/// the process's metrics and health, which count what the cache holds. `clock` and `random` know nobody, and no module that
+/// decides knows them.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("api", &[]),
+    ("clock", &[]),
+    ("random", &[]),
     ("lifecycle", &["api"]),
-    ("store", &["lifecycle", "api"]),
+    ("store", &["random", "lifecycle", "api"]),
     ("mirror", &["store", "lifecycle", "api"]),
     ("cache", &["lifecycle", "api"]),
     ("projection", &["cache", "store", "lifecycle", "api"]),
-    ("runtime", &["mirror", "cache", "store", "lifecycle", "api"]),
+    ("runtime", &["random", "mirror", "cache", "store", "lifecycle", "api"]),
     (
         "controller",
-        &["runtime", "projection", "mirror", "cache", "store", "lifecycle", "api"],
+        &[
+            "clock",
+            "random",
+            "runtime",
+            "projection",
+            "mirror",
+            "cache",
+            "store",
+            "lifecycle",
+            "api",
+        ],
     ),
     (
         "cli",
         &[
+            "random",
             "controller",
             "runtime",
             "projection",

@@ -1,4 +1,8 @@
 //! The store and the mirror on a real Postgres, each test on a database of its own.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test takes names that are new, and real time"
+)]
 
 mod adoption;
 mod attached;

@@ -15,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::controller::context::Context;
-use crate::controller::work::backoff::Backoff;
 use crate::mirror::Mirror;
+use crate::random::Backoff;
 use crate::runtime::configuration::NoticeSource;
 use crate::runtime::health::Health;
 use crate::store::heartbeat_runs::Heard;

@@ -12,6 +12,7 @@ use tracing::Instrument as _;
 
 use super::unmanaged_leases::sweep_foreign;
 use crate::cache::Key;
+use crate::clock;
 use crate::controller::context::Context;
 use crate::mirror::Mirror;
 use crate::runtime::configuration::NoticeSource;
@@ -49,7 +50,7 @@ async fn run(context: &Context, mirror: &Mirror) -> Result<(), StoreError> {
         context.wake(candidates.into_iter().map(Key::Lease));
         sweep_foreign(context, mirror).await?;
     }
-    let now = jiff::Timestamp::now().as_duration().as_secs_f64();
+    let now = clock::wall().as_duration().as_secs_f64();
     context.metrics.sweep.done(begun.elapsed(), now);
     Ok(())
 }

@@ -12,6 +12,7 @@ use crate::cache::{LOCAL_NAME, RunKey};
 use crate::controller::outside::cluster::{Cluster, ClusterError, StatusPatch};
 use crate::controller::outside::event::Notice;
 use crate::lifecycle::ResourceVersion;
+use crate::random;
 use crate::store::local_intent::LocalIntent;
 
 /// What happens before a request is carried out, once.
@@ -185,7 +186,7 @@ impl Cluster for FakeCluster {
 
     async fn create_local(&self, intent: &LocalIntent) -> Result<EnvironmentObject, ClusterError> {
         self.try_to("create environments")?;
-        let metadata = json!({ "namespace": intent.namespace, "name": LOCAL_NAME, "uid": uuid::Uuid::new_v4() });
+        let metadata = json!({ "namespace": intent.namespace, "name": LOCAL_NAME, "uid": random::unique() });
         let local = json!({ "metadata": metadata, "spec": { "driver": "Local" } });
         Ok(self.make("environments", local))
     }

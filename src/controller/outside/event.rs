@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use super::cluster::ClusterError;
 use crate::api::{GROUP, VERSION, cut};
 use crate::cache::object::Meta;
+use crate::clock;
 use crate::controller::outside::permissions::Rights;
 use crate::runtime::NAME;
 use crate::runtime::metrics::Metrics;
@@ -53,7 +54,6 @@ pub struct Notice {
     pub warning: bool,
     /// The closed reason.
     pub reason: &'static str,
-    /// A sentence.
     pub message: String,
 }
 
@@ -145,7 +145,7 @@ impl Emitter {
                 ..ObjectMeta::default()
             },
             action: Some("Reconcile".to_owned()),
-            event_time: Some(MicroTime(jiff::Timestamp::now())),
+            event_time: Some(MicroTime(clock::wall())),
             note: Some(cut(&notice.message, NOTE_BYTES)),
             reason: Some(notice.reason.to_owned()),
             regarding: Some(ObjectReference {

@@ -81,7 +81,6 @@ pub enum FeedEvent<T> {
     Deleted(T),
     /// The complete set of objects at one resourceVersion: what is not in it did not exist then.
     Listed {
-        /// All objects.
         objects: Vec<T>,
         /// The version of the list.
         resource_version: ResourceVersion,

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::backoff;
 use crate::cache::Key;
 use crate::controller::reconcile::Later;
+use crate::random;
 
 /// Pause before a row that another transaction holds is tried again for the first time.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -37,7 +37,7 @@ impl Troubles {
     pub(in crate::controller) fn busy(&self, key: Key) -> Later {
         let mut troubles = self.lock();
         let busy = &mut troubles.entry(key).or_default().busy;
-        let pause = backoff::pause(FIRST_PAUSE, LONGEST_PAUSE, *busy);
+        let pause = random::backoff(FIRST_PAUSE, LONGEST_PAUSE, *busy);
         *busy = busy.saturating_add(1);
         Later::look(pause)
     }

@@ -5,10 +5,10 @@ use std::io;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use sqlx::{Acquire as _, Connection as _, PgConnection};
 use tokio::time::timeout;
-use uuid::Uuid;
 
 use super::explained::explained;
 use super::settings::{self, Purpose};
+use crate::random;
 use crate::store::address::{Address, Host};
 use crate::store::cause::{cause, of_host};
 
@@ -212,7 +212,7 @@ async fn probe(host: &Host) -> Result<(), ConnectError> {
     let mut first = connect(host).await?;
     let mut second = connect(host).await?;
     refuse_read_only(&mut first, host).await?;
-    let nonce = Uuid::new_v4().to_string();
+    let nonce = random::unique().to_string();
     // `persistent(false)`: an unnamed statement is safe even where named ones get mixed up.
     let version: i32 = sqlx::query_scalar(
         "SELECT current_setting('server_version_num')::int4

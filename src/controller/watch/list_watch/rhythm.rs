@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::FeedError;
-use crate::controller::work::backoff::Backoff;
+use crate::random::Backoff;
 
 /// How long a watch lasts at least that counts as a success. One that ends at once is no better than one that is refused.
 const SETTLED: Duration = Duration::from_millis(500);

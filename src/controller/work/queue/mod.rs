@@ -11,8 +11,8 @@ use tokio::time::Instant;
 
 use uuid::Uuid;
 
-use super::backoff;
 use crate::cache::{Key, Lane};
+use crate::random;
 use crate::runtime::metrics::{Cause, Waiting};
 
 mod fair;
@@ -159,7 +159,7 @@ impl Queue {
         let lane = state.running.get(&key).map(|ready| ready.lane);
         if let Some(lane) = lane.filter(|_| state.open) {
             let failures = state.failures.entry(key).or_default();
-            let pause = backoff::pause(FIRST_PAUSE, LONGEST_PAUSE, *failures);
+            let pause = random::backoff(FIRST_PAUSE, LONGEST_PAUSE, *failures);
             *failures = failures.saturating_add(1);
             state.push_at(key, Instant::now() + pause, Cause::Retry, lane);
         }

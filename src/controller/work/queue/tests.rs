@@ -119,7 +119,7 @@ async fn a_hundred_thousand_deadlines_fire_in_order_and_each_within_a_second() {
     for _ in 0..100_000 {
         let next = queue.next().await;
         queue.done(next);
-        let Key::Lease(id) = next else { unreachable!() };
+        let Key::Lease(id) = next else { panic!("{next:?}") };
         let due = seconds(u64::try_from(id.as_u128()).unwrap());
         let now = begun.elapsed().as_secs();
         assert!(due >= before && now.abs_diff(due) <= 1, "due {due}, now {now}");
@@ -190,7 +190,7 @@ async fn taken_before(queue: &Queue, wanted: Key) -> usize {
             return before;
         }
     }
-    unreachable!()
+    panic!("{wanted:?} was never taken")
 }
 
 #[tokio::test(start_paused = true)]
