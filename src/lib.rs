@@ -1,18 +1,18 @@
 //! `environment-operator`: environments and leases of AI agents as Kubernetes resources, mirrored into Postgres.
 //!
 //! The rooms of the house and the way the data flows through them stand in `docs/architecture.md`.
-#![forbid(unsafe_code)]
+#![deny(clippy::expect_used, clippy::panic, clippy::unreachable, clippy::unwrap_used)]
 
 pub mod api;
-pub mod cache;
+mod cache;
 pub mod cli;
 mod clock;
-pub mod controller;
+mod controller;
 #[cfg(test)]
 mod documentation;
 pub mod lifecycle;
 pub mod mirror;
-pub mod projection;
+mod projection;
 mod random;
-pub mod runtime;
+mod runtime;
 pub mod store;

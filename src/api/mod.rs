@@ -1,4 +1,5 @@
 //! The two kinds: their types, schema, validation rules, conditions and reasons. No I/O.
+#![deny(missing_docs)]
 
 mod compact;
 mod condition;

@@ -16,7 +16,7 @@ mod heartbeats;
 mod leases;
 mod namespaces;
 pub mod object;
-mod object_counts;
+pub mod object_counts;
 mod objects;
 mod priority;
 mod runs;
@@ -26,9 +26,8 @@ mod wakes;
 
 pub use claims::{Limited, Looked, Wants};
 use heartbeats::Heartbeats;
-pub use heartbeats::Silence;
 use leases::Reference;
-pub use object_counts::{Census, LeasesBy};
+pub use object_counts::Census;
 pub use objects::Objects;
 pub use priority::{Class, Lane};
 use runs::RunObjects;
@@ -39,7 +38,6 @@ pub use wakes::Wakes;
 /// Something to be reconciled, by uid: another object under the same name is another key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Key {
-    /// An Environment.
     Environment(Uuid),
     /// An EnvironmentLease.
     Lease(Uuid),
@@ -50,9 +48,7 @@ pub enum Key {
 pub struct Index {
     /// Namespaces by name.
     pub namespaces: HashMap<String, NamespaceObject>,
-    /// Environments.
     pub environments: Objects<EnvironmentObject>,
-    /// Leases.
     pub leases: Objects<LeaseObject>,
     runs: RunObjects,
     leases_by: HashMap<Reference, HashSet<Uuid>>,

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::api::{Driver, EnvironmentPhase, LeasePhase, LeasePolicy, Reason};
-use crate::cache::LeasesBy;
 use crate::cache::object::{RunObject, Watched};
+use crate::cache::object_counts::LeasesBy;
 use crate::lifecycle::{RunEnd, RunOutcome};
 
 fn metadata(namespace: &str, name: &str, uid: u128, version: u64) -> Value {

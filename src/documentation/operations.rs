@@ -8,7 +8,8 @@ use clap::Args as _;
 
 use super::agrees;
 use crate::api::{Driver, EnvironmentPhase, LeasePhase, LeasePolicy, Reason};
-use crate::cache::{Census, LeasesBy};
+use crate::cache::Census;
+use crate::cache::object_counts::LeasesBy;
 use crate::runtime::configuration::{LogSettings, Settings};
 use crate::runtime::metrics::{Cause, LeaseOwner, Metrics, Place, Waiting};
 use crate::store::{Category, PoolUse};

@@ -68,6 +68,7 @@ impl Mirror {
     }
 
     /// The batcher of a kind of request, which starts with the first of them.
+    #[expect(clippy::expect_used, reason = "a batcher is kept under the type of its requests")]
     fn batcher<R: Request>(&self) -> Batcher<R> {
         let start = || -> Box<dyn Any + Send> {
             let turn = match R::ACCESS {
@@ -85,9 +86,7 @@ impl Mirror {
         let mut batchers = self.batchers.lock().unwrap_or_else(PoisonError::into_inner);
         let batcher = batchers.entry(TypeId::of::<R>()).or_insert_with(start);
         let batcher: Option<&Batcher<R>> = batcher.downcast_ref();
-        batcher
-            .expect("a batcher is kept under the type of its requests")
-            .clone()
+        batcher.expect("of that type").clone()
     }
 
     /// Waits until one of the mirror's tasks has panicked, and tells which; for ever where none does. From then on every

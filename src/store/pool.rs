@@ -83,6 +83,10 @@ impl Pool {
             address,
             replaced: Mutex::default(),
         };
+        #[expect(
+            clippy::expect_used,
+            reason = "a pool with time limits lacks nothing but a runtime, and is given one"
+        )]
         let pool = managed::Pool::builder(manager)
             .max_size(usize::try_from(connections.max(1)).unwrap_or(1))
             .runtime(Runtime::Tokio1)
@@ -92,7 +96,7 @@ impl Pool {
                 recycle: Some(RECYCLE_LIMIT),
             })
             .build()
-            .expect("a pool with time limits is built with a runtime");
+            .expect("built with a runtime");
         Self(pool)
     }
 
@@ -102,7 +106,10 @@ impl Pool {
     }
 
     /// Hands out none of the sessions again that were opened until now.
-    #[expect(clippy::disallowed_methods, reason = "the pool notes by this clock when a session was opened")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the pool notes by this clock when a session was opened"
+    )]
     pub(super) fn replace_sessions(&self) {
         let now = Some(Instant::now());
         *self.0.manager().replaced.lock().unwrap_or_else(PoisonError::into_inner) = now;
@@ -178,18 +185,22 @@ impl Transaction {
 impl Deref for Transaction {
     type Target = Session;
 
+    #[expect(
+        clippy::expect_used,
+        reason = "only the commit and the end take it, and both take the transaction"
+    )]
     fn deref(&self) -> &Session {
-        self.open
-            .as_ref()
-            .expect("it is there until the commit, which takes the transaction")
+        self.open.as_ref().expect("there until the commit")
     }
 }
 
 impl DerefMut for Transaction {
+    #[expect(
+        clippy::expect_used,
+        reason = "only the commit and the end take it, and both take the transaction"
+    )]
     fn deref_mut(&mut self) -> &mut Session {
-        self.open
-            .as_mut()
-            .expect("it is there until the commit, which takes the transaction")
+        self.open.as_mut().expect("there until the commit")
     }
 }
 

@@ -125,7 +125,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap()
 }
 
-/// Decodes an object.
 fn decode<T: Watched>(group: &str, kind: &str, object: Value) -> T {
     T::decode(group, kind, object).unwrap()
 }

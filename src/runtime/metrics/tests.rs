@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::api::{Driver, LeasePhase, LeasePolicy, Reason};
-use crate::cache::{Census, LeasesBy};
+use crate::cache::Census;
+use crate::cache::object_counts::LeasesBy;
 
 fn lines(metrics: &Metrics, of: &str) -> Vec<String> {
     let text = metrics.encode().unwrap();

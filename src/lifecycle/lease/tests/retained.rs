@@ -14,7 +14,7 @@ fn a_failed_run_retains_its_lease_where_the_policy_says_so_until_another_cause_c
     });
     assert_eq!(ended(&failed), (LeaseState::Retained, Reason::RunFailed));
     let Decision::End(ending) = decide(&failed) else {
-        unreachable!()
+        panic!("it has not ended")
     };
     let retained = Facts {
         row: Row::Present {
@@ -72,7 +72,7 @@ fn retained() -> Facts {
 #[test]
 fn a_retained_lease_that_another_writer_ends_or_deletes_ends_as_that() {
     let Row::Present { recorded, .. } = retained().row else {
-        unreachable!()
+        panic!("it has not ended")
     };
     for (state, row) in [
         (LeaseState::Released, None),
@@ -129,7 +129,7 @@ fn a_lease_that_another_writer_retains_is_recorded_as_that_and_ends_by_the_next_
 #[test]
 fn a_retained_lease_that_is_set_back_to_active_is_retained_again_unless_a_cause_ends_it() {
     let Row::Present { recorded, .. } = retained().row else {
-        unreachable!()
+        panic!("it has not ended")
     };
     let row = Row::Present {
         state: LeaseState::Active,
