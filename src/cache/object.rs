@@ -22,11 +22,9 @@ const RENEW_TIME_BYTES: usize = 64;
 pub struct Meta {
     /// Its Namespace; empty for a Namespace itself.
     pub namespace: String,
-    /// Its name.
     pub name: String,
     /// Its uid: another one under the same name is another object.
     pub uid: Uuid,
-    /// Its version.
     pub resource_version: ResourceVersion,
     /// Rises with every change of the spec.
     pub generation: i64,
@@ -82,10 +80,8 @@ pub enum DecodeError {
     Spec,
 }
 
-/// A Namespace.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NamespaceObject {
-    /// Identity and version.
     pub meta: Meta,
     /// The label that names the company, as it is written there.
     pub company_label: Option<String>,
@@ -94,7 +90,6 @@ pub struct NamespaceObject {
 /// An object of one of the two kinds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mirrored<Spec, Status> {
-    /// Identity and version.
     pub meta: Meta,
     /// What is asked for. What can't be read of it stands with its default.
     pub spec: Spec,
@@ -138,10 +133,8 @@ impl LeaseObject {
     }
 }
 
-/// An Environment.
 pub type EnvironmentObject = Mirrored<EnvironmentSpec, EnvironmentStatus>;
 
-/// An EnvironmentLease.
 pub type LeaseObject = Mirrored<EnvironmentLeaseSpec, EnvironmentLeaseStatus>;
 
 impl LeaseObject {
@@ -165,7 +158,6 @@ impl LeaseObject {
 /// An object that is a run: a Job, a Pod, or one of a configured kind.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunObject {
-    /// Identity and version.
     pub meta: Meta,
     /// How and when it ended, once it has.
     pub end: Option<RunEnd>,

@@ -11,7 +11,6 @@ use crate::api::{Driver, EnvironmentPhase, LeasePhase, LeasePolicy, Reason};
 pub struct LeasesBy {
     /// `status.phase`; one that shows none is Pending.
     pub phase: LeasePhase,
-    /// `spec.policy`.
     pub policy: LeasePolicy,
     /// `status.environment.driver`; none until a grant is shown.
     pub driver: Option<Driver>,
@@ -20,7 +19,6 @@ pub struct LeasesBy {
 /// How many objects there are, as they show themselves.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Census {
-    /// Leases.
     pub leases: HashMap<LeasesBy, usize>,
     /// Claims that wait, by the reason that they show; none: nobody has looked at them yet.
     pub pending: HashMap<Option<Reason>, usize>,

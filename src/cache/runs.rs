@@ -17,11 +17,9 @@ use crate::lifecycle::{ResourceVersion, RunEnd};
 pub struct RunKey {
     /// API group; empty for the core group.
     pub group: String,
-    /// Kind.
     pub kind: String,
     /// Namespace: always the lease's own.
     pub namespace: String,
-    /// Name.
     pub name: String,
 }
 
@@ -59,9 +57,7 @@ impl RunKey {
 /// What the index knows of a run object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KnownRun {
-    /// It is there.
     Present {
-        /// Its uid.
         uid: Uuid,
         /// How and when it ended, once it has.
         end: Option<RunEnd>,

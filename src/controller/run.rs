@@ -33,15 +33,12 @@ pub struct Parts {
     pub client: Client,
     /// The way to the database.
     pub mirror: Mirror,
-    /// Who leads.
     pub leadership: Leadership,
     /// Where readiness is reported.
     pub health: Health,
-    /// What is counted.
     pub metrics: Arc<Metrics>,
     /// What the feeds show, empty yet.
     pub index: SharedIndex,
-    /// The settings.
     pub settings: Settings,
     /// The name of this replica, for Events.
     pub instance: String,

@@ -14,7 +14,6 @@ use crate::api::{Driver, LeasePolicy};
 pub struct Facts {
     /// Status of the row: what is neither active nor retained has ended, and stays so.
     pub state: LeaseState,
-    /// Its run.
     pub run: Run,
     /// How long ago it was last used.
     pub unused_for: Duration,
@@ -22,7 +21,6 @@ pub struct Facts {
     pub expired_for: Option<Duration>,
     /// The driver that its maker has noted, else its environment's.
     pub driver: Driver,
-    /// The lease policy.
     pub policy: LeasePolicy,
     /// How messages call the run.
     pub run_display: Option<String>,

@@ -25,7 +25,6 @@ pub struct Facts {
     pub obstacle: Option<Obstacle>,
     /// Whether the environment has room for the claim.
     pub capacity: Capacity,
-    /// The lease policy.
     pub policy: LeasePolicy,
     /// How messages call the run: `job/x`, `run/1a2b3c4d`.
     pub run_display: Option<String>,
@@ -44,7 +43,6 @@ pub struct Facts {
 pub enum Object {
     /// It is there.
     Present {
-        /// `spec.release`.
         release: bool,
         /// It carries a deletion timestamp (somebody else's finalizer holds it).
         deleting: bool,
@@ -64,7 +62,6 @@ pub enum Row {
     Never,
     /// The row is there.
     Present {
-        /// Its status.
         state: LeaseState,
         /// The ending that the operator has recorded, if any.
         recorded: Option<Ending>,
@@ -85,7 +82,6 @@ pub enum Run {
     None,
     /// It may still run.
     Live,
-    /// It is over.
     Over(RunOutcome),
     /// It was there, or its uid was given, and it is certainly not there any more.
     Gone,

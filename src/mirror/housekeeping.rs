@@ -22,7 +22,6 @@ pub struct Aside {
 /// A lease that could not be removed.
 #[derive(Clone, Debug)]
 pub struct SetAside {
-    /// Its id.
     pub id: Uuid,
     /// What the database answered.
     pub error: StoreError,

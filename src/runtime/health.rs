@@ -175,7 +175,6 @@ pub enum DatabaseTrouble {
 }
 
 impl DatabaseTrouble {
-    /// The sentence.
     pub fn sentence(&self) -> &str {
         match self {
             Self::Unreachable(sentence) | Self::Unfit(sentence) => sentence,

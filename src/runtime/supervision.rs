@@ -17,10 +17,8 @@ pub enum TaskEnded {
     /// It came to its end.
     #[error("the task \"{0}\" ended without having been told to")]
     Ended(String),
-    /// It panicked.
     #[error("the task \"{name}\" panicked: {message}")]
     Panicked {
-        /// The task.
         name: String,
         /// What it said.
         message: String,

@@ -36,7 +36,6 @@ pub struct EnvironmentObjectRow {
     /// Driver; immutable.
     #[serde(deserialize_with = "spelling::read_driver")]
     pub driver: Driver,
-    /// `spec.maxActiveLeases`.
     pub max_active_leases: Option<i32>,
     /// Whether the operator itself made the object (a lazily made Local).
     pub operator_made: bool,
@@ -53,11 +52,9 @@ pub struct EnvironmentObjectRow {
 pub struct EnvironmentLook {
     /// uid of the object.
     pub id: Uuid,
-    /// uid of its Namespace.
     pub namespace_uid: Option<Uuid>,
     /// Company by the Namespace's label or uid, used while none is recorded.
     pub company_id: Option<Uuid>,
-    /// Its driver.
     pub driver: Driver,
 }
 

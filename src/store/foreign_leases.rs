@@ -49,7 +49,6 @@ pub async fn candidates(store: &Store) -> Result<Vec<Uuid>, StoreError> {
 /// A foreign lease, and what the decision has to know of it.
 #[derive(Clone, Debug)]
 pub struct ForeignLease {
-    /// Its row.
     pub row: LeaseRow,
     /// What is known.
     pub facts: Facts,

@@ -14,9 +14,7 @@ use super::{Access, Leader, Request, Store, StoreError, column};
 pub struct CanonicalLocal {
     /// uid of the object.
     pub id: Uuid,
-    /// Its namespace.
     pub namespace: String,
-    /// Its name.
     pub name: String,
     /// The generation whose fields were written to the row; none until they are.
     pub generation: Option<i64>,

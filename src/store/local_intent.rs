@@ -20,7 +20,6 @@ pub struct LocalNeed {
     pub company_id: Uuid,
     /// Name of the Namespace.
     pub namespace: String,
-    /// uid of the Namespace.
     pub namespace_uid: Uuid,
 }
 

@@ -61,13 +61,9 @@ use crate::lifecycle::ResourceVersion;
 /// A version of an object, as the fences and the operator's own tables need it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectVersion {
-    /// `metadata.namespace`.
     pub namespace: String,
-    /// `metadata.name`.
     pub name: String,
-    /// `metadata.resourceVersion`.
     pub resource_version: ResourceVersion,
-    /// `metadata.generation`.
     pub generation: i64,
 }
 

@@ -10,7 +10,6 @@ use super::{Leader, StoreError, column};
 /// Records a Namespace's company in the transaction that writes the Namespace's first row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settle {
-    /// `metadata.uid` of the Namespace.
     pub namespace_uid: Uuid,
     /// Name of the Namespace.
     pub namespace: String,

@@ -21,7 +21,6 @@ const PART: usize = 200;
 /// A foreign lease for which the grace is over.
 #[derive(Clone, Debug)]
 pub struct Due {
-    /// Its row.
     pub row: LeaseRow,
     /// What is to be done about it.
     pub decision: Decision,

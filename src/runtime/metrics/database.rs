@@ -30,11 +30,9 @@ pub struct DatabaseMetrics {
 /// Who has set a row aside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// A reconcile.
     Reconcile,
     /// The sweep of foreign leases.
     Sweep,
-    /// The retention.
     Retention,
 }
 

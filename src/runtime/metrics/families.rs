@@ -101,7 +101,6 @@ impl<L: Clone + Debug + EncodeLabelSet + Eq + Hash + Send + Sync + 'static> Coun
         }
     }
 
-    /// Sets every series.
     pub(super) fn set(&self, counts: HashMap<L, usize>) {
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         for labels in shown.iter().filter(|labels| !counts.contains_key(*labels)) {

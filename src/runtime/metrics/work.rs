@@ -39,7 +39,6 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// All of them.
     pub const ALL: [Self; 6] = [
         Self::Ttl,
         Self::Heartbeat,
@@ -65,7 +64,6 @@ impl Cause {
 /// Keys of one kind that are ready and wait for a free hand.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Waiting {
-    /// How many.
     pub keys: usize,
     /// How long the one that has waited longest has done so; zero where none waits.
     pub longest: Duration,

@@ -41,7 +41,6 @@ pub struct ForeignLeaseEnd {
 /// What became of an [`End`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum EndOutcome {
-    /// It is ended.
     Ended(Box<LeaseRow>),
     /// It had ended before, by whomever: that ending stands.
     AlreadyEnded(Box<LeaseRow>),

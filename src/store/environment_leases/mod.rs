@@ -30,9 +30,7 @@ pub use touch::{TOUCH_INTERVAL, Touch, is_worth_a_touch};
 pub struct LeaseRow {
     /// Id of the lease: uid of its object, if it has one.
     pub id: Uuid,
-    /// Its company.
     pub company_id: Uuid,
-    /// Its environment.
     pub environment_id: Uuid,
     /// Execution workspace of the origin.
     pub execution_workspace_id: Option<Uuid>,
@@ -40,13 +38,10 @@ pub struct LeaseRow {
     pub issue_id: Option<Uuid>,
     /// Its heartbeat run; null once the run's row is deleted.
     pub heartbeat_run_id: Option<Uuid>,
-    /// Status.
     #[serde(deserialize_with = "spelling::read_lease_state")]
     pub status: LeaseState,
-    /// Policy.
     #[serde(deserialize_with = "spelling::read_policy")]
     pub lease_policy: LeasePolicy,
-    /// Provider.
     pub provider: Option<String>,
     /// The provider's own name of the lease.
     pub provider_lease_id: Option<String>,

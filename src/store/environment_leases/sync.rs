@@ -15,14 +15,12 @@ use crate::store::{Access, Leader, ObjectVersion, Request, Store, StoreError, co
 pub struct LeaseSync {
     /// uid of the object.
     pub id: Uuid,
-    /// Version of the object.
     pub version: ObjectVersion,
     /// Seconds from the grant to `expires_at`.
     pub ttl_seconds: i32,
     /// `spec.metadata`: its keys are set, keys that the spec had before and has no more are removed, all others stay. `None`:
     /// it cannot be stored, and what was written before stays.
     pub metadata: Option<FreeObject>,
-    /// `spec.ttlSecondsAfterFinished`.
     pub ttl_seconds_after_finished: i32,
 }
 

@@ -22,13 +22,11 @@ pub use sync::{EnvironmentOutcome, EnvironmentSync};
 pub struct EnvironmentRow {
     /// Id of the environment.
     pub id: Uuid,
-    /// Its company.
     pub company_id: Uuid,
     /// Name for people.
     pub name: String,
     /// Description for people.
     pub description: Option<String>,
-    /// Driver.
     #[serde(deserialize_with = "spelling::read_driver")]
     pub driver: Driver,
     /// Whether it grants.

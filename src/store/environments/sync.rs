@@ -24,13 +24,11 @@ use crate::store::{
 pub struct EnvironmentSync {
     /// uid of the object: id of the row, except for an adopted Local.
     pub id: Uuid,
-    /// Version of the object.
     pub version: ObjectVersion,
     /// Company of its Namespace.
     pub company_id: Uuid,
     /// Given while the Namespace has no recorded company.
     pub settle: Option<Settle>,
-    /// Driver.
     pub driver: Driver,
     /// Name of the row. `None` is for Local only: untouched, `Local` at the insert.
     pub name: Option<String>,
@@ -42,7 +40,6 @@ pub struct EnvironmentSync {
     pub config: serde_json::Value,
     /// Metadata; `None`: null, for Local untouched; a Local's keys are set one by one.
     pub metadata: Option<FreeObject>,
-    /// `spec.maxActiveLeases`.
     pub max_active_leases: Option<i32>,
     /// `metadata.creationTimestamp`.
     pub created_at: jiff::Timestamp,

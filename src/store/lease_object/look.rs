@@ -30,19 +30,15 @@ pub enum EnvironmentChoice {
 pub struct LeaseLook {
     /// uid of the object.
     pub id: Uuid,
-    /// uid of its Namespace.
     pub namespace_uid: Option<Uuid>,
     /// Company by the Namespace's label or uid, used while none is recorded.
     pub company_id: Option<Uuid>,
     /// Which environment a claim chooses (a granted lease has its row's own).
     pub environment: EnvironmentChoice,
-    /// `spec.agentId`.
     pub agent_id: Option<Uuid>,
     /// `spec.run.heartbeatRunId` (a granted lease has the one of its grant).
     pub run_id: Option<Uuid>,
-    /// `spec.issueId`.
     pub issue_id: Option<Uuid>,
-    /// `spec.executionWorkspaceId`.
     pub execution_workspace_id: Option<Uuid>,
 }
 
@@ -55,11 +51,8 @@ pub enum RunLook {
     Missing,
     /// It is there, with a status of which nothing is known here.
     Unknown,
-    /// It is there.
     Found {
-        /// Its status.
         status: RunStatus,
-        /// Its agent.
         agent_id: Uuid,
         /// When it ended, as far as its row tells.
         finished_at: Option<jiff::Timestamp>,

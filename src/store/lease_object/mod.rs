@@ -50,7 +50,6 @@ pub struct LeaseObjectRow {
     pub context: FreeObject,
     /// Keys of `spec.metadata` that were last written.
     pub metadata_keys: Vec<String>,
-    /// `spec.ttlSecondsAfterFinished`.
     pub ttl_seconds_after_finished: i32,
     /// Status that the lease ended in.
     #[serde(deserialize_with = "spelling::read_optional_lease_state")]

@@ -39,7 +39,6 @@ pub(crate) struct Setting {
     pub name: &'static str,
     /// What it has to be.
     pub wanted: Wanted,
-    /// Why.
     pub why: &'static str,
 }
 

@@ -27,7 +27,6 @@ use statement::{GRANT, Tagged, bind};
 pub struct Grant {
     /// uid of the object: id of the row.
     pub id: Uuid,
-    /// Version of the object.
     pub version: ObjectVersion,
     /// Company of its Namespace.
     pub company_id: Uuid,
@@ -39,13 +38,9 @@ pub struct Grant {
     pub run_id: Option<Uuid>,
     /// Run object, its uid pinned.
     pub run_object: Option<ObjectRef>,
-    /// `spec.agentId`.
     pub agent_id: Option<Uuid>,
-    /// `spec.issueId`.
     pub issue_id: Option<Uuid>,
-    /// `spec.executionWorkspaceId`.
     pub execution_workspace_id: Option<Uuid>,
-    /// Policy.
     pub policy: LeasePolicy,
     /// Provider: `local`, `ssh`, the sandbox's, `plugin:<pluginKey>:<driverKey>`.
     pub provider: Option<String>,
@@ -57,7 +52,6 @@ pub struct Grant {
     pub metadata: FreeObject,
     /// What the run's context holds beside id, name, driver and leaseId (for ssh remoteCwd, host, port, username).
     pub context: FreeObject,
-    /// `spec.ttlSecondsAfterFinished`.
     pub ttl_seconds_after_finished: i32,
     /// Its turn, where the environment has been seen to be limited: of one batch the first are granted.
     pub turn: Option<Turn>,
@@ -68,7 +62,6 @@ pub struct Grant {
 pub enum GrantOutcome {
     /// The lease is held from now on.
     Granted {
-        /// The new row.
         row: Box<LeaseRow>,
         /// Higher than that of every grant before.
         fencing_token: i64,
