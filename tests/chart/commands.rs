@@ -1,11 +1,14 @@
-//! The commands that the documentation shows, each of them tried or excused.
+//! The commands that the documentation shows, each of them tried or excused: those of blocks, those in the middle of a sentence, and
+//! those in the comments of examples.
 
 use std::collections::BTreeSet;
 
+use crate::inline::{inline, is_mention, without_assignments};
+use crate::program;
 use crate::support::path;
 
-/// What a line of a block begins with that is a command.
-const PROGRAMS: &[&str] = &[
+/// What a command begins with.
+pub const PROGRAMS: &[&str] = &[
     "cargo",
     "curl",
     "docker",
@@ -31,6 +34,9 @@ pub const STORY: &[&str] = &[
     "helm install --wait environment-operator charts/environment-operator --namespace environment-operator \
      --set database.secretName=environment-operator-database --set image.repository=registry.example/environment-operator",
     "helm test environment-operator --namespace environment-operator --logs",
+    "helm get manifest environment-operator --namespace environment-operator",
+    "kubectl auth can-i --as system:serviceaccount:environment-operator:environment-operator watch jobs --all-namespaces",
+    "kubectl create secret generic big-box-key --from-file=id_ed25519=$HOME/.ssh/id_ed25519",
     "kubectl apply -f examples/ssh.yaml -f examples/lease.yaml",
     "kubectl wait --for=condition=Decided --timeout=11m envlease/try-out",
     "kubectl wait --for=condition=Active --timeout=0s envlease/try-out",
@@ -46,9 +52,12 @@ pub const STORY: &[&str] = &[
      --set database.secretName=environment-operator-database > environment-operator.yaml",
     "helm upgrade environment-operator charts/environment-operator --namespace environment-operator --reset-then-reuse-values --wait \
      --set settings.log='info\\,environment_operator=debug'",
+    "kubectl --namespace environment-operator rollout restart deployment",
     UPGRADE,
     "helm upgrade environment-operator charts/environment-operator --namespace environment-operator --reset-then-reuse-values --wait \
      --force-conflicts",
+    "helm rollback environment-operator --namespace environment-operator",
+    "kubectl --namespace environment-operator rollout restart deployment/environment-operator",
     "kubectl --namespace environment-operator scale deployment/environment-operator --replicas 0",
     "kubectl apply --filename docs/manifests/new-incarnation.yaml",
     "kubectl --namespace environment-operator wait --for=condition=Complete --timeout=120s job/new-incarnation",
@@ -61,6 +70,9 @@ pub const STORY: &[&str] = &[
     "kubectl apply --filename docs/manifests/uninstall-database.yaml",
     "kubectl --namespace environment-operator wait --for=condition=Complete --timeout=120s job/uninstall-database",
     "kubectl --namespace environment-operator logs job/uninstall-database",
+    "helm uninstall environment-operator --namespace environment-operator",
+    "kubectl delete -f crds/",
+    "kubectl apply -f crds/",
 ];
 
 /// The one that a test has something to mend for.
@@ -69,7 +81,22 @@ pub const UPGRADE: &str = "helm upgrade environment-operator charts/environment-
 
 /// The beginnings of those that cannot be run here, and why.
 const NOT_RUN: &[(&str, &str)] = &[
-    ("make ", "each is a layer of tests, a demo or a measurement by itself"),
+    (
+        "make ",
+        "each is a layer of tests, a demo or a measurement by itself; that there is such a target is looked at",
+    ),
+    (
+        "cargo ",
+        "each is a layer of tests or a part of one; that there are such tests is looked at",
+    ),
+    (
+        "helm install environment-operator charts/environment-operator --namespace environment-operator --values docs/production-values.yaml",
+        "its database has certificates; with one that has none, a test of its own installs these values",
+    ),
+    (
+        "environment-operator run",
+        "is the operator itself, which runs until it is stopped: the releases of the other tests do it",
+    ),
     (
         "podman ",
         "there is no container runtime; the image's content is tried by scripts/image.sh",
@@ -128,17 +155,44 @@ fn of_page(page: &str) -> Vec<String> {
     found
 }
 
-/// Every command of the documentation, once.
-pub fn commands() -> BTreeSet<String> {
-    let mut pages = vec![path("README.md")];
-    for folder in ["docs", "docs/runbooks"] {
-        let files = std::fs::read_dir(path(folder))
-            .unwrap()
-            .map(|entry| entry.unwrap().path());
-        pages.extend(files.filter(|file| file.extension().is_some_and(|ending| ending == "md")));
+/// The files of a folder and of those in it, with this ending.
+fn files(folder: &str, ending: &str) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(path(folder)).unwrap() {
+        let file = entry.unwrap().path();
+        if file.is_dir() {
+            let inner = format!("{folder}/{}", file.file_name().unwrap().to_str().unwrap());
+            found.extend(files(&inner, ending));
+        } else if file.extension().is_some_and(|of| of == ending) {
+            found.push(file);
+        }
     }
-    let texts = pages.iter().map(|page| std::fs::read_to_string(page).unwrap());
-    texts.flat_map(|text| of_page(&text)).collect()
+    found
+}
+
+/// The commands in the comments of an example: indented lines of them.
+fn of_comments(text: &str) -> Vec<String> {
+    let comments = text.lines().filter_map(|line| line.strip_prefix("#   "));
+    let is_command = |line: &&str| PROGRAMS.contains(&line.split(' ').next().unwrap_or_default());
+    comments.filter(is_command).map(str::to_owned).collect()
+}
+
+/// Every command of the documentation, once; those that are only mentioned are none.
+pub fn commands() -> BTreeSet<String> {
+    let mut pages = vec![path("README.md"), path("CONTRIBUTING.md")];
+    pages.extend(files("docs", "md"));
+    let mut found = BTreeSet::new();
+    for page in pages {
+        let text = std::fs::read_to_string(page).unwrap();
+        found.extend(of_page(&text));
+        found.extend(inline(&text).into_iter().filter(|command| !is_mention(command)));
+    }
+    for example in files("examples", "yaml").into_iter().chain(files("docs", "yaml")) {
+        let text = std::fs::read_to_string(example).unwrap();
+        found.extend(of_comments(&text));
+        found.extend(inline(&text).into_iter().filter(|command| !is_mention(command)));
+    }
+    found
 }
 
 /// Whether it is one that only looks, and its words.
@@ -161,14 +215,18 @@ pub fn look(command: &str) -> Option<Vec<&str>> {
 fn every_command_of_the_documentation_is_tried_or_excused_and_no_other_is() {
     let commands = commands();
     assert!(commands.len() > 50, "{commands:#?}");
-    let excused = |command: &str| NOT_RUN.iter().any(|(beginning, _)| command.starts_with(beginning));
+    let excused = |command: &str| {
+        let command = without_assignments(command);
+        NOT_RUN.iter().any(|(beginning, _)| command.starts_with(beginning))
+    };
+    let run = [STORY, program::STANDALONE, program::ATTACHED].concat();
     let unknown: Vec<&String> = commands
         .iter()
-        .filter(|command| !STORY.contains(&command.as_str()) && look(command).is_none() && !excused(command))
+        .filter(|command| !run.contains(&command.as_str()) && look(command).is_none() && !excused(command))
         .collect();
     assert!(unknown.is_empty(), "neither tried nor excused: {unknown:#?}");
     let shown = |command: &&&str| !commands.contains(**command);
-    let gone: Vec<_> = STORY.iter().filter(shown).collect();
+    let gone: Vec<_> = run.iter().filter(shown).collect();
     assert!(gone.is_empty(), "tried, but not in the documentation: {gone:#?}");
     for (beginning, reason) in NOT_RUN {
         let stands = commands.iter().any(|command| command.starts_with(beginning));

@@ -36,6 +36,9 @@ impl Shell {
         for part in ["charts", "crds", "docs", "examples"] {
             std::os::unix::fs::symlink(path(part), folder.join(part)).unwrap();
         }
+        std::fs::create_dir(folder.join(".ssh")).unwrap();
+        std::fs::write(folder.join(".ssh/id_ed25519"), "a key").unwrap();
+        variables.insert("HOME".into(), folder.to_str().unwrap().into());
         Self {
             variables,
             folder,
@@ -70,6 +73,36 @@ impl Shell {
 const WITHOUT_DEFINITIONS: &str =
     "kubectl delete crd environments.paperclip.ing environmentleases.paperclip.ing --ignore-not-found --timeout=60s";
 
+/// What helm says after an installation is to be tried: its indented lines, with what stands for a name of the reader's own.
+fn notes(said: &str) -> String {
+    let lines = said.lines().filter_map(|line| line.strip_prefix("  "));
+    let script = lines.collect::<Vec<_>>().join("\n");
+    let script = script.replace("<namespace>", "default").replace("<account>", "default");
+    format!("set -e\n{}", script.replace("<name>", "runner"))
+}
+
+/// What the commands have left of the release: its rights whole again, its values kept.
+async fn expect_release(site: &Site, shell: &Shell) {
+    let role = shell
+        .runs(site, "kubectl get clusterrole environment-operator --output yaml")
+        .await;
+    assert!(
+        role.contains("- environments\n"),
+        "the edited rule is there again: {role}"
+    );
+    let values = "helm get values environment-operator --namespace environment-operator";
+    let values = shell.runs(site, values).await;
+    assert!(
+        values.contains("secretName: environment-operator-database") && values.contains("environment_operator=debug"),
+        "{values}"
+    );
+    let rendered = std::fs::read_to_string(shell.folder.join("environment-operator.yaml")).unwrap();
+    assert!(
+        rendered.contains("kind: Deployment") && !rendered.contains("kind: Pod\n"),
+        "the test's Pod is left out"
+    );
+}
+
 #[tokio::test]
 async fn every_command_of_the_documentation_does_what_it_says() {
     let site = Site::prepare().await;
@@ -82,7 +115,25 @@ async fn every_command_of_the_documentation_does_what_it_says() {
             let edit = "kubectl patch clusterrole environment-operator --type=json --patch '[{\"op\":\"remove\",\"path\":\"/rules/0\"}]'";
             shell.runs(&site, edit).await;
         }
-        said.insert(command, shell.runs(&site, command).await);
+        if command.starts_with("helm uninstall ") {
+            expect_release(&site, &shell).await;
+        }
+        let answer = shell.runs(&site, command).await;
+        if command.starts_with("helm install ") {
+            let notes = notes(&answer);
+            assert_eq!(notes.matches("\nkubectl ").count(), 6, "{answer}");
+            let tried = shell.runs(&site, &notes).await;
+            assert!(
+                tried.contains("environmentlease.paperclip.ing/first condition met"),
+                "{tried}"
+            );
+            assert!(
+                tried.contains("rolebinding.rbac.authorization.k8s.io/runner created"),
+                "{tried}"
+            );
+            shell.runs(&site, "kubectl delete rolebinding runner").await;
+        }
+        said.insert(command, answer);
     }
     let of = |end: &str| said.iter().find(|(command, _)| command.ends_with(end)).unwrap().1;
     assert!(
@@ -90,31 +141,6 @@ async fn every_command_of_the_documentation_does_what_it_says() {
         "{said:#?}"
     );
     assert!(of("logs job/uninstall-database").contains("DROP SCHEMA"), "{said:#?}");
-    let role = shell
-        .runs(&site, "kubectl get clusterrole environment-operator --output yaml")
-        .await;
-    assert!(
-        role.contains("- environments\n"),
-        "the edited rule is there again: {role}"
-    );
-    let values = "helm get values environment-operator --namespace environment-operator";
-    let values = shell.runs(&site, values).await;
-    assert!(
-        values.contains("secretName: environment-operator-database") && values.contains("environment_operator=debug"),
-        "{values}"
-    );
-    let rendered = std::fs::read_to_string(shell.folder.join("environment-operator.yaml")).unwrap();
-    assert!(
-        rendered.contains("kind: Deployment") && !rendered.contains("kind: Pod\n"),
-        "the test's Pod is left out"
-    );
-
-    shell
-        .runs(
-            &site,
-            "helm uninstall environment-operator --namespace environment-operator --wait --timeout 60s",
-        )
-        .await;
     shell.runs(&site, WITHOUT_DEFINITIONS).await;
     let namespaces: Api<Namespace> = Api::all(site.client.clone());
     for name in ["acme", "environment-operator"] {
