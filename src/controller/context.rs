@@ -7,10 +7,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::reconcile::Later;
+use super::outside::cluster::Cluster;
+use super::outside::error::ClusterError;
 use super::work::queue::Queue;
+use super::work::requeue::Later;
 use super::work::trouble::Troubles;
-use crate::cache::object::LeaseObject;
+use crate::cache::object::{LeaseObject, NamespaceObject};
 use crate::cache::{Class, Index, Key, Lane, Looked, Reading, RunKey, SharedIndex, Wakes};
 use crate::lifecycle::ResourceVersion;
 use crate::lifecycle::foreign::Rules;
@@ -80,6 +82,22 @@ impl Context {
     /// The index as it is. Never held across an await.
     pub fn index(&self) -> Reading<'_> {
         self.index.read()
+    }
+
+    /// A Namespace from the cache, or read where the cache has not heard of it yet.
+    ///
+    /// # Errors
+    /// When the API server does not answer.
+    pub(super) async fn namespace<C: Cluster>(
+        &self,
+        cluster: &C,
+        name: &str,
+    ) -> Result<Option<NamespaceObject>, ClusterError> {
+        let known = self.index().namespaces.get(name).cloned();
+        match known {
+            Some(known) => Ok(Some(known)),
+            None => cluster.read_namespace(name).await,
+        }
     }
 
     /// Changes the index; whom that concerns is looked at.

@@ -3,10 +3,10 @@
 //!
 //! - [`run`]: puts the parts together and runs them
 //! - [`context`]: what everything that runs here shares
-//! - [`reconcile`]: the two reconcilers, how a reconcile can fail, and when its key is looked at again
+//! - [`reconcile`], [`error`]: the two reconcilers together, and how a reconcile can fail
 //! - [`unavailable`]: what is said on objects while the database cannot be used
 //! - [`watch`]: the list and watch of each kind, and how events reach the cache
-//! - [`work`]: the queue and the workers that empty it
+//! - [`work`], [`workers`]: the queue, and who empties it
 //! - [`lease`], [`environment`]: the reconcilers
 //! - [`background`]: what is done at an interval, beside single keys
 //! - [`outside`]: the way to the API server and to the database, and what they are told
@@ -14,6 +14,7 @@
 pub mod background;
 pub mod context;
 pub mod environment;
+pub mod error;
 #[cfg(test)]
 mod fake;
 pub mod lease;
@@ -23,3 +24,4 @@ pub mod run;
 pub mod unavailable;
 pub mod watch;
 pub mod work;
+pub mod workers;

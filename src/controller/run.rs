@@ -10,14 +10,16 @@ use tokio_util::sync::CancellationToken;
 use super::background::{missed_deletions, retention, run_events, sweep};
 use super::context::{Context, ReconcileSettings};
 use super::reconcile::Reconcilers;
-use super::work::workers;
+use super::workers;
 use crate::cache::SharedIndex;
 use crate::cache::object::{EnvironmentObject, LeaseObject, NamespaceObject, RunObject};
 use crate::controller::outside::cluster::KubeCluster;
 use crate::controller::outside::event::Emitter;
 use crate::controller::outside::permissions::Rights;
-use crate::controller::watch::list_watch::{self, FeedSettings, Source};
-use crate::controller::watch::sources::{self, Fed, Sink};
+use crate::controller::watch::list_watch::{self, FeedSettings};
+use crate::controller::watch::sink::{Fed, Sink};
+use crate::controller::watch::source;
+use crate::controller::watch::source::Source;
 use crate::controller::work::queue::Queue;
 use crate::mirror::Mirror;
 use crate::runtime::configuration::Settings;
@@ -191,11 +193,11 @@ impl Feeds {
             named => named.iter().map(|namespace| Some(namespace.as_str())).collect(),
         };
         for namespace in &namespaces {
-            self.follow::<NamespaceObject>(sources::namespaces(*namespace), *namespace, true);
-            self.follow::<EnvironmentObject>(sources::environments(*namespace), *namespace, true);
-            self.follow::<LeaseObject>(sources::leases(*namespace), *namespace, true);
+            self.follow::<NamespaceObject>(source::namespaces(*namespace), *namespace, true);
+            self.follow::<EnvironmentObject>(source::environments(*namespace), *namespace, true);
+            self.follow::<LeaseObject>(source::leases(*namespace), *namespace, true);
             for kind in &self.context.settings.run_kinds.clone() {
-                self.follow::<RunObject>(sources::runs(kind, *namespace), *namespace, false);
+                self.follow::<RunObject>(source::runs(kind, *namespace), *namespace, false);
             }
         }
         namespaces.len() * 3

@@ -1,7 +1,8 @@
 //! What may be said while the database can't be reached: that it can't (I7's one exception). Nothing is granted or ended, and
 //! nothing that another replica may have said in the meantime is contradicted.
 
-use super::reconcile::{ReconcileError, Reconcilers};
+use super::error::ReconcileError;
+use super::reconcile::Reconcilers;
 use crate::api::{EnvironmentPhase, EnvironmentStatus, LeasePhase, Reason, Timestamp};
 use crate::cache::Key;
 use crate::clock;

@@ -11,14 +11,15 @@ use std::time::Duration;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 
-use super::telemetry::{self, LogFormat};
 use crate::lifecycle::foreign::Rules;
 use crate::store::Mode;
 
 mod duration;
+mod log;
 mod redacted;
 mod run_kind;
 
+pub use log::{LogFormat, LogSettings};
 pub use redacted::DatabaseUrl;
 pub use run_kind::RunKind;
 
@@ -166,17 +167,6 @@ pub struct PaceSettings {
     /// How long a stopping process may take to finish what it has begun
     #[arg(long, env = "ENVIRONMENT_OPERATOR_DRAIN_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = duration::parse)]
     pub drain_timeout: Duration,
-}
-
-/// What is logged and how; common to all subcommands.
-#[derive(Args, Clone, Debug)]
-pub struct LogSettings {
-    /// Form of a log line
-    #[arg(long, global = true, env = "ENVIRONMENT_OPERATOR_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
-    pub log_format: LogFormat,
-    /// Least level that is logged (off, error, warn, info, debug, trace); others for parts follow, as in info,environment_operator=debug
-    #[arg(long, global = true, env = "ENVIRONMENT_OPERATOR_LOG", value_name = "FILTER", default_value = "info", value_parser = telemetry::parse_filter)]
-    pub log: String,
 }
 
 impl EndingSettings {

@@ -2,14 +2,13 @@
 
 use std::io;
 
-use clap::ValueEnum;
 use tracing::{Level, Metadata};
-use tracing_subscriber::filter::{FilterExt as _, LevelFilter, filter_fn};
+use tracing_subscriber::filter::{FilterExt as _, filter_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, fmt};
 
-use super::configuration::LogSettings;
+use super::configuration::{LogFormat, LogSettings};
 
 mod lines;
 mod traces;
@@ -17,15 +16,6 @@ mod traces;
 use lines::Lines;
 
 pub use traces::{Exporting, Origin, Traces};
-
-/// Form of a log line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// For a person at a terminal
-    Text,
-    /// One JSON object per line
-    Json,
-}
 
 /// Installs the process's one subscriber; with `traced`, one that traces can be added to.
 ///
@@ -53,15 +43,4 @@ pub fn install(settings: &LogSettings, traced: bool) -> Result<Option<Traces>, S
         .try_init()
         .map_err(|error| format!("the log cannot be installed: {error}"))?;
     Ok(traces)
-}
-
-/// Checks a filter at the command line, so that a bad one is refused with the others.
-pub(super) fn parse_filter(text: &str) -> Result<String, String> {
-    const SENTENCE: &str = "write a level (off, error, warn, info, debug, trace) or targets with levels, as in info,environment_operator=debug";
-    // A word alone would be taken for a target with every level, and a misspelt level would silence all the rest.
-    let misspelt = |part: &str| part.is_empty() || (!part.contains(['=', '[']) && part.parse::<LevelFilter>().is_err());
-    if text.split(',').any(misspelt) || EnvFilter::try_new(text).is_err() {
-        return Err(SENTENCE.into());
-    }
-    Ok(text.into())
 }

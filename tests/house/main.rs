@@ -84,7 +84,7 @@ const UNSUPERVISED: &[(&str, &str)] = &[
         "tells by Mirror::broken, for which the controller listens",
     ),
     (
-        "src/controller/work/workers.rs",
+        "src/controller/workers.rs",
         "each reconcile is its key's, which fails where it panics",
     ),
 ];

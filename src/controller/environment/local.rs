@@ -6,9 +6,10 @@ use crate::api::{
 };
 use crate::cache::Key;
 use crate::cache::object::EnvironmentObject;
-use crate::controller::outside::cluster::{Cluster, ClusterError};
+use crate::controller::error::ReconcileError;
+use crate::controller::outside::cluster::Cluster;
 use crate::controller::outside::database::Database;
-use crate::controller::reconcile::ReconcileError;
+use crate::controller::outside::error::ClusterError;
 use crate::lifecycle::environment_status::Standing;
 use crate::store::environment_object::{EnvironmentLook, EnvironmentView};
 use crate::store::local::{IsSpareLocal, OtherLocals};

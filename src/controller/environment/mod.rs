@@ -10,10 +10,12 @@ use super::context::Context;
 use crate::api::{ConditionStatus, Driver, EnvironmentStatus, Reason, Timestamp};
 use crate::cache::object::{EnvironmentObject, NamespaceObject};
 use crate::cache::{Key, Wakes};
-use crate::controller::outside::cluster::{Cluster, ClusterError, StatusPatch};
+use crate::controller::error::ReconcileError;
+use crate::controller::outside::cluster::{Cluster, StatusPatch};
 use crate::controller::outside::database::Database;
+use crate::controller::outside::error::ClusterError;
 use crate::controller::outside::event::Notice;
-use crate::controller::reconcile::{Later, ReconcileError, namespace};
+use crate::controller::work::requeue::Later;
 use crate::controller::work::trouble::HELD;
 use crate::lifecycle::environment_status::{MirroredEnvironment, Verdict, environment_status};
 use crate::store::environment_object::{EnvironmentLook, EnvironmentView};
@@ -171,7 +173,10 @@ impl<D: Database, C: Cluster> EnvironmentReconciler<D, C> {
             company_id: namespace.and_then(|namespace| namespace.company().ok()),
             driver: environment.spec.driver,
         };
-        let cached = namespace(&self.context, &*self.cluster, &environment.meta.namespace).await?;
+        let cached = self
+            .context
+            .namespace(&*self.cluster, &environment.meta.namespace)
+            .await?;
         let view = self.database.ask(question(cached.as_ref())).await?;
         if !view.leading {
             return Err(ReconcileError::NotLeading);

@@ -104,9 +104,9 @@ impl FakeReconcilers {
             && let Ok(key) = tokio::time::timeout(limit, self.context.queue.next()).await
         {
             count += 1;
-            match crate::controller::work::workers::reconcile(self, key).await {
+            match crate::controller::workers::reconcile(self, key).await {
                 Ok(()) => self.context.queue.done(key),
-                Err(_) => crate::controller::work::workers::put_back(&self.context, key),
+                Err(_) => crate::controller::workers::put_back(&self.context, key),
             }
         }
         count

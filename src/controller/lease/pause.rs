@@ -6,7 +6,7 @@ use super::BUSY_PAUSE;
 use super::LeaseReconciler;
 use super::scene::Scene;
 use crate::cache::object::LeaseObject;
-use crate::controller::reconcile::Later;
+use crate::controller::work::requeue::Later;
 use crate::projection::facts::acquire_deadline;
 use crate::runtime::configuration::NoticeSource;
 use crate::runtime::metrics::Cause;

@@ -3,9 +3,11 @@
 use super::LeaseReconciler;
 use super::pause::until;
 use super::scene::Scene;
-use crate::controller::outside::cluster::{Cluster, ClusterError};
+use crate::controller::error::ReconcileError;
+use crate::controller::outside::cluster::Cluster;
 use crate::controller::outside::database::Database;
-use crate::controller::reconcile::{Later, ReconcileError};
+use crate::controller::outside::error::ClusterError;
+use crate::controller::work::requeue::Later;
 use crate::lifecycle::lease_status::shown_ending;
 use crate::lifecycle::removal::{kept_until, removal_at};
 use crate::projection::facts::Subject;

@@ -7,9 +7,10 @@ use super::LeaseReconciler;
 use crate::api::{ObjectRef, Reason};
 use crate::cache::Key;
 use crate::cache::object::NamespaceObject;
-use crate::controller::outside::cluster::{Cluster, ClusterError};
+use crate::controller::error::ReconcileError;
+use crate::controller::outside::cluster::Cluster;
 use crate::controller::outside::database::Database;
-use crate::controller::reconcile::{ReconcileError, namespace};
+use crate::controller::outside::error::ClusterError;
 use crate::lifecycle::Ending;
 use crate::lifecycle::capacity::Capacity;
 use crate::lifecycle::lease::{Decision, Environment, Facts, Object, Obstacle, Row, decide};
@@ -83,7 +84,7 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
     /// Gathers the facts. Needs the database, and the API server where only a live read is proof.
     pub(super) async fn lease_scene(&self, subject: &Subject) -> Result<Scene, ReconcileError> {
         let namespace = match subject.present() {
-            Some(lease) => namespace(&self.context, &*self.cluster, &lease.meta.namespace).await,
+            Some(lease) => self.context.namespace(&*self.cluster, &lease.meta.namespace).await,
             None => Ok(None),
         };
         let (namespace, unread) = match namespace {

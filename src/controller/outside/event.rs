@@ -14,7 +14,7 @@ use kube::Client;
 use kube::api::{Api, PostParams};
 use tokio::time::Instant;
 
-use super::cluster::ClusterError;
+use super::error::ClusterError;
 use crate::api::{GROUP, VERSION, cut};
 use crate::cache::object::Meta;
 use crate::clock;

@@ -3,5 +3,6 @@
 
 pub mod cluster;
 pub mod database;
+pub mod error;
 pub mod event;
 pub mod permissions;

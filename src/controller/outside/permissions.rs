@@ -2,7 +2,7 @@
 //!
 //! Nothing is asked of the API server for this: every request that is made anyway tells of one right.
 
-use super::cluster::ClusterError;
+use super::error::ClusterError;
 use crate::runtime::health::Health;
 
 /// Takes note of answers; cheap to clone.

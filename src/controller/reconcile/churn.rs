@@ -1,10 +1,12 @@
 //! A day of coming and going: whatever is remembered is forgotten again.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use kube::core::GroupVersionKind;
 use serde_json::json;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 use super::*;
 use crate::cache::RunKey;
@@ -12,9 +14,8 @@ use crate::cache::object::{EnvironmentObject, LeaseObject, Meta, NamespaceObject
 use crate::controller::fake::{FakeReconcilers, claim, environment, namespace, reconciler, uid};
 use crate::controller::outside::permissions::Rights;
 use crate::controller::watch::list_watch::FeedEvent;
-use crate::controller::watch::sources::{Fed, Sink};
+use crate::controller::watch::sink::{Fed, Sink};
 use crate::runtime::health::Health;
-use tokio::time::Instant;
 
 const REST: Duration = Duration::from_millis(400);
 

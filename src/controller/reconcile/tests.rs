@@ -1,16 +1,20 @@
 //! What must not be lost between feeds, index, queue and reconcilers, on a fake cluster and a fake database, with time that is
 //! moved by hand.
 
+use std::time::Duration;
+
 use futures::FutureExt as _;
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::*;
 use crate::cache::Class;
 use crate::cache::Looked;
 use crate::cache::object::{EnvironmentObject, LeaseObject, RunObject, Watched};
 use crate::controller::fake::{FakeReconcilers, claim, environment, namespace, reconciler, uid};
+use crate::controller::work::trouble::HELD;
 use crate::lifecycle::ResourceVersion;
-use tokio::time::Instant;
+use crate::runtime::metrics::Cause;
 
 /// For so long nothing may be ready for a world to count as settled; shorter than a claim's patience with what it hears of.
 const REST: Duration = Duration::from_millis(400);
@@ -223,7 +227,7 @@ async fn what_conflicts_although_nothing_newer_is_there_is_tried_later_and_later
     while tries < 1_000 && begun.elapsed() < Duration::from_secs(60) {
         let key = world.context.queue.next().await;
         tries += 1;
-        crate::controller::work::workers::reconcile(&*world, key).await.unwrap();
+        crate::controller::workers::reconcile(&*world, key).await.unwrap();
         world.context.queue.done(key);
     }
     assert!(tries < 200, "{tries} tries in {:?}", begun.elapsed());

@@ -12,7 +12,7 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
 use kube::api::{ListParams, WatchParams};
 use kube::core::request::Request;
-use kube::core::{ApiResource, DynamicObject, GroupVersionKind, Status};
+use kube::core::{DynamicObject, Status};
 use kube::discovery::Scope;
 use kube::error::DiscoveryError;
 use kube::{Client, Resource};
@@ -20,6 +20,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
+use super::source::{self, Source};
 use crate::cache::object::{DecodeError, NamespaceObject, Watched};
 use crate::lifecycle::ResourceVersion;
 use crate::runtime::client::cause;
@@ -42,35 +43,6 @@ const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long one page of a list may take.
 const LIST_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// What a feed watches.
-#[derive(Clone, Debug)]
-pub struct Source {
-    /// Group, version and kind.
-    pub kind: GroupVersionKind,
-    /// The resource where it is known beforehand; else it is asked of the API server before every list, so that a kind
-    /// whose CRD comes later, goes and comes back is found.
-    pub resource: Option<ApiResource>,
-    /// One Namespace, or all.
-    pub namespace: Option<String>,
-    /// One object of that name only (a Namespace, where the operator may not list them all).
-    pub name: Option<String>,
-}
-
-impl Source {
-    /// How readiness calls the feed: the kind, for one that is not the operator's own with its group, and the Namespace.
-    pub fn display(&self) -> String {
-        let GroupVersionKind { group, kind, .. } = &self.kind;
-        let mut display = kind.clone();
-        if self.resource.is_none() && !group.is_empty() {
-            display = format!("{kind}.{group}");
-        }
-        match self.namespace.as_ref().or(self.name.as_ref()) {
-            Some(namespace) => format!("{display}/{namespace}"),
-            None => display,
-        }
-    }
-}
 
 /// What a feed hands on.
 #[derive(Debug)]
@@ -220,7 +192,7 @@ async fn list_and_watch<T: Watched>(
 async fn gone_with_its_namespace(client: &Client, source: &Source, error: &FeedError) -> Option<ResourceVersion> {
     let forbidden = matches!(error, FeedError::Forbidden(_));
     let namespace = source.namespace.as_deref().filter(|_| forbidden)?;
-    let itself = super::sources::namespaces(Some(namespace));
+    let itself = source::namespaces(Some(namespace));
     let request = Request::new(url_path(client, &itself).await.ok()?);
     let (namespaces, version) = list::<NamespaceObject>(client, &itself, &request).await.ok()?;
     if !namespaces.is_empty() {

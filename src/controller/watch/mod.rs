@@ -1,5 +1,6 @@
-//! The watches: the list and watch of one kind each ([`list_watch`]), which ones there are, and how their events reach the cache and
-//! the queue ([`sources`]). Only [`super::run`] starts them.
+//! The watches: what is watched ([`source`]), the list and watch of it ([`list_watch`]), and how its events reach the cache and the
+//! queue ([`sink`]). Only [`super::run`] starts them.
 
 pub mod list_watch;
-pub mod sources;
+pub mod sink;
+pub mod source;

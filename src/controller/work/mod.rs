@@ -1,6 +1,6 @@
-//! The work: the queue of keys that have to be reconciled, and when ([`queue`], [`trouble`]), and the workers that take
-//! them from it ([`workers`]).
+//! The work: the keys that have to be reconciled, and when ([`queue`], [`requeue`]), and those that are tried again later and later
+//! ([`trouble`]).
 
 pub mod queue;
+pub mod requeue;
 pub(crate) mod trouble;
-pub mod workers;

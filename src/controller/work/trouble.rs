@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::cache::Key;
-use crate::controller::reconcile::Later;
+use crate::controller::work::requeue::Later;
 use crate::random;
 
 /// Pause before a row that another transaction holds is tried again for the first time.

@@ -14,8 +14,8 @@ use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-use super::LogFormat;
 use crate::api::cut;
+use crate::runtime::configuration::LogFormat;
 
 /// The most bytes of one value.
 const VALUE_BYTES: usize = 8 * 1024;

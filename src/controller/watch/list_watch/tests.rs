@@ -17,7 +17,7 @@ use super::*;
 use crate::api::Unfit;
 use crate::cache::Index;
 use crate::cache::object::{EnvironmentObject, LeaseObject, RunObject};
-use crate::controller::watch::sources;
+use crate::controller::watch::source;
 
 /// An API server that answers each request by a function of its path and query.
 #[derive(Clone)]
@@ -73,7 +73,7 @@ async fn requests_in_ten_minutes(answer: impl Fn(&str) -> Response<Body> + Clone
         *counted.lock().unwrap() += 1;
         answer(asked)
     });
-    let source = sources::leases(None);
+    let source = source::leases(None);
     let following = follow::<LeaseObject>(&client, &source, SETTINGS, |_| {});
     assert!(tokio::time::timeout(Duration::from_secs(600), following).await.is_err());
     *count.lock().unwrap()
@@ -248,7 +248,7 @@ fn measure() {
         let _longest = hostile(0);
         let mut index = Index::default();
         let (_, before) = memory();
-        let source = sources::leases(None);
+        let source = source::leases(None);
         let request = Request::new(url_path(&client, &source).await.unwrap());
         let (leases, version) = list::<LeaseObject>(&client, &source, &request).await.unwrap();
         assert_eq!(leases.len(), HOSTILE);
@@ -257,7 +257,7 @@ fn measure() {
         assert!(leases[2].status_unreadable && leases[4].status_unreadable && !leases[3].status_unreadable);
         let _ = index.reset_leases(None, leases, &version);
         let ask = |source: &Source| Request::new(DynamicObject::url_path(source.resource.as_ref().unwrap(), None));
-        let source = sources::environments(None);
+        let source = source::environments(None);
         let (environments, version) = list::<EnvironmentObject>(&client, &source, &ask(&source))
             .await
             .unwrap();
@@ -267,7 +267,7 @@ fn measure() {
         let ended = runs.iter().filter(|run| run.end.is_some()).count();
         assert_eq!(ended, OTHERS / 5, "a phase counts among conditions of any shape");
         let _ = index.reset_runs(&source.kind, None, runs, &version);
-        let source = sources::namespaces(None);
+        let source = source::namespaces(None);
         let (namespaces, _) = list::<NamespaceObject>(&client, &source, &ask(&source)).await.unwrap();
         let _ = index.reset_namespaces(None, namespaces);
         let (peak, after) = memory();
@@ -301,7 +301,7 @@ async fn a_watch_hands_on_what_it_can_and_tells_the_version_of_what_it_heard() {
         object(20, r#"{"policy":"OfTheFuture"}"#)
     );
     let client = client(move |_| answer(200, lines.clone()));
-    let source = sources::leases(None);
+    let source = source::leases(None);
     let request = Request::new(url_path(&client, &source).await.unwrap());
     let mut version = ResourceVersion::parse("5").unwrap();
     let mut heard = VecDeque::new();

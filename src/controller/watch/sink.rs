@@ -1,61 +1,19 @@
-//! The feeds that are followed, and how their events reach the index and the queue.
+//! How the events of the watches reach the cache and the queue.
 
 use std::sync::Arc;
 
-use kube::core::{ApiResource, GroupVersionKind};
+use kube::core::GroupVersionKind;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use crate::api::{Environment, EnvironmentLease};
 use crate::cache::object::{EnvironmentObject, LeaseObject, NamespaceObject, RunObject, Watched};
 use crate::cache::{Index, RunKey, RunKindState, Wakes};
 use crate::controller::context::Context;
 use crate::controller::outside::permissions::Rights;
-use crate::controller::watch::list_watch::{FeedError, FeedEvent, Source};
+use crate::controller::watch::list_watch::{FeedError, FeedEvent};
 use crate::lifecycle::ResourceVersion;
-use crate::runtime::configuration::{NoticeSource, RunKind};
+use crate::runtime::configuration::NoticeSource;
 use crate::runtime::health::{Health, kind_of_feed};
-
-/// The source of a kind that is known beforehand.
-pub fn known<K: kube::Resource<DynamicType = ()>>(namespace: Option<&str>) -> Source {
-    let resource = ApiResource::erase::<K>(&());
-    let kind = GroupVersionKind::gvk(&resource.group, &resource.version, &resource.kind);
-    Source {
-        kind,
-        resource: Some(resource),
-        namespace: namespace.map(str::to_owned),
-        name: None,
-    }
-}
-
-/// The Environments of a Namespace, or all.
-pub fn environments(namespace: Option<&str>) -> Source {
-    known::<Environment>(namespace)
-}
-
-/// The leases of a Namespace, or all.
-pub fn leases(namespace: Option<&str>) -> Source {
-    known::<EnvironmentLease>(namespace)
-}
-
-/// All Namespaces, or the one of this name.
-pub fn namespaces(name: Option<&str>) -> Source {
-    Source {
-        name: name.map(str::to_owned),
-        ..known::<k8s_openapi::api::core::v1::Namespace>(None)
-    }
-}
-
-/// The run objects of a configured kind.
-pub fn runs(kind: &RunKind, namespace: Option<&str>) -> Source {
-    let kind = GroupVersionKind::gvk(&kind.group, &kind.version, &kind.kind);
-    Source {
-        kind,
-        resource: None,
-        namespace: namespace.map(str::to_owned),
-        name: None,
-    }
-}
 
 /// Where the events of one feed go.
 pub struct Sink {

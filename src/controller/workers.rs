@@ -13,12 +13,13 @@ use tracing::field::Empty;
 use tracing::{Instrument as _, Span};
 use uuid::Uuid;
 
-use super::queue::{Ready, SHARE};
+use super::work::queue::{Ready, SHARE};
 use crate::cache::{Key, Looked};
 use crate::controller::context::Context;
+use crate::controller::error::ReconcileError;
 use crate::controller::outside::cluster::Cluster;
 use crate::controller::outside::database::Database;
-use crate::controller::reconcile::{ReconcileError, Reconcilers};
+use crate::controller::reconcile::Reconcilers;
 use crate::runtime::leadership::{Leadership, LeadershipState};
 use crate::runtime::metrics::Place;
 use crate::runtime::supervision::message_of;
