@@ -28,6 +28,8 @@ pub struct Facts {
     pub policy: LeasePolicy,
     /// How messages call the run: `job/x`, `run/1a2b3c4d`.
     pub run_display: Option<String>,
+    /// How a claim calls the run that it names and that is not there: by all that its spec says of it.
+    pub run_named: Option<String>,
     /// The environment's name, for messages: the row's, else the one in the spec.
     pub environment_display: String,
     /// Whether `expiresAt` has passed (a hint: the UPDATE judges again by the database's clock).
@@ -313,8 +315,15 @@ fn decide_claim(facts: &Facts) -> Decision {
     else {
         return Decision::Forget; // it never was a lease
     };
-    if shown.is_some() || *deleting || facts.namespace_terminating {
-        return Decision::Nothing; // an ended object stays as it is, and nothing is made for one that goes
+    if shown.is_some() {
+        return Decision::Nothing; // an ended object stays as it is
+    }
+    // Neither is ever taken back. Somebody's finalizer may keep the object for as long as it likes.
+    if facts.namespace_terminating {
+        return Decision::Refuse(Reason::LeaseDeleted, "the namespace is being deleted".to_owned());
+    }
+    if *deleting {
+        return Decision::Refuse(Reason::LeaseDeleted, "the lease object is being deleted".to_owned());
     }
     if *release {
         return Decision::Refuse(
@@ -323,6 +332,7 @@ fn decide_claim(facts: &Facts) -> Decision {
         );
     }
     let run = facts.run_display.as_deref().unwrap_or("the run");
+    let named = facts.run_named.as_deref().unwrap_or(run);
     let environment = &facts.environment_display;
     match (&facts.obstacle, facts.run, facts.environment) {
         (Some(Obstacle::Refuses(reason, message)), _, _) => Decision::Refuse(*reason, message.clone()),
@@ -330,13 +340,13 @@ fn decide_claim(facts: &Facts) -> Decision {
             Reason::RunAlreadyFinished,
             format!("{run} {} before the lease was granted", outcome.as_verb()),
         ),
-        (_, Run::Gone, _) => Decision::Refuse(Reason::RunGone, format!("{run} with the given uid is gone")),
+        (_, Run::Gone, _) => Decision::Refuse(Reason::RunGone, format!("{named} is gone")),
         (_, _, Environment::Archived) => Decision::Refuse(
             Reason::EnvironmentArchived,
             format!("Environment \"{environment}\" is not active."),
         ),
         (Some(Obstacle::Waits(reason, message)), _, _) => wait(facts, *reason, message.clone()),
-        (None, Run::NotFound, _) => wait(facts, Reason::RunNotFound, format!("{run} does not exist (yet)")),
+        (None, Run::NotFound, _) => wait(facts, Reason::RunNotFound, format!("{named} does not exist (yet)")),
         (None, _, Environment::NotFound | Environment::Deleted) => wait(
             facts,
             Reason::EnvironmentNotFound,
@@ -350,7 +360,7 @@ fn decide_claim(facts: &Facts) -> Decision {
         (None, Run::Unknown, _) => wait(
             facts,
             Reason::RunNotFound,
-            format!("{run} can't be looked at at the moment"),
+            format!("{named} can't be looked at at the moment"),
         ),
         (None, _, Environment::Unsettled) => wait(
             facts,
@@ -405,10 +415,14 @@ pub fn waits_for_a_moment(facts: &Facts) -> bool {
 
 fn wait(facts: &Facts, reason: Reason, message: String) -> Decision {
     if facts.acquire_timed_out {
-        let message = format!("not granted within spec.acquireTimeoutSeconds; last: {message}");
-        return Decision::Refuse(Reason::AcquireTimedOut, message);
+        return Decision::Refuse(Reason::AcquireTimedOut, timed_out(&message));
     }
     Decision::Wait(reason, message)
+}
+
+/// The sentence of a claim whose time is out, with its last obstacle.
+pub(super) fn timed_out(last: &str) -> String {
+    format!("not granted within spec.acquireTimeoutSeconds; last: {last}")
 }
 
 #[cfg(test)]

@@ -4,13 +4,16 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::api::{LeasePolicy, ObjectRef, Reason};
+use crate::api::{LeasePolicy, ObjectRef, Reason, cut};
 use crate::cache::Looked;
 use crate::cache::object::LeaseObject;
 use crate::lifecycle::lease::{Object, Obstacle, Row};
 use crate::lifecycle::lease_status::{display_of_object, display_of_row, shown_ending};
 use crate::projection::company::Company;
 use crate::store::lease_object::{EnvironmentChoice, LeaseView, RunLook};
+
+/// The most bytes of what is quoted of a spec.
+const QUOTED_BYTES: usize = 128;
 
 /// The lease as the feeds know it.
 #[derive(Clone, Debug)]
@@ -98,6 +101,24 @@ pub fn run_display(subject: &Subject, view: &LeaseView, object: Option<&ObjectRe
     Some(display_of_row(id))
 }
 
+/// The run as the spec of a claim names it, whole: who reads of one that is not there looks for what was written.
+pub fn run_named(claim: &LeaseObject) -> Option<String> {
+    let run = claim.spec.run.as_ref()?;
+    let Some(object) = &run.object_ref else {
+        return run.heartbeat_run_id.map(|id| format!("run/{id}"));
+    };
+    let display = display_of_object(object);
+    Some(match &object.uid {
+        Some(uid) => format!("{display} with uid {}", quoted(uid)),
+        None => display,
+    })
+}
+
+/// What a spec says, in a message: in quotes, its control characters escaped, and no longer than anybody reads.
+pub fn quoted(said: &str) -> String {
+    format!("{:?}", cut(said, QUOTED_BYTES))
+}
+
 /// The environment's name. Of a claim whose choice is not there, the look has answered for another environment.
 pub fn environment_display(subject: &Subject, view: &LeaseView, choice: Option<EnvironmentChoice>) -> String {
     let named = || {
@@ -147,18 +168,24 @@ pub fn obstacle(
         && asked != agent_id
         && !view.agent_missing
     {
-        let message = "spec.agentId is not the agent of the run: leave it out or name the run's".to_owned();
+        let message = format!("spec.agentId {asked} is not the agent of the run: leave it out or name the run's");
         return Some(Obstacle::Refuses(Reason::AgentMismatch, message));
     }
+    let spec = &lease.spec;
     let missing = [
-        (view.agent_missing, "spec.agentId"),
-        (view.issue_missing, "spec.issueId"),
-        (view.execution_workspace_missing, "spec.executionWorkspaceId"),
+        (view.agent_missing, "spec.agentId", spec.agent_id),
+        (view.issue_missing, "spec.issueId", spec.issue_id),
+        (
+            view.execution_workspace_missing,
+            "spec.executionWorkspaceId",
+            spec.execution_workspace_id,
+        ),
     ];
-    let (_, field) = missing.into_iter().find(|(missing, _)| *missing)?;
+    let (_, field, id) = missing.into_iter().find(|(missing, ..)| *missing)?;
+    let id = id.map(|id| format!(" {id}")).unwrap_or_default();
     Some(Obstacle::Waits(
         Reason::ReferenceNotFound,
-        format!("{field} names nothing that exists (yet) in this company"),
+        format!("{field}{id} names nothing that exists (yet) in this company"),
     ))
 }
 

@@ -116,11 +116,13 @@ async fn what_a_spec_can_not_mean_is_refused_at_once() {
     );
     let run = world.insert_run_of(world.company(), agent, "running", json!({})).await;
     let claim = lease("mismatch").heartbeat_run(run).set("agentId", json!(other));
-    refused(&world, claim, Reason::AgentMismatch).await;
+    let said = refused(&world, claim, Reason::AgentMismatch).await;
+    assert!(said.contains(&other.to_string()), "{said}");
 
-    let gone = json!({ "objectRef": { "apiVersion": "batch/v1", "kind": "Job", "name": "x", "uid": Uuid::new_v4() } });
+    let uid = Uuid::new_v4();
+    let gone = json!({ "objectRef": { "apiVersion": "batch/v1", "kind": "Job", "name": "x", "uid": uid } });
     let said = refused(&world, lease("gone").set("run", gone), Reason::RunGone).await;
-    assert_eq!(said, "job/x with the given uid is gone");
+    assert_eq!(said, format!("job/x with uid \"{uid}\" is gone"));
 
     refused(&world, lease("released").set("release", true), Reason::ReleaseRequested).await;
 }

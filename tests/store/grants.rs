@@ -154,8 +154,15 @@ async fn what_does_not_exist_and_what_is_another_companys_are_refused_alike() {
         agent_id: Some(id),
         ..claim()
     };
-    let (theirs, nobodys) = answers(with_agent(other_agent), with_agent(Uuid::new_v4())).await;
-    assert_eq!((theirs.0, &theirs), (Reason::ReferenceNotFound, &nobodys));
+    let nobody = Uuid::new_v4();
+    let (theirs, nobodys) = answers(with_agent(other_agent), with_agent(nobody)).await;
+    let said = |id| {
+        (
+            Reason::ReferenceNotFound,
+            format!("spec.agentId {id} names no agent of this company"),
+        )
+    };
+    assert_eq!((theirs, nobodys), (said(other_agent), said(nobody)));
     for id in [other_run, Uuid::new_v4()] {
         let refused = refusal(
             world
@@ -165,14 +172,8 @@ async fn what_does_not_exist_and_what_is_another_companys_are_refused_alike() {
                 })
                 .await,
         );
-        let text = id.simple().to_string();
-        assert_eq!(
-            refused,
-            (
-                Reason::RunNotFound,
-                format!("run/{} does not exist in this company", &text[..8])
-            )
-        );
+        let message = format!("run/{id} does not exist in this company");
+        assert_eq!(refused, (Reason::RunNotFound, message));
         let view = world
             .look(LeaseLook {
                 run_id: Some(id),

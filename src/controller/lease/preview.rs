@@ -77,6 +77,7 @@ fn of_rows(view: &LeaseView) -> Facts {
         capacity: Capacity::Free,
         policy: facts::policy(&subject, view),
         run_display: facts::run_display(&subject, view, run_object.as_ref()),
+        run_named: None,
         environment_display: facts::environment_display(&subject, view, None),
         expired: view
             .row

@@ -10,7 +10,7 @@ use crate::controller::outside::cluster::Cluster;
 use crate::controller::outside::database::Database;
 use crate::lifecycle::RunEnd;
 use crate::lifecycle::lease::{Obstacle, Run};
-use crate::projection::facts::Subject;
+use crate::projection::facts::{Subject, quoted};
 use crate::runtime::configuration::RunKind;
 use crate::store::lease_object::{LeaseView, RunLook};
 
@@ -56,7 +56,12 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
                 RunLook::None => seen(Run::None),
                 RunLook::Missing => seen(Run::NotFound),
                 RunLook::Unknown => {
-                    let message = "the run's row has a status that this version does not know".to_owned();
+                    let id = subject
+                        .object
+                        .as_ref()
+                        .and_then(|lease| lease.spec.run.as_ref()?.heartbeat_run_id);
+                    let id = id.map(|id| format!("/{id}")).unwrap_or_default();
+                    let message = format!("the row of run{id} has a status that this version does not know");
                     unseen(Some(Obstacle::Waits(Reason::RunNotFound, message)))
                 }
                 RunLook::Found {
@@ -81,7 +86,8 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
             return unseen(Some(not_watched(object)));
         };
         let Ok(pinned) = object.uid.as_deref().map(Uuid::parse_str).transpose() else {
-            let message = "spec.run.objectRef.uid is no uuid: copy it from the object's metadata.uid".to_owned();
+            let uid = quoted(object.uid.as_deref().unwrap_or_default());
+            let message = format!("spec.run.objectRef.uid {uid} is no uuid: copy it from the object's metadata.uid");
             return unseen(Some(Obstacle::Refuses(Reason::InvalidSpec, message)));
         };
         let (known, state, over_since) = {

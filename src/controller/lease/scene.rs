@@ -17,7 +17,7 @@ use crate::lifecycle::lease::{Decision, Environment, Facts, Object, Obstacle, Ro
 use crate::projection::choice::{choice, environment, shown_is_gone};
 use crate::projection::company::{self, Company};
 use crate::projection::facts::{
-    Subject, acquire_deadline, environment_display, object, obstacle, policy, row, run_display, run_object,
+    Subject, acquire_deadline, environment_display, object, obstacle, policy, row, run_display, run_named, run_object,
 };
 use crate::store::Settle;
 use crate::store::lease_object::{EnvironmentChoice, LeaseLook, LeaseView};
@@ -136,6 +136,7 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
             capacity: Capacity::Free,
             policy: policy(subject, &view),
             run_display: run_display(subject, &view, run_object.as_ref()),
+            run_named: claim.and_then(run_named),
             environment_display: environment_display(subject, &view, chosen),
             expired: view
                 .row

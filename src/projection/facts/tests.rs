@@ -51,7 +51,8 @@ fn nothing_stands_against_a_claim_of_which_everything_is_there() {
 
 #[test]
 fn each_reference_that_is_missing_is_waited_for_by_name() {
-    let lease = claim(json!({}));
+    let [agent, issue, workspace] = [2, 3, 4].map(Uuid::from_u128);
+    let lease = claim(json!({ "agentId": agent, "issueId": issue, "executionWorkspaceId": workspace }));
     let missing = [
         LeaseView {
             agent_missing: true,
@@ -66,10 +67,12 @@ fn each_reference_that_is_missing_is_waited_for_by_name() {
             ..view()
         },
     ];
-    for (view, field) in missing
-        .iter()
-        .zip(["spec.agentId", "spec.issueId", "spec.executionWorkspaceId"])
-    {
+    let fields = [
+        format!("spec.agentId {agent}"),
+        format!("spec.issueId {issue}"),
+        format!("spec.executionWorkspaceId {workspace}"),
+    ];
+    for (view, field) in missing.iter().zip(fields) {
         let message = format!("{field} names nothing that exists (yet) in this company");
         let expected = Obstacle::Waits(Reason::ReferenceNotFound, message);
         assert_eq!(obstacle(&lease, view, None, None), Some(expected));
@@ -132,4 +135,22 @@ fn a_row_is_lost_if_the_object_shows_its_own_grant_and_the_database_has_none() {
     assert_eq!(shows(LeasePhase::Released, 1), Row::Never, "it has ended, and stays so");
     assert_eq!(row(&view(), Some(&claim(json!({})))), Row::Never);
     assert_eq!(row(&view(), None), Row::Never);
+}
+
+#[test]
+fn a_run_that_is_not_there_is_called_by_its_whole_id_escaped_and_bounded() {
+    let id = Uuid::from_u128(7);
+    let named = |run: Value| run_named(&claim(json!({ "run": run })));
+    assert_eq!(named(json!({ "heartbeatRunId": id })), Some(format!("run/{id}")));
+    let job = |uid: Option<&str>| {
+        let mut job = json!({ "apiVersion": "batch/v1", "kind": "Job", "name": "build" });
+        if let Some(uid) = uid {
+            job["uid"] = json!(uid);
+        }
+        named(json!({ "objectRef": job })).unwrap()
+    };
+    assert_eq!(job(None), "job/build");
+    assert_eq!(job(Some("7\n")), "job/build with uid \"7\\n\"");
+    assert!(job(Some(&"7".repeat(10_000))).len() < 200);
+    assert_eq!(run_named(&claim(json!({}))), None);
 }

@@ -19,6 +19,8 @@ pub struct History {
     pub policy: LeasePolicy,
     /// How messages call the run.
     pub run_display: Option<String>,
+    /// How a claim calls its run that is not there.
+    pub run_named: Option<String>,
     /// The name of the environment's row.
     pub environment: String,
     /// Its environment admits a number of leases at a time.
@@ -138,6 +140,7 @@ impl History {
             },
             policy: self.policy,
             run_display: self.run_display.clone(),
+            run_named: self.run_named.clone(),
             environment_display: self.environment.clone(),
             expired: has(Change::Expired),
             heartbeat_missed: has(Change::HeartbeatMissed),

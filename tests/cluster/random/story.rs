@@ -67,12 +67,14 @@ pub async fn tell(world: &World<'static>, number: usize, seed: u64) -> Told {
     let mut random = Rng::with_seed(seed.wrapping_add(number as u64));
     let name = format!("lease-{number}");
     let mut claim = lease(&name);
+    let mut run_named = None;
     let (run, mut run_display) = draw_run(world, &mut random, &name).await;
     claim = match &run {
         Run::None => claim,
         Run::Row(id) => {
             let id = id.unwrap_or_else(|| Uuid::from_u64_pair(random.u64(..), random.u64(..)));
             run_display = Some(format!("run/{}", &id.to_string()[..8]));
+            run_named = Some(format!("run/{id}"));
             claim.heartbeat_run(id)
         }
         Run::Job(job) => claim.job(job),
@@ -126,6 +128,7 @@ pub async fn tell(world: &World<'static>, number: usize, seed: u64) -> Told {
                 Run::Job(_) | Run::Pod(_) => RunOf::Object,
             },
             policy,
+            run_named: run_named.or_else(|| run_display.clone()),
             run_display,
             limited: environment == LIMITED,
             environment,

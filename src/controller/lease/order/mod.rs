@@ -231,6 +231,7 @@ impl<'s> World<'s> {
             capacity: Capacity::Free,
             policy: policy(&subject, &view),
             run_display: run_display(&subject, &view, None),
+            run_named: None,
             environment_display: environment_display(&subject, &view, chosen),
             expired: false,
             heartbeat_missed: false,

@@ -99,6 +99,11 @@ fn what_can_not_change_refuses_a_claim_at_once() {
         deleting: false,
         shown: None,
     };
+    let deleting = Object::Present {
+        release: false,
+        deleting: true,
+        shown: None,
+    };
     let cases = [
         (
             Facts {
@@ -141,6 +146,20 @@ fn what_can_not_change_refuses_a_claim_at_once() {
                 ..Facts::claim()
             },
             Reason::ReleaseRequested,
+        ),
+        (
+            Facts {
+                object: deleting,
+                ..Facts::claim()
+            },
+            Reason::LeaseDeleted,
+        ),
+        (
+            Facts {
+                namespace_terminating: true,
+                ..Facts::claim()
+            },
+            Reason::LeaseDeleted,
         ),
     ];
     for (facts, expected) in cases {

@@ -42,6 +42,7 @@ impl Facts {
             capacity: Capacity::Free,
             policy: LeasePolicy::Ephemeral,
             run_display: Some("job/x".to_owned()),
+            run_named: Some("job/x".to_owned()),
             environment_display: "builder".to_owned(),
             expired: false,
             heartbeat_missed: false,

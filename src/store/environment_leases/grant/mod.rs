@@ -163,14 +163,14 @@ async fn refuse_missing_references(store: &Store, grants: &[Grant]) -> Result<Ha
         let is_in = |missing: &HashSet<Reference>, id: Option<Uuid>| {
             id.is_some_and(|id| missing.contains(&(grant.company_id, id)))
         };
-        let what = if is_in(&issues, grant.issue_id) {
-            "spec.issueId names no issue of this company"
-        } else if is_in(&workspaces, grant.execution_workspace_id) {
-            "spec.executionWorkspaceId names no execution workspace of this company"
+        let message = if let Some(id) = grant.issue_id.filter(|_| is_in(&issues, grant.issue_id)) {
+            format!("spec.issueId {id} names no issue of this company")
+        } else if let Some(id) = grant.execution_workspace_id.filter(|id| is_in(&workspaces, Some(*id))) {
+            format!("spec.executionWorkspaceId {id} names no execution workspace of this company")
         } else {
             return None;
         };
-        Some((grant.id, refused(Reason::ReferenceNotFound, what.to_owned())))
+        Some((grant.id, refused(Reason::ReferenceNotFound, message)))
     });
     Ok(refused.collect())
 }

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::reuse::ProviderLease;
 use super::{Grant, GrantOutcome, refused};
 use crate::api::{FreeObject, ObjectRef, Reason};
+use crate::lifecycle::lease_status::display_of_row;
 use crate::lifecycle::{RunOutcome, RunStatus};
 use crate::store::environment_leases::LeaseRow;
 use crate::store::{Leader, StoreError, column, spelling};
@@ -29,10 +30,8 @@ pub(super) struct Tagged {
 impl Tagged {
     pub(super) fn outcome(self, grant: &Grant) -> Result<GrantOutcome, StoreError> {
         let detail = self.detail.unwrap_or_default();
-        let run = grant
-            .run_id
-            .map(|id| format!("run/{:.8}", id.simple().to_string()))
-            .unwrap_or_default();
+        let run = grant.run_id.map(display_of_row).unwrap_or_default();
+        let id = |id: Option<Uuid>| id.map(|id| id.to_string()).unwrap_or_default();
         Ok(match self.what.as_str() {
             "granted" => match (self.lease, self.fencing_token, self.context) {
                 (Some(Json(row)), Some(fencing_token), Some(Json(context))) => GrantOutcome::Granted {
@@ -55,7 +54,10 @@ impl Tagged {
                 Reason::EnvironmentArchived,
                 format!("Environment \"{detail}\" is not active."),
             ),
-            "RunNotFound" => refused(Reason::RunNotFound, format!("{run} does not exist in this company")),
+            "RunNotFound" => refused(
+                Reason::RunNotFound,
+                format!("run/{} does not exist in this company", id(grant.run_id)),
+            ),
             // Of a status that nothing is known of it can't be said that the run is over: the next look tells.
             "RunAlreadyFinished" if RunStatus::parse(&detail).is_none() => GrantOutcome::Busy,
             "RunAlreadyFinished" => {
@@ -68,9 +70,12 @@ impl Tagged {
             }
             "ReferenceNotFound" => refused(
                 Reason::ReferenceNotFound,
-                "spec.agentId names no agent of this company".to_owned(),
+                format!("spec.agentId {} names no agent of this company", id(grant.agent_id)),
             ),
-            "AgentMismatch" => refused(Reason::AgentMismatch, format!("spec.agentId is not the agent of {run}")),
+            "AgentMismatch" => refused(
+                Reason::AgentMismatch,
+                format!("spec.agentId {} is not the agent of {run}", id(grant.agent_id)),
+            ),
             what => return Err(StoreError::Bug(format!("a grant came back as {what:?}"))),
         })
     }
