@@ -55,7 +55,7 @@ pub enum Verdict {
         released_at: Option<Timestamp>,
         /// The row's `cleanup_status`, as found.
         cleanup_status: Option<String>,
-        /// What row and object do not agree about, while it is retained.
+        /// What row and object do not agree about.
         fault: Option<Fault>,
     },
 }
@@ -121,7 +121,7 @@ pub fn lease_status(
                 phase,
                 false,
                 phase != LeasePhase::Retained,
-                fault.clone().filter(|_| phase == LeasePhase::Retained),
+                fault.clone(),
                 ending.reason,
                 ending.message.clone(),
             )
@@ -148,7 +148,7 @@ pub fn lease_status(
             None => condition(ConditionType::Mirrored, true),
             Some((reason, message)) => Condition {
                 reason,
-                message,
+                message: cut(&message, MESSAGE_BYTES),
                 ..condition(ConditionType::Mirrored, false)
             },
         },
@@ -202,14 +202,15 @@ fn follow_cleanup(shown: &EnvironmentLeaseStatus, verdict: &Verdict) -> Environm
     status
 }
 
-/// Why a held lease's row does not say what its object says, as far as the status tells.
+/// Why the row of a lease does not say what its object says, as far as the status tells. Of a claim that has no row the condition
+/// says no more than all the others.
 pub fn shown_fault(status: &EnvironmentLeaseStatus) -> Option<Fault> {
     let of_row = |condition: &&Condition| {
         condition.type_ == ConditionType::Mirrored && condition.status == ConditionStatus::False
     };
-    let is_of_row = matches!(status.phase, Some(LeasePhase::Active | LeasePhase::Retained));
-    let condition = status.conditions.iter().find(of_row).filter(|_| is_of_row)?;
-    Some((condition.reason, condition.message.clone()))
+    let condition = status.conditions.iter().find(of_row)?;
+    let is_the_claim_s = status.reason == Some(condition.reason) && status.message.as_ref() == Some(&condition.message);
+    (!is_the_claim_s).then(|| (condition.reason, condition.message.clone()))
 }
 
 /// The ending that a status shows, if it shows one for good (Retained is no end yet).
@@ -243,11 +244,13 @@ pub(super) fn carry_transition_times(mut conditions: Vec<Condition>, previous: &
 }
 
 fn fill(status: &mut EnvironmentLeaseStatus, grant: &Grant) {
+    // What the row says of it later is another writer's.
+    let shown = status.acquired_at.filter(|_| status.lease_id == Some(grant.lease_id));
+    status.acquired_at = shown.or(Some(grant.acquired_at));
     status.lease_id = Some(grant.lease_id);
     status.company_id = Some(grant.company_id);
     status.environment = Some(grant.environment.clone());
     status.run.clone_from(&grant.run);
-    status.acquired_at = Some(grant.acquired_at);
     status.expires_at = grant.expires_at;
     status.fencing_token = grant.fencing_token;
     // Written once: the run's own copy may be rewritten by others, this one is the authority.

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::api::{CompactObject, Reason, Timestamp};
 use crate::cache::object::LeaseObject;
-use crate::lifecycle::lease_status::Fault;
+use crate::lifecycle::lease_status::{Fault, shown_fault};
 use crate::store::environment_leases::LeaseRow;
 use crate::store::lease_object::{LeaseObjectRow, LeaseView};
 
@@ -24,16 +24,69 @@ pub fn fault(lease: &LeaseObject, view: &LeaseView) -> Option<Fault> {
     if let Err(message) = lease.check() {
         return Some((Reason::InvalidSpec, message));
     }
-    let mut columns = constants(lease, row, object);
-    columns.extend(edits(lease, row));
-    if columns.is_empty() {
+    let mut kept = constants(lease, row, object);
+    kept.extend(
+        granted_at(lease, row)
+            .filter(|at| *at != Timestamp::cut(row.acquired_at))
+            .map(|_| "acquired_at"),
+    );
+    differs(&kept, &edits(lease, row))
+}
+
+/// What the object and the row of a lease that has ended do not agree about. Nothing of it is mended any more, so only what the
+/// spec says counts: when it was granted, and until when, is past. An edit may have come with what has ended the lease.
+pub fn fault_at_end(lease: &LeaseObject, view: &LeaseView) -> Option<Fault> {
+    let (row, object) = (view.row.as_ref()?, view.object.as_ref()?);
+    if let Err(message) = lease.check() {
+        return Some((Reason::InvalidSpec, message));
+    }
+    if metadata_is_written(lease, row) {
+        return differs(&constants(lease, row, object), &[]);
+    }
+    // The database may refuse what looks sound: what it has answered stands already.
+    let shown = lease.status.as_ref().and_then(shown_fault);
+    if let Some(refused) = shown.filter(|(reason, _)| *reason == Reason::InvalidSpec) {
+        return Some(refused);
+    }
+    let why = if object.generation < lease.meta.generation {
+        "the lease had ended before the last edit of spec.metadata could be written to its row"
+    } else {
+        "the row in the database differs from this lease in metadata, and is left as it is: the lease has ended"
+    };
+    Some((Reason::ChangedInDatabase, why.to_owned()))
+}
+
+/// Whether an edit of `spec.metadata` has still to be written before the lease ends: afterwards nothing is. Whatever else an edit
+/// says is past with the end.
+pub fn has_unwritten_metadata(lease: &LeaseObject, view: &LeaseView) -> bool {
+    let (Some(row), Some(object)) = (&view.row, &view.object) else {
+        return false;
+    };
+    let removed = |key: &String| !lease.spec.metadata.as_ref().is_some_and(|metadata| metadata.has(key));
+    object.generation < lease.meta.generation
+        && lease.check().is_ok()
+        && (!metadata_is_written(lease, row) || object.metadata_keys.iter().any(removed))
+}
+
+/// Names the columns that differ, and for each what mends it.
+fn differs(kept: &[&str], edits: &[&str]) -> Option<Fault> {
+    if kept.is_empty() && edits.is_empty() {
         return None;
     }
-    let message = format!(
-        "the row in the database differs from this lease in {}, and is left as it is: end the lease and create another one, \
-         or restore the row",
-        columns.join(", ")
-    );
+    let restore = |what: &str| {
+        format!("nothing is written to {what} again: restore the row, or end the lease and create another one")
+    };
+    let edit = |what: &str| format!("the next edit of the spec writes {what}");
+    let (kept, edits) = (kept.join(", "), edits.join(", "));
+    let (columns, mend) = match (kept.is_empty(), edits.is_empty()) {
+        (false, true) => (kept.clone(), restore("it")),
+        (true, _) => (edits.clone(), edit("it again")),
+        (false, false) => (
+            format!("{kept}, {edits}"),
+            format!("{}; {}", restore(&kept), edit(&edits)),
+        ),
+    };
+    let message = format!("the row in the database differs from this lease in {columns}: {mend}");
     Some((Reason::ChangedInDatabase, message))
 }
 
@@ -46,20 +99,42 @@ pub fn is_granted_row(row: &LeaseRow, object: &LeaseObjectRow) -> bool {
 /// The columns that follow the spec and do not say what it says.
 fn edits(lease: &LeaseObject, row: &LeaseRow) -> Vec<&'static str> {
     let ttl = jiff::SignedDuration::from_secs(lease.spec.ttl_seconds.into());
-    let expires = row.acquired_at.saturating_add(ttl).ok();
-    // What cannot be stored is not missed.
-    let stored = lease.spec.metadata.as_ref().filter(|_| lease.check().is_ok());
-    let metadata = stored.map(CompactObject::members).unwrap_or_default();
-    let is_written =
-        |(key, value): (&String, &Value)| row.metadata.as_ref().and_then(|metadata| metadata.get(key)) == Some(value);
+    let after = |from: jiff::Timestamp| from.saturating_add(ttl).ok().map(Timestamp::cut);
+    let expires = row.expires_at.map(Timestamp::cut);
+    // An edit counts from what the row says, and another writer may have changed that alone since.
+    let granted_at = granted_at(lease, row).map(Timestamp::get);
+    let is_due = [Some(row.acquired_at), granted_at]
+        .into_iter()
+        .flatten()
+        .any(|from| after(from) == expires);
     let mut columns = Vec::new();
-    if row.expires_at.map(Timestamp::cut) != expires.map(Timestamp::cut) {
+    if !is_due {
         columns.push("expires_at");
     }
-    if !metadata.iter().all(is_written) {
+    // What cannot be stored is not missed.
+    if lease.check().is_ok() && !metadata_is_written(lease, row) {
         columns.push("metadata");
     }
     columns
+}
+
+/// Whether each key of `spec.metadata` stands in the row.
+fn metadata_is_written(lease: &LeaseObject, row: &LeaseRow) -> bool {
+    let metadata = lease
+        .spec
+        .metadata
+        .as_ref()
+        .map(CompactObject::members)
+        .unwrap_or_default();
+    let is_written =
+        |(key, value): (&String, &Value)| row.metadata.as_ref().and_then(|metadata| metadata.get(key)) == Some(value);
+    metadata.iter().all(is_written)
+}
+
+/// When the lease was granted, as its object shows since then.
+fn granted_at(lease: &LeaseObject, row: &LeaseRow) -> Option<Timestamp> {
+    let status = lease.status.as_ref().filter(|status| status.lease_id == Some(row.id))?;
+    status.acquired_at
 }
 
 /// The columns that are written at the grant and never again, and do not say any more what they said then. The run's is null

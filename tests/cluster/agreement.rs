@@ -77,9 +77,85 @@ async fn of_an_edit_of_a_held_lease_what_can_be_applied_is_and_the_rest_is_told(
         );
     }
     world.release("held").await;
-    world
+    let ended = world
         .lease_because("held", LeasePhase::Released, Reason::ReleaseRequested)
         .await;
+    let conditions = ended.status.unwrap().conditions;
+    let condition = mirrored(&conditions).unwrap();
+    assert_eq!(
+        (condition.status, condition.reason),
+        (ConditionStatus::False, Reason::InvalidSpec),
+        "it never got into the row"
+    );
+}
+
+#[tokio::test]
+async fn what_comes_in_one_edit_with_the_end_is_written_or_told_to_be_missing() {
+    let world = World::new("agree-end").await;
+    let _operator = world.start().await;
+    let good = json!({ "result": { "passed": 12 } });
+    let ends = [
+        (
+            "release",
+            json!({ "release": true }),
+            Reason::ReleaseRequested,
+            LeasePhase::Released,
+        ),
+        (
+            "time",
+            json!({ "ttlSeconds": 1 }),
+            Reason::TtlExpired,
+            LeasePhase::Expired,
+        ),
+    ];
+    for (how, end, reason, phase) in ends {
+        for (what, metadata, fault) in [
+            ("good", good.clone(), None),
+            ("bad", json!({ "n": "\0" }), Some("\\u0000")),
+        ] {
+            let name = format!("{how}-{what}");
+            let held = world.granted(lease(&name).set("metadata", json!({ "mine": 1 }))).await;
+            let mut spec = end.clone();
+            spec["metadata"] = metadata.clone();
+            edit(&world, &name, spec).await;
+            let ended = world.lease_because(&name, phase, reason).await;
+            let conditions = ended.status.unwrap().conditions;
+            let condition = mirrored(&conditions).unwrap();
+            let row = world.lease_row(id_of(&held)).await.unwrap();
+            let Some(words) = fault else {
+                assert_eq!(condition.status, ConditionStatus::True, "{name}: {condition:?}");
+                // Of a merge patch the former key stays.
+                let whole = json!({ "mine": 1, "result": good["result"], "driver": "local" });
+                assert_eq!(row["metadata"], whole, "{name}");
+                continue;
+            };
+            assert_eq!(
+                (condition.status, condition.reason),
+                (ConditionStatus::False, Reason::InvalidSpec),
+                "{name}"
+            );
+            assert!(condition.message.contains(words), "{name}: {}", condition.message);
+            assert_eq!(
+                row["metadata"],
+                json!({ "mine": 1, "driver": "local" }),
+                "{name}: nothing is cut"
+            );
+            eventually(
+                &format!("an Event tells of the metadata of {name}"),
+                LIMIT,
+                async || {
+                    let told = world.events(&name, Reason::InvalidSpec).await;
+                    let alike = |note: &Option<String>| note.as_ref() == Some(&condition.message);
+                    if told.iter().any(|event| alike(&event.note)) {
+                        Ok(())
+                    } else {
+                        Err(format!("{told:?}"))
+                    }
+                },
+            )
+            .await;
+        }
+    }
 }
 
 #[tokio::test]

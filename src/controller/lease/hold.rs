@@ -11,8 +11,8 @@ use crate::controller::outside::cluster::Cluster;
 use crate::controller::outside::database::Database;
 use crate::lifecycle::LeaseState;
 use crate::lifecycle::lease::Row;
-use crate::lifecycle::lease_status::{Fault, Verdict};
-use crate::projection::agreement::{fault, in_step};
+use crate::lifecycle::lease_status::{Fault, Verdict, shown_ending};
+use crate::projection::agreement::{fault, has_unwritten_metadata, in_step};
 use crate::projection::facts::Subject;
 use crate::store::StoreError;
 use crate::store::environment_leases::{LeaseSync, SyncOutcome};
@@ -56,6 +56,25 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
             _ if grant.is_none() && told.is_none() => Step::Done(pause),
             _ => Step::Report(Verdict::Held { grant, fault: told }, pause),
         })
+    }
+
+    /// Writes metadata that has come in one edit with what ends the lease: once it has ended nothing is written. What stands in
+    /// the way of that is told with the end, and delays it no further.
+    pub(super) async fn write_last_edit(&self, subject: &Subject, scene: &Scene) -> Result<(), ReconcileError> {
+        let Some(lease) = subject
+            .present()
+            .filter(|lease| lease.status.as_ref().and_then(shown_ending).is_none())
+            .filter(|lease| has_unwritten_metadata(lease, &scene.view))
+        else {
+            return Ok(());
+        };
+        match self.write_spec(lease).await {
+            Ok((SyncOutcome::Updated(_), _)) => self.committed("sync_lease", Key::Lease(subject.id)),
+            Ok(_) => {}
+            Err(error) if error.refusal_of_one().is_none() => return Err(error),
+            Err(error) => tracing::warn!(lease = %subject.id, %error, "the last edit of a lease cannot be written"),
+        }
+        Ok(())
     }
 
     /// Writes what may change of a held lease. What of it cannot be stored holds up nothing else, and is told.

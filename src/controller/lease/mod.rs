@@ -18,6 +18,7 @@ use crate::controller::work::trouble::HELD;
 use crate::lifecycle::lease::{Decision, Row, decide, refused_by_database, waits_for_a_moment};
 use crate::lifecycle::lease_status::{Verdict, shown_ending};
 use crate::lifecycle::{Ending, LeaseState};
+use crate::projection::agreement::fault_at_end;
 use crate::projection::driver;
 use crate::runtime::metrics::Cause;
 use crate::store::ObjectVersion;
@@ -40,6 +41,7 @@ mod removal;
 mod report;
 mod run;
 mod scene;
+pub(super) mod unseen;
 
 use crate::projection::choice::local_object;
 use crate::projection::facts::Subject;
@@ -170,7 +172,7 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
         let (Some(lease), Some((company_id, settle)), Some(environment)) =
             (subject.present(), &scene.company, &scene.view.environment)
         else {
-            return Ok(Step::Done(Some(Later::look(UNKNOWN_PAUSE)))); // the facts said otherwise: they will again when they are whole
+            return Ok(self.put_off(subject, scene, UNSETTLED)); // the facts said otherwise: they will again when they are whole
         };
         if environment.driver == Driver::Local && local_object(&self.context.index(), subject, &scene.view).is_none() {
             self.give_row_its_local(subject, scene).await?;
@@ -256,6 +258,7 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
         let Row::Present { state: leaves, .. } = scene.facts.row else {
             return Ok(Step::Again); // there is nothing to end: only a row that is there is decided to
         };
+        self.write_last_edit(subject, scene).await?;
         match self
             .database
             .ask(End {
@@ -333,7 +336,7 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
             ending,
             released_at: released_at.map(Timestamp::cut),
             cleanup_status: scene.view.row.as_ref().and_then(|row| row.cleanup_status.clone()),
-            fault: None,
+            fault: subject.present().and_then(|lease| fault_at_end(lease, &scene.view)),
         };
         let pause = self.remove_in_time(subject, scene).await?;
         Ok(Step::Report(verdict, pause))

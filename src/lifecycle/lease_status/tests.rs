@@ -107,8 +107,38 @@ fn of_a_row_that_is_not_the_granted_one_any_more_nothing_is_shown_but_that() {
 fn a_claim_that_waits_has_no_fault_of_a_row() {
     let pending = Verdict::Pending(Reason::CapacityFull, String::new());
     assert_eq!(shown_fault(&lease_status(None, 1, &pending, second(10))), None);
-    let refused = Verdict::Refused(Reason::InvalidSpec, String::new());
+    let refused = Verdict::Refused(Reason::InvalidSpec, "x".repeat(2 * MESSAGE_BYTES));
     assert_eq!(shown_fault(&lease_status(None, 1, &refused, second(10))), None);
+}
+
+#[test]
+fn a_lease_that_ends_with_metadata_that_is_not_in_its_row_is_not_mirrored_and_says_why() {
+    let fault = (Reason::InvalidSpec, "spec.metadata is too large".to_owned());
+    let Verdict::Ended {
+        grant,
+        ending,
+        released_at,
+        cleanup_status,
+        ..
+    } = ended(LeaseState::Released, Reason::ReleaseRequested)
+    else {
+        panic!("it has ended");
+    };
+    let verdict = Verdict::Ended {
+        grant,
+        ending,
+        released_at,
+        cleanup_status,
+        fault: Some(fault.clone()),
+    };
+    let status = lease_status(None, 2, &verdict, second(20));
+    let mirrored = condition(&status, ConditionType::Mirrored);
+    assert_eq!((mirrored.status, mirrored.reason), (ConditionStatus::False, fault.0));
+    assert_eq!(shown_fault(&status), Some(fault));
+    assert_eq!(
+        condition(&status, ConditionType::Finished).reason,
+        Reason::ReleaseRequested
+    );
 }
 
 #[test]

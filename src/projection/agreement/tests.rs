@@ -4,7 +4,9 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::*;
+use crate::api::{EnvironmentLeaseStatus, LeasePhase};
 use crate::cache::object::Watched;
+use crate::lifecycle::lease_status::{Verdict, lease_status};
 use crate::store::lease_object::RunLook;
 
 fn lease(spec: Value) -> LeaseObject {
@@ -95,9 +97,14 @@ fn every_column_that_is_written_once_and_says_something_else_now_is_named() {
         changes[column] = value;
         let (reason, message) = fault(&lease(spec.clone()), &view(&changes)).unwrap();
         assert_eq!(reason, Reason::ChangedInDatabase);
-        assert!(
-            message.contains(&format!("differs from this lease in {column},")),
-            "{message}"
+        let mend = if ["expires_at", "metadata"].contains(&column) {
+            "the next edit of the spec writes it again"
+        } else {
+            "nothing is written to it again: restore the row, or end the lease and create another one"
+        };
+        assert_eq!(
+            message,
+            format!("the row in the database differs from this lease in {column}: {mend}")
         );
         assert!(
             !message.contains(&other.to_string()),
@@ -129,4 +136,109 @@ fn what_cannot_be_stored_is_told_and_holds_up_nothing_else() {
     }
     let lease = lease(json!({ "metadata": { "n": "\0" }, "ttlSeconds": 5 }));
     assert!(!in_step(&lease, &view(&json!({}))), "the time is written all the same");
+}
+
+/// The lease, as it shows since its grant that it was granted then.
+fn shown(spec: Value) -> LeaseObject {
+    let mut lease = lease(spec);
+    lease.status = Some(EnvironmentLeaseStatus {
+        phase: Some(LeasePhase::Active),
+        lease_id: Some(Uuid::from_u128(1)),
+        acquired_at: Some(Timestamp::cut("2026-01-01T00:00:00.123Z".parse().unwrap())),
+        ..EnvironmentLeaseStatus::default()
+    });
+    lease
+}
+
+#[test]
+fn each_column_that_differs_is_named_with_what_mends_it_and_no_other_is() {
+    let lease = shown(json!({ "metadata": { "mine": 1 } }));
+    let earlier = "2025-12-31T23:00:00.123456Z";
+    let says = |changes: Value| fault(&lease, &view(&changes)).map(|(_, message)| message);
+    assert_eq!(says(json!({})), None);
+    let restore = |what: &str| {
+        format!("nothing is written to {what} again: restore the row, or end the lease and create another one")
+    };
+    let differs = "the row in the database differs from this lease in";
+    assert_eq!(
+        says(json!({ "acquired_at": earlier })),
+        Some(format!("{differs} acquired_at: {}", restore("it")))
+    );
+    // What the next edit writes then: the time that the row says, and more.
+    assert_eq!(
+        says(json!({ "acquired_at": earlier, "expires_at": "2026-01-01T23:00:00.123456Z" })),
+        Some(format!("{differs} acquired_at: {}", restore("it")))
+    );
+    assert_eq!(
+        says(
+            json!({ "acquired_at": earlier, "expires_at": null, "lease_policy": "retain_on_failure", "metadata": null })
+        ),
+        Some(format!(
+            "{differs} lease_policy, acquired_at, expires_at, metadata: {}; the next edit of the spec writes expires_at, metadata",
+            restore("lease_policy, acquired_at")
+        ))
+    );
+}
+
+#[test]
+fn at_the_end_nothing_is_called_mirrored_that_is_not_in_the_row() {
+    let edited = |spec: Value| {
+        let mut lease = shown(spec);
+        lease.meta.generation = 3;
+        lease
+    };
+    let at_end = |lease: &LeaseObject, changes: Value| fault_at_end(lease, &view(&changes));
+    let mine = json!({ "metadata": { "mine": 1 } });
+    assert_eq!(at_end(&edited(mine.clone()), json!({})), None);
+    let past = json!({ "acquired_at": "2025-01-01T00:00:00Z", "expires_at": "2025-01-01T00:00:00Z" });
+    assert_eq!(at_end(&edited(mine.clone()), past), None, "it is past");
+
+    let (reason, message) = at_end(&edited(json!({ "metadata": { "n": "\0" } })), json!({})).unwrap();
+    assert_eq!(reason, Reason::InvalidSpec);
+    assert!(message.starts_with("spec.metadata "), "{message}");
+
+    let (_, message) = at_end(&edited(json!({ "metadata": { "mine": 2 } })), json!({})).unwrap();
+    assert!(
+        message.contains("before the last edit of spec.metadata could be written"),
+        "{message}"
+    );
+    let (reason, message) = at_end(&shown(mine.clone()), json!({ "metadata": null })).unwrap();
+    assert_eq!(reason, Reason::ChangedInDatabase);
+    assert!(message.contains("in metadata, and is left as it is"), "{message}");
+
+    // What the database itself has refused while the lease was held.
+    let refused = (Reason::InvalidSpec, "shorten the text: too long".to_owned());
+    let mut lease = shown(json!({ "metadata": { "mine": 2 } }));
+    let held = Verdict::Held {
+        grant: None,
+        fault: Some(refused.clone()),
+    };
+    lease.status = Some(lease_status(
+        lease.status.as_ref(),
+        2,
+        None,
+        &held,
+        Timestamp::cut(jiff::Timestamp::UNIX_EPOCH),
+    ));
+    assert_eq!(at_end(&lease, json!({})), Some(refused));
+}
+
+#[test]
+fn metadata_that_comes_with_the_end_is_still_to_be_written_unless_it_can_not_be() {
+    let unwritten = |spec: Value, generation: i64| {
+        let mut lease = shown(spec);
+        lease.meta.generation = generation;
+        has_unwritten_metadata(&lease, &view(&json!({})))
+    };
+    assert!(unwritten(json!({ "metadata": { "mine": 2 }, "release": true }), 3));
+    assert!(unwritten(json!({ "release": true }), 3), "a key was removed");
+    assert!(
+        !unwritten(json!({ "metadata": { "mine": 1 }, "release": true }), 3),
+        "nothing of it was edited"
+    );
+    assert!(
+        !unwritten(json!({ "metadata": { "mine": 2 } }), 2),
+        "another writer's change"
+    );
+    assert!(!unwritten(json!({ "metadata": { "mine": "\0" } }), 3));
 }
