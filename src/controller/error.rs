@@ -2,7 +2,12 @@
 
 use super::outside::error::ClusterError;
 use super::work::trouble::HELD;
+use crate::api::Reason;
 use crate::store::StoreError;
+
+/// What is told of an object at which the operator panics.
+pub(super) const OWN_FAULT: &str =
+    "the operator fails at this object, by a fault of its own of which its log tells more; it is tried again";
 
 /// Why a reconcile broke off. The key is tried again.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +59,18 @@ impl ReconcileError {
             Self::Store(StoreError::Conflict(_)) => Some(HELD.to_owned()),
             Self::Store(error) if !error.is_of_all() => Some(error.to_string()),
             _ => None,
+        }
+    }
+
+    /// What may be told of it on the one object that it is about: a reason and a sentence. Of a fault of the operator's own its log
+    /// tells more, for what it panics with may speak of others.
+    pub fn told(&self) -> Option<(Reason, String)> {
+        match self {
+            Self::Panicked(_) => Some((Reason::Waiting, OWN_FAULT.to_owned())),
+            Self::Store(StoreError::Unfit(_)) => None, // of all objects
+            error => error
+                .refusal_of_one()
+                .map(|sentence| (Reason::StoreUnavailable, sentence)),
         }
     }
 

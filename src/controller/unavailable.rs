@@ -2,6 +2,7 @@
 //! nothing that another replica may have said in the meantime is contradicted.
 
 use super::error::ReconcileError;
+use super::lease::unseen::is_or_was_claim;
 use super::reconcile::Reconcilers;
 use crate::api::{EnvironmentPhase, EnvironmentStatus, LeasePhase, Reason, Timestamp};
 use crate::cache::Key;
@@ -76,9 +77,9 @@ impl<D: Database, C: Cluster> Reconcilers<D, C> {
 }
 
 impl<D: Database, C: Cluster> Reconcilers<D, C> {
-    /// Says what the database answered about this one object: on a claim and on an environment in the status, of a lease that is
+    /// Says why this one object can't be brought further, for instance what the database answered about it: on a claim and on an environment in the status, of a lease that is
     /// held, which goes on, in an Event, once until it is another answer.
-    pub(super) async fn report_refused(&self, key: Key, sentence: &str) -> Result<(), ReconcileError> {
+    pub(super) async fn report_refused(&self, key: Key, reason: Reason, sentence: &str) -> Result<(), ReconcileError> {
         // The row could not be looked at, so neither could the database's clock; this one only dates the conditions.
         let now = Timestamp::cut(clock::wall());
         match key {
@@ -86,32 +87,20 @@ impl<D: Database, C: Cluster> Reconcilers<D, C> {
                 let Some(lease) = self.context.index().leases.get(id).cloned() else {
                     return Ok(());
                 };
-                let phase = lease.status.as_ref().and_then(|status| status.phase);
-                if !matches!(phase, None | Some(LeasePhase::Pending)) || lease.meta.deleting {
-                    if !self.context.troubles.is_news(key, sentence) {
-                        return Ok(());
-                    }
-                    let message = sentence.to_owned();
-                    self.cluster
-                        .notify(Notice {
-                            kind: "EnvironmentLease",
-                            regarding: lease.meta.clone(),
-                            warning: true,
-                            reason: Reason::StoreUnavailable.as_str(),
-                            message,
-                        })
-                        .await;
-                    return Ok(());
+                if is_or_was_claim(&lease) {
+                    return self.leases.report_unseen_claim(&lease, reason, sentence).await;
                 }
-                let verdict = lease_status::Verdict::Pending(Reason::StoreUnavailable, sentence.to_owned());
-                let status = lease_status(
-                    lease.status.as_ref(),
-                    lease.meta.generation,
-                    lease.spec.run.as_ref(),
-                    &verdict,
-                    now,
-                );
-                self.leases.write_lease_status(&lease, status).await.map(drop)
+                if self.context.troubles.is_news(key, sentence) {
+                    let notice = Notice {
+                        kind: "EnvironmentLease",
+                        regarding: lease.meta.clone(),
+                        warning: true,
+                        reason: reason.as_str(),
+                        message: sentence.to_owned(),
+                    };
+                    self.cluster.notify(notice).await;
+                }
+                Ok(())
             }
             Key::Environment(id) => {
                 let Some(environment) = self.context.index().environments.get(id).cloned() else {
@@ -121,7 +110,7 @@ impl<D: Database, C: Cluster> Reconcilers<D, C> {
                 let verdict = environment_status::Verdict {
                     row: status.and_then(last_row),
                     standing: status.and_then(Standing::shown),
-                    fault: Some((Reason::StoreUnavailable, sentence.to_owned())),
+                    fault: Some((reason, sentence.to_owned())),
                 };
                 let status = environment_status(status, environment.meta.generation, &verdict, now);
                 self.environments.write_environment_status(&environment, status).await

@@ -171,17 +171,27 @@ async fn run<D: Database, C: Cluster>(
         leadership.deposed(epoch);
     } else {
         tracing::warn!(?key, %error, "reconcile failed, trying again");
-        if let Some(sentence) = error.refusal_of_one() {
-            context.metrics.database.set_aside(Place::Reconcile);
-            if let Err(error) = reconcilers.report_refused(key, &sentence).await {
-                tracing::debug!(?key, %error, "what the database answered could not be reported");
-            }
-        }
+        tell_of_failure(reconcilers, key, &error).await;
     }
     if !lapsed {
         context.metrics.work.reconciled(kind(key), result, begun.elapsed());
     }
     put_back(context, key);
+}
+
+/// Says on an object why its reconcile has failed, where that is about this one alone.
+pub(in crate::controller) async fn tell_of_failure<D: Database, C: Cluster>(
+    reconcilers: &Reconcilers<D, C>,
+    key: Key,
+    error: &ReconcileError,
+) {
+    let Some((reason, sentence)) = error.told() else { return };
+    if error.refusal_of_one().is_some() {
+        reconcilers.context.metrics.database.set_aside(Place::Reconcile);
+    }
+    if let Err(error) = reconcilers.report_refused(key, reason, &sentence).await {
+        tracing::debug!(?key, %error, "why a reconcile has failed could not be reported");
+    }
 }
 
 /// Has a key tried again whose run has failed. What was forgotten while the database was away is left to the rows, which whoever

@@ -5,8 +5,10 @@
 //! - [`ending`]: why a lease ends, and which cause wins when several are visible
 //! - [`capacity`]: whether a limited environment has room for one more
 //! - [`lease`]: what to do with one lease, from all that is known about it
+//! - [`unseen`]: what to do with a claim that can't be looked at
 //! - [`foreign`]: what to do with a lease that never had an object
 //! - [`lease_status`], [`environment_status`]: what the objects show
+//! - [`event_type`]: which of a lease's transitions a person has to look at
 //! - [`removal`]: when the object of a finished lease has had its time
 //! - [`Turn`]: in which order claims are served where not all can be
 //! - [`resource_version`]: which of two versions of an object is the newer one
@@ -14,6 +16,7 @@
 pub mod capacity;
 pub mod ending;
 pub mod environment_status;
+pub mod event_type;
 pub mod foreign;
 pub mod lease;
 pub mod lease_status;
@@ -21,6 +24,7 @@ pub mod removal;
 pub mod resource_version;
 pub mod run;
 mod turn;
+pub mod unseen;
 mod vocabulary;
 
 pub use ending::Ending;

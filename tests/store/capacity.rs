@@ -281,13 +281,15 @@ async fn a_claim_sees_how_full_its_environment_is_and_who_of_its_cluster_holds_i
         holders: Vec::new(),
     };
     assert_eq!(world.look(look()).await.capacity, Some(empty));
-    granted(world.grant(&claim_at(&world, environment, 1)).await);
-    insert_foreign(&world, environment).await;
+    let held = granted(world.grant(&claim_at(&world, environment, 1)).await).id;
+    let inserted = insert_foreign(&world, environment).await;
     let ours = Holder {
+        id: held,
         namespace: Some("team".to_owned()),
         name: Some("lease".to_owned()),
     };
     let foreign = Holder {
+        id: inserted,
         namespace: None,
         name: None,
     };

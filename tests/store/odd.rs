@@ -4,7 +4,7 @@ use environment_operator::api::Reason;
 use environment_operator::lifecycle::LeaseState;
 use environment_operator::store::environment_leases::{self, End, EndOutcome, LeaseRow};
 use environment_operator::store::environment_object::EnvironmentLook;
-use environment_operator::store::lease_object::{LeaseLook, RunLook};
+use environment_operator::store::lease_object::{LeaseLook, RunLook, WasGranted};
 use environment_operator::store::{StoreError, environments, foreign_leases, sweep};
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
@@ -171,4 +171,40 @@ async fn a_run_of_an_unknown_status_ends_nothing_and_hides_nothing() {
     world.set_run(lease.heartbeat_run_id.unwrap(), "of_the_future").await;
     let view = world.look(world.look_at(lease.id)).await;
     assert_eq!((view.run, view.row), (RunLook::Unknown, Some(lease)));
+}
+
+#[tokio::test]
+async fn whether_a_lease_was_granted_is_told_by_its_keys_where_its_row_can_not_be_read() {
+    let world = World::attached().await;
+    let lease = world.held().await;
+    set(&world, &lease, "environment_leases", "status", "text", "of_the_future").await;
+    let look = LeaseLook::carry_out(&world.store, &world.leader, &[world.look_at(lease.id)]).await;
+    assert!(matches!(look, Err(StoreError::Refused { .. })), "{look:?}");
+    let deleted = world.held().await;
+    sqlx::query("DELETE FROM environment_leases WHERE id = $1")
+        .bind(deleted.id)
+        .execute(world.pool())
+        .await
+        .unwrap();
+    let asked = [lease.id, Uuid::new_v4(), deleted.id].map(WasGranted);
+    let ask = async || {
+        let proofs = WasGranted::carry_out(&world.store, &world.leader, &asked)
+            .await
+            .unwrap();
+        assert_eq!(
+            proofs.iter().map(|proof| WasGranted(proof.id)).collect::<Vec<_>>(),
+            asked
+        );
+        proofs
+            .into_iter()
+            .map(|proof| (proof.leading, proof.granted))
+            .collect::<Vec<(bool, bool)>>()
+    };
+    assert_eq!(ask().await, [(true, true), (true, false), (true, true)]);
+    world.depose().await;
+    assert_eq!(
+        ask().await,
+        [(false, true), (false, false), (false, true)],
+        "no proof any more"
+    );
 }

@@ -43,6 +43,7 @@ struct State {
     failing: BTreeSet<&'static str>,
     before_patch: Option<Before>,
     patches: usize,
+    notices: Vec<Notice>,
 }
 
 impl FakeCluster {
@@ -99,6 +100,13 @@ impl FakeCluster {
     /// How many statuses were written.
     pub fn patches(&self) -> usize {
         lock(&self.state).patches
+    }
+
+    /// The Events of an object: whether it is a warning, and its reason.
+    pub fn events(&self, name: &str) -> Vec<(bool, &'static str)> {
+        let state = lock(&self.state);
+        let of = state.notices.iter().filter(|notice| notice.regarding.name == name);
+        of.map(|notice| (notice.warning, notice.reason)).collect()
     }
 
     fn try_to(&self, request: &str) -> Result<(), ClusterError> {
@@ -212,5 +220,7 @@ impl Cluster for FakeCluster {
         self.read("jobs", &key.namespace, &key.name)
     }
 
-    async fn notify(&self, _notice: Notice) {}
+    async fn notify(&self, notice: Notice) {
+        lock(&self.state).notices.push(notice);
+    }
 }

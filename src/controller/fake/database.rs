@@ -16,11 +16,15 @@ use crate::store::environment_leases::{
 use crate::store::environment_object::{EnvironmentLook, EnvironmentObjectRow, EnvironmentView};
 use crate::store::environments::{Archive, ArchiveOutcome, EnvironmentOutcome, EnvironmentRow, EnvironmentSync};
 use crate::store::lease_object::{
-    Capacity, EnvironmentChoice, LeaseLook, LeaseObjectRow, LeaseView, MarkGone, RunLook,
+    Capacity, EnvironmentChoice, GrantProof, Holder, LeaseLook, LeaseObjectRow, LeaseView, MarkGone, RunLook,
+    WasGranted,
 };
 use crate::store::local::{IsSpareLocal, OtherLocals};
 use crate::store::local_intent::{AbandonLocal, LocalAnswer, LocalIntent, LocalNeed};
 use crate::store::{Request, StoreError};
+
+/// What it says where it refuses one thing alone.
+pub const REFUSED: &str = "the database refuses it: as the test says";
 
 /// The database; clones are the same one.
 #[derive(Clone)]
@@ -38,6 +42,12 @@ struct State {
     panicking: BTreeSet<Uuid>,
     /// Grants of these find a row locked.
     busy: BTreeSet<Uuid>,
+    /// Looks at these are refused.
+    refusing: BTreeSet<Uuid>,
+    /// Intents of a Local are refused.
+    without_locals: bool,
+    /// Not even their keys can be looked at.
+    hidden: BTreeSet<Uuid>,
     looks: usize,
 }
 
@@ -76,6 +86,32 @@ impl FakeDatabase {
         lock(&self.state).busy.insert(lease);
     }
 
+    /// From here on every look at this lease is refused, or none is any more.
+    pub fn set_refusing(&self, lease: Uuid, refuses: bool) {
+        let refusing = &mut lock(&self.state).refusing;
+        if refuses {
+            refusing.insert(lease);
+        } else {
+            refusing.remove(&lease);
+        }
+    }
+
+    /// From here on nothing can be asked of this lease, or everything can again.
+    pub fn set_hidden(&self, lease: Uuid, hides: bool) {
+        self.set_refusing(lease, hides);
+        let hidden = &mut lock(&self.state).hidden;
+        if hides {
+            hidden.insert(lease);
+        } else {
+            hidden.remove(&lease);
+        }
+    }
+
+    /// From here on no Local can be intended.
+    pub fn refuse_locals(&self) {
+        lock(&self.state).without_locals = true;
+    }
+
     /// How many looks at leases there were.
     pub fn looks(&self) -> usize {
         lock(&self.state).looks
@@ -98,6 +134,20 @@ impl FakeDatabase {
 }
 
 impl State {
+    fn holders_of(&self, environment: Uuid) -> Vec<Holder> {
+        let held = |(row, _): &&(LeaseRow, LeaseObjectRow)| {
+            row.environment_id == environment && row.status == LeaseState::Active
+        };
+        let mut held: Vec<&(LeaseRow, LeaseObjectRow)> = self.leases.values().filter(held).collect();
+        held.sort_by_key(|(row, _)| (row.acquired_at, row.id));
+        let holder = |(row, object): &(LeaseRow, LeaseObjectRow)| Holder {
+            id: row.id,
+            namespace: Some(object.namespace.clone()),
+            name: Some(object.name.clone()),
+        };
+        held.into_iter().take(3).map(holder).collect()
+    }
+
     fn active_of(&self, environment: Uuid) -> i64 {
         let held = |(row, _): &&(LeaseRow, LeaseObjectRow)| {
             row.environment_id == environment && row.status == LeaseState::Active
@@ -108,6 +158,11 @@ impl State {
 
 /// A request as the fake carries it out.
 trait Answer: Request {
+    /// Whether it is refused for itself alone, as a test says.
+    fn is_refused(&self, _state: &State) -> bool {
+        false
+    }
+
     /// What becomes of it in a database that can be reached.
     fn answer(self, database: &FakeDatabase) -> Self::Outcome;
 }
@@ -115,13 +170,37 @@ trait Answer: Request {
 impl<R: Answer> Ask<R> for FakeDatabase {
     async fn ask(&self, request: R) -> Result<R::Outcome, StoreError> {
         self.reach()?;
+        if request.is_refused(&lock(&self.state)) {
+            return Err(StoreError::Refused {
+                message: REFUSED.to_owned(),
+            });
+        }
         Ok(request.answer(self))
     }
 }
 
 impl Database for FakeDatabase {}
 
+impl Answer for WasGranted {
+    fn is_refused(&self, state: &State) -> bool {
+        state.hidden.contains(&self.0)
+    }
+
+    fn answer(self, database: &FakeDatabase) -> GrantProof {
+        GrantProof {
+            id: self.0,
+            now: database.now(),
+            leading: true,
+            granted: lock(&database.state).leases.contains_key(&self.0),
+        }
+    }
+}
+
 impl Answer for LeaseLook {
+    fn is_refused(&self, state: &State) -> bool {
+        state.refusing.contains(&self.id)
+    }
+
     fn answer(self, database: &FakeDatabase) -> LeaseView {
         let mut state = lock(&database.state);
         state.looks += 1;
@@ -141,7 +220,7 @@ impl Answer for LeaseLook {
             Some(Capacity {
                 limit: object.max_active_leases?.into(),
                 active: state.active_of(row.id),
-                holders: Vec::new(),
+                holders: state.holders_of(row.id),
             })
         });
         let deleted = environment
@@ -266,6 +345,10 @@ impl Answer for Archive {
 }
 
 impl Answer for LocalNeed {
+    fn is_refused(&self, state: &State) -> bool {
+        state.without_locals
+    }
+
     fn answer(self, _: &FakeDatabase) -> LocalAnswer {
         LocalAnswer::Make(LocalIntent {
             nonce: self.company_id,

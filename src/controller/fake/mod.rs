@@ -21,7 +21,7 @@ mod database;
 mod rows;
 
 pub use cluster::FakeCluster;
-pub use database::FakeDatabase;
+pub use database::{FakeDatabase, REFUSED};
 
 /// When both begin, in seconds: the first of January 2026.
 const EPOCH: i64 = 1_767_225_600;
@@ -106,7 +106,10 @@ impl FakeReconcilers {
             count += 1;
             match crate::controller::workers::reconcile(self, key).await {
                 Ok(()) => self.context.queue.done(key),
-                Err(_) => crate::controller::workers::put_back(&self.context, key),
+                Err(error) => {
+                    crate::controller::workers::tell_of_failure(self, key, &error).await;
+                    crate::controller::workers::put_back(&self.context, key);
+                }
             }
         }
         count

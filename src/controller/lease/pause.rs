@@ -38,5 +38,10 @@ pub(super) fn patience(lease: &LeaseObject, scene: &Scene) -> Duration {
 
 /// The time until a claim's own is out, and a moment more.
 pub(super) fn until_its_end(lease: &LeaseObject, scene: &Scene) -> Duration {
-    until(scene.view.now, acquire_deadline(lease)) + BUSY_PAUSE
+    until_deadline(lease, scene.view.now)
+}
+
+/// The same at a given moment of the database's clock.
+pub(super) fn until_deadline(lease: &LeaseObject, now: jiff::Timestamp) -> Duration {
+    until(now, acquire_deadline(lease)) + BUSY_PAUSE
 }

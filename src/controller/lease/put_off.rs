@@ -16,7 +16,7 @@ use crate::lifecycle::lease::{Decision, Environment, put_off, waits_for_a_moment
 use crate::lifecycle::lease_status::Verdict;
 use crate::projection::choice::awaited_object;
 use crate::projection::facts::{Subject, acquire_deadline};
-use crate::runtime::metrics::Cause;
+use crate::runtime::metrics::{Cause, Place};
 
 /// Pause before the first in line look again, for an ending by another writer is not heard of.
 const UNHEARD_PAUSE: Duration = Duration::from_secs(2);
@@ -71,7 +71,7 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
         self.put_off_for(subject, scene, reason, message.to_owned())
     }
 
-    /// What has become of a decision. Where the API server would not have what a claim needs, the claim says so.
+    /// What has become of a decision. Where the API server or the database would not have what a claim needs, the claim says so.
     pub(super) fn put_off_failed(
         &self,
         subject: &Subject,
@@ -83,6 +83,15 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
                 tracing::warn!(lease = %subject.id, %error, "the company's Local can't be made, trying again");
                 let message = format!("the company's Local can't be made: {}", error.sentence());
                 Ok(self.put_off_for(subject, scene, Reason::EnvironmentNotActive, message))
+            }
+            // The look has found no row: the claim waits like any other, and its time runs out.
+            Err(error) if scene.is_open_claim() => {
+                let Some((reason, message)) = error.told() else {
+                    return Err(error);
+                };
+                tracing::warn!(lease = %subject.id, %error, "a claim can't be brought further, trying again");
+                self.context.metrics.database.set_aside(Place::Reconcile);
+                Ok(self.put_off_for(subject, scene, reason, message))
             }
             committed => committed,
         }

@@ -3,6 +3,7 @@
 use super::LeaseReconciler;
 use super::pause::until;
 use super::scene::Scene;
+use crate::cache::object::LeaseObject;
 use crate::controller::error::ReconcileError;
 use crate::controller::outside::cluster::Cluster;
 use crate::controller::outside::database::Database;
@@ -23,25 +24,35 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
         subject: &Subject,
         scene: &Scene,
     ) -> Result<Option<Later>, ReconcileError> {
-        let Some(lease) = subject.present().filter(|lease| !lease.meta.deleting) else {
+        let Some(lease) = subject.present() else {
             return Ok(None);
         };
         let recorded = scene.view.object.as_ref().and_then(|object| object.ended_at);
+        self.remove_finished(lease, recorded, scene.view.now).await
+    }
+
+    /// The same of an object that is there; `recorded`: the end that the database remembers, of what was granted.
+    pub(super) async fn remove_finished(
+        &self,
+        lease: &LeaseObject,
+        recorded: Option<jiff::Timestamp>,
+        now: jiff::Timestamp,
+    ) -> Result<Option<Later>, ReconcileError> {
+        if lease.meta.deleting {
+            return Ok(None);
+        }
         let ttl = lease.spec.ttl_seconds_after_finished;
         let shown = lease.status.as_ref().filter(|status| shown_ending(status).is_some());
         let Some(status) = shown else {
             // It is shown first, for all who watch it to see; only then is it removed.
-            let finished = recorded.unwrap_or(scene.view.now);
-            return Ok(Some(Later::new(
-                Cause::Removal,
-                until(scene.view.now, kept_until(finished, ttl)),
-            )));
+            let finished = recorded.unwrap_or(now);
+            return Ok(Some(Later::new(Cause::Removal, until(now, kept_until(finished, ttl)))));
         };
         let Some(at) = removal_at(status, recorded, ttl) else {
             return Ok(None);
         };
-        if at > scene.view.now {
-            return Ok(Some(Later::new(Cause::Removal, until(scene.view.now, at))));
+        if at > now {
+            return Ok(Some(Later::new(Cause::Removal, until(now, at))));
         }
         match self.cluster.delete_lease(&lease.meta).await {
             Ok(()) => {

@@ -4,7 +4,7 @@ use crate::mirror::Mirror;
 use crate::store::environment_leases::{End, ForeignEnd, Grant, LeaseSync, Touch};
 use crate::store::environment_object::EnvironmentLook;
 use crate::store::environments::{Archive, EnvironmentSync};
-use crate::store::lease_object::{LeaseLook, MarkGone};
+use crate::store::lease_object::{LeaseLook, MarkGone, WasGranted};
 use crate::store::local::{IsSpareLocal, OtherLocals};
 use crate::store::local_intent::{AbandonLocal, LocalNeed};
 use crate::store::{Request, StoreError};
@@ -24,6 +24,7 @@ impl<R: Request> Ask<R> for Mirror {
 /// What reconcilers ask of the database.
 pub trait Database:
     Ask<LeaseLook>
+    + Ask<WasGranted>
     + Ask<Grant>
     + Ask<LeaseSync>
     + Ask<Touch>

@@ -108,6 +108,8 @@ pub struct Capacity {
 /// Who holds a lease, as far as a claim of the same company may know.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Holder {
+    /// Id of the row, uid of its object.
+    pub id: Uuid,
     /// Namespace of its object; none for the row of another writer or of another cluster.
     pub namespace: Option<String>,
     /// Name of its object.
@@ -289,7 +291,7 @@ capacity AS MATERIALIZED (
       WHERE l.company_id = claimed.company_id AND l.environment_id = admitted.environment_id AND l.status = 'active'
     ),
     'holders', ARRAY (
-      SELECT jsonb_build_object('namespace', o.namespace, 'name', o.name)
+      SELECT jsonb_build_object('id', l.id, 'namespace', o.namespace, 'name', o.name)
       FROM public.environment_leases AS l
       LEFT JOIN environment_operator.lease_object AS o ON o.id = l.id AND o.cluster = $1
       WHERE l.company_id = claimed.company_id AND l.environment_id = admitted.environment_id AND l.status = 'active'

@@ -7,8 +7,10 @@ use super::{Access, Leader, Request, Store, StoreError, column, spelling};
 use crate::api::{FreeObject, Reason};
 use crate::lifecycle::{Ending, LeaseState};
 
+mod granted;
 mod look;
 
+pub use granted::{GrantProof, WasGranted};
 pub use look::{Capacity, EnvironmentChoice, Holder, LeaseLook, LeaseView, RunLook};
 
 /// A row of the table.
