@@ -13,7 +13,7 @@ named_set! {
         RunCancelled = "RunCancelled",
         /// A lease ended: `spec.release` was set.
         ReleaseRequested = "ReleaseRequested",
-        /// A lease ended: its object was deleted, or its Namespace is terminating.
+        /// A lease ended, or a claim was refused: its object was deleted, or its Namespace is terminating.
         LeaseDeleted = "LeaseDeleted",
         /// A lease ended: its Environment was deleted.
         EnvironmentDeleted = "EnvironmentDeleted",
@@ -56,7 +56,8 @@ named_set! {
         EnvironmentArchived = "EnvironmentArchived",
         /// A lease is held.
         Granted = "Granted",
-        /// An Environment has no row in the database yet, or gets none because its Namespace is going.
+        /// An Environment has no row in the database yet, or gets none because its Namespace is going. Also an object at which the
+        /// operator fails, by a fault of its own.
         Waiting = "Waiting",
         /// An Environment is valid and mirrored.
         Ready = "Ready",

@@ -18,11 +18,13 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use crate::api::Reason;
 use crate::cache::Wants;
 use crate::lifecycle::Turn;
+use crate::lifecycle::capacity::is_news;
 
-/// How often the sentence of one claim that waits for room is rewritten at most.
-const RETELL_INTERVAL: Duration = Duration::from_secs(60);
+/// After how long a claim that still waits for the same says so in a warning.
+const LONG_WAIT: Duration = Duration::from_secs(10);
 
 /// The claims, and who stands where.
 #[derive(Debug, Default)]
@@ -45,6 +47,8 @@ struct Claim {
     /// The claims that are for these are waited for.
     doubts: Vec<Wants>,
     told_at: Option<Instant>,
+    /// For what it waits since when, where a long wait for that is worth a warning.
+    waits_for: Option<(Reason, Instant)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +93,7 @@ impl Line {
                 standing: Standing::Undecided,
                 doubts: Vec::new(),
                 told_at: None,
+                waits_for: None,
             });
         }
     }
@@ -192,17 +197,33 @@ impl Line {
         self.claims.get(&id).map(|claim| claim.turn)
     }
 
-    /// Whether the sentence of a claim may be written now. `shown`: it shows another one already, written by whomever.
-    pub fn may_tell(&mut self, id: Uuid, shown: bool, now: Instant) -> bool {
+    /// Whether the sentence of a claim may be written now: `interval` after the last one at the earliest. `shown`: it shows another
+    /// one already; who wrote that, and when, is only known of this leadership.
+    pub fn may_tell(&mut self, id: Uuid, shown: bool, interval: Duration, now: Instant) -> bool {
         let Some(claim) = self.claims.get_mut(&id) else {
             return !shown;
         };
-        let due = claim.told_at.map(|told| now.duration_since(told) >= RETELL_INTERVAL);
-        let may = !shown || due == Some(true);
-        if may || due.is_none() {
+        let may = !shown || claim.told_at.is_none_or(|told| now.duration_since(told) >= interval);
+        if may {
             claim.told_at = Some(now);
         }
         may
+    }
+
+    /// It was said that a claim waits for this, and nothing that anybody has to look at if it passes soon.
+    pub fn note_wait(&mut self, id: Uuid, reason: Reason, now: Instant) {
+        if let Some(claim) = self.claims.get_mut(&id) {
+            claim.waits_for = Some((reason, now));
+        }
+    }
+
+    /// Whether a claim has waited for this for so long that somebody should look; said once.
+    pub fn has_waited_long(&mut self, id: Uuid, reason: Reason, now: Instant) -> bool {
+        let Some(claim) = self.claims.get_mut(&id) else {
+            return false;
+        };
+        let long = |(of, since): (Reason, Instant)| of == reason && now.duration_since(since) >= LONG_WAIT;
+        claim.waits_for.take_if(|wait| long(*wait)).is_some()
     }
 
     fn move_to(&mut self, id: Uuid, standing: Standing) -> Vec<Uuid> {
@@ -215,6 +236,7 @@ impl Line {
             standing: std::mem::replace(&mut claim.standing, standing),
             doubts: std::mem::take(&mut claim.doubts),
             told_at: claim.told_at,
+            waits_for: claim.waits_for,
         };
         self.vacate(&before)
     }
@@ -232,7 +254,9 @@ impl Line {
             }
             Standing::In(environment) => {
                 take_from(&mut self.lines, &environment, claim.turn);
-                self.first(environment, 1)
+                let line = self.lines.get(&environment).into_iter().flatten().zip(1..);
+                let moved_up = line.filter(|(turn, place)| *place == 1 || *turn > &claim.turn && is_news(*place));
+                moved_up.map(|(turn, _)| turn.id).collect()
             }
         }
     }

@@ -113,7 +113,7 @@ fn what_a_claim_waits_for_and_what_refuses_it_is_as_documented() {
             .collect()
     };
     let (waiting, refused) = (reasons("## Waiting for the grant"), reasons("## Refused"));
-    let changes: [Happens; 9] = [
+    let changes: [Happens; 10] = [
         |facts| facts.run = Run::NotFound,
         |facts| facts.environment = Environment::NotFound,
         |facts| facts.environment = Environment::NotMirrored,
@@ -126,6 +126,7 @@ fn what_a_claim_waits_for_and_what_refuses_it_is_as_documented() {
             facts.acquire_timed_out = true;
         },
         |facts| facts.obstacle = Some(Obstacle::Waits(Reason::CompanyChanged, String::new())),
+        |facts| facts.namespace_terminating = true,
     ];
     for change in changes {
         let mut facts = Facts::claim();

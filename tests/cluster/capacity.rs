@@ -57,14 +57,29 @@ async fn an_exclusive_environment_goes_from_one_lease_to_the_next_in_line() {
     limited(&world, 1).await;
     let first = world.granted(claim("first")).await;
     world.claim(claim("second")).await;
-    is_told(&world, "second", "1 of 1 leases are active (first); place 1 in line").await;
+    is_told(
+        &world,
+        "second",
+        "1 of 1 leases are active (first); place 1 in the wait queue",
+    )
+    .await;
     world.claim(claim("third")).await;
-    is_told(&world, "third", "1 of 1 leases are active (first); place 2 in line").await;
+    is_told(
+        &world,
+        "third",
+        "1 of 1 leases are active (first); place 2 in the wait queue",
+    )
+    .await;
     world.release("first").await;
     let second = world.lease_in("second", LeasePhase::Active).await;
     assert!(token(&second) > token(&first), "tokens rise");
-    // The third has moved up; its sentence is rewritten only after a minute.
-    is_told(&world, "third", "1 of 1 leases are active (first); place 2 in line").await;
+    // The third has moved up, and says so.
+    is_told(
+        &world,
+        "third",
+        "1 of 1 leases are active (second); place 1 in the wait queue",
+    )
+    .await;
     let rows = world.lease_rows(world.company()).await;
     assert_eq!(rows.iter().filter(|row| row["status"] == "active").count(), 1);
     world.delete_lease("second").await;
@@ -120,7 +135,7 @@ async fn leases_of_another_writer_count_and_are_not_named() {
     let foreign = world.insert_foreign_lease(environment, json!({})).await;
     world.granted(claim("ours")).await;
     world.claim(claim("next")).await;
-    let message = "2 of 2 leases are active (a lease of another writer, ours); place 1 in line";
+    let message = "2 of 2 leases are active (a lease of another writer, ours); place 1 in the wait queue";
     is_told(&world, "next", message).await;
     world.set_lease_status(foreign, "released").await;
     world.lease_in("next", LeasePhase::Active).await;
@@ -155,7 +170,12 @@ async fn a_claim_that_something_else_holds_back_is_passed_and_a_retained_lease_m
     world.lease_in("holder", LeasePhase::Retained).await;
     world.lease_in("younger", LeasePhase::Active).await;
     world.job("later", json!({})).await;
-    is_told(&world, "eldest", "1 of 1 leases are active (younger); place 1 in line").await;
+    is_told(
+        &world,
+        "eldest",
+        "1 of 1 leases are active (younger); place 1 in the wait queue",
+    )
+    .await;
     world.release("younger").await;
     world.lease_in("eldest", LeasePhase::Active).await;
 }
@@ -172,7 +192,9 @@ async fn a_claim_for_which_no_room_is_found_in_time_has_failed() {
         .await;
     assert_eq!(
         failed.status.unwrap().message.as_deref(),
-        Some("not granted within spec.acquireTimeoutSeconds; last: 1 of 1 leases are active (holder); place 1 in line")
+        Some(
+            "not granted within spec.acquireTimeoutSeconds; last: 1 of 1 leases are active (holder); place 1 in the wait queue"
+        )
     );
     world.settles().await;
 }

@@ -54,7 +54,12 @@ fn as_many_as_are_free_are_served_and_the_others_know_their_place() {
     let mut line = line_of(4);
     let expected = [Place::Served, Place::Served, Place::Waits(3), Place::Waits(4)];
     assert_eq!(places(&mut line, 4, 2), expected);
-    assert_eq!(line.leave(id(0)), [id(1)], "the next one is looked at");
+    let moved_up = [id(1), id(2), id(3)];
+    assert_eq!(
+        line.leave(id(0)),
+        moved_up,
+        "the next one is looked at, and who has another place"
+    );
     assert_eq!(line.place(id(2), BOX, 2, vec![wants()]), Place::Served);
 }
 
@@ -73,7 +78,7 @@ fn the_older_comes_first_then_the_one_seen_first_then_the_lower_uid() {
 #[test]
 fn a_claim_that_is_held_back_is_passed_and_comes_back_to_its_place() {
     let mut line = line_of(3);
-    assert_eq!(line.stand_aside(id(0)), [id(1)]);
+    assert_eq!(line.stand_aside(id(0)), [id(1), id(2)]);
     assert_eq!(line.first(BOX, 3), [id(1), id(2)]);
     line.next_moment();
     stand(&mut line, id(0), second(99), BOX);
@@ -164,18 +169,62 @@ fn whoever_begins_to_lead_has_looked_at_nobody() {
 }
 
 #[test]
-fn a_sentence_is_written_at_once_and_rewritten_once_a_minute() {
+fn a_sentence_is_written_at_once_and_rewritten_once_an_interval() {
     let mut line = line_of(2);
     let begun = Instant::now();
+    let mut may_tell = |claim, shown, seconds| {
+        line.may_tell(
+            id(claim),
+            shown,
+            Duration::from_secs(60),
+            begun + Duration::from_secs(seconds),
+        )
+    };
+    assert!(may_tell(0, false, 0));
+    assert!(!may_tell(0, true, 59));
+    assert!(may_tell(0, true, 60));
+    assert!(!may_tell(0, true, 119));
+    // Of another leader's sentence it is not known when it was written, only that it is wrong by now.
+    assert!(may_tell(1, true, 0));
+    assert!(!may_tell(1, true, 59));
+    assert!(may_tell(1, true, 60));
+}
+
+#[test]
+fn a_long_wait_for_one_thing_is_told_once_and_a_short_one_never() {
+    let mut line = line_of(1);
+    let begun = Instant::now();
     let at = |seconds| begun + Duration::from_secs(seconds);
-    assert!(line.may_tell(id(0), false, at(0)));
-    assert!(!line.may_tell(id(0), true, at(59)));
-    assert!(line.may_tell(id(0), true, at(60)));
-    assert!(!line.may_tell(id(0), true, at(119)));
-    // Of another leader's sentence it is not known when it was written.
-    assert!(!line.may_tell(id(1), true, at(0)));
-    assert!(!line.may_tell(id(1), true, at(59)));
-    assert!(line.may_tell(id(1), true, at(60)));
+    let (run, environment) = (Reason::RunNotFound, Reason::EnvironmentNotFound);
+    line.note_wait(id(0), environment, at(0));
+    assert!(!line.has_waited_long(id(0), environment, at(9)));
+    line.note_wait(id(0), run, at(9));
+    assert!(
+        !line.has_waited_long(id(0), environment, at(30)),
+        "it waits for something else"
+    );
+    assert!(!line.has_waited_long(id(0), run, at(18)));
+    assert!(line.has_waited_long(id(0), run, at(19)));
+    assert!(!line.has_waited_long(id(0), run, at(60)), "once");
+    line.leave(id(0));
+    line.note_wait(id(0), run, at(60));
+    assert!(!line.has_waited_long(id(0), run, at(90)), "it is no claim any more");
+}
+
+#[test]
+fn when_a_claim_leaves_those_have_to_be_looked_at_whose_sentence_is_another_one() {
+    let mut line = line_of(1_000);
+    let ids = |numbers: &[u128]| numbers.iter().map(|number| id(*number)).collect::<Vec<Uuid>>();
+    // After the first has left, claim n stands at place n.
+    let moved_up = ids(&[1, 2, 3, 4, 8, 16, 32, 64, 128, 256, 512]);
+    assert_eq!(line.leave(id(0)), moved_up);
+    // Of one in the middle those behind it, and the first, who may be served now.
+    assert_eq!(line.stand_aside(id(100)), ids(&[1, 129, 257, 513]));
+    let drained: usize = (1..1_000).map(|number| line.leave(id(number)).len()).sum();
+    assert!(
+        drained < 1_000 * 12,
+        "{drained}: no more than a few for each that leaves"
+    );
 }
 
 /// What may happen in the small world below.

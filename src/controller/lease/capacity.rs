@@ -1,13 +1,16 @@
 //! A claim for a limited environment: its place in line, what it is told, and who is looked at when a lease gets free.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::LeaseReconciler;
-use crate::api::Reason;
-use crate::cache::Limited;
+use super::put_off::QUIET_PAUSE;
+use crate::api::{LeasePhase, Reason};
 use crate::cache::object::LeaseObject;
 use crate::cache::wait_queue::Place;
+use crate::cache::{Index, Limited};
 use crate::controller::error::ReconcileError;
 use crate::controller::outside::cluster::Cluster;
 use crate::controller::outside::database::Database;
@@ -15,6 +18,18 @@ use crate::lifecycle::capacity::{self, Capacity};
 use crate::lifecycle::lease::{Decision, Facts, decide};
 use crate::projection::facts::Subject;
 use crate::store::lease_object::{Holder, LeaseView};
+
+/// How often the sentence of one claim that waits for room is rewritten at most.
+const RETELL_INTERVAL: Duration = Duration::from_secs(2);
+
+/// The same where the sentence would call nobody by name who will have one in a moment.
+const UNNAMED_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Whose grant is committed, and not shown yet. No name has a space.
+const BEING_GRANTED: &str = "a lease that is being granted";
+
+/// Whose object is gone, and whose row is about to end.
+const DELETED: &str = "a deleted lease";
 
 impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
     /// Whether there is room for a claim. One that nothing else holds back stands in line from here on, any other aside.
@@ -40,7 +55,11 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
             Place::Served => Capacity::Free,
             Place::InDoubt => Capacity::InDoubt,
             Place::Waits(place) => {
-                let holders: Vec<String> = limited.holders.iter().map(|holder| name_of(holder, lease)).collect();
+                let holders: Vec<String> = limited
+                    .holders
+                    .iter()
+                    .map(|holder| self.name_of(holder, lease))
+                    .collect();
                 Capacity::Full(capacity::full(limited.limit, limited.active, &holders, place))
             }
         }
@@ -58,6 +77,26 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
         self.context.learn(|index| index.leave_line(subject.looked()));
     }
 
+    /// What a claim may know of who holds a lease: an object of its own cluster, and so of its own company, by name. One that waits
+    /// is not called a holder, whatever its name was before or will be: a grant is committed before it is shown, and an object may
+    /// be made again under the name of one whose lease has yet to end.
+    fn name_of(&self, holder: &Holder, claim: &LeaseObject) -> String {
+        let (Some(namespace), Some(name)) = (&holder.namespace, &holder.name) else {
+            return "a lease of another writer".to_owned();
+        };
+        let index = self.context.index();
+        let waits = |lease: &LeaseObject| {
+            let phase = lease.status.as_ref().and_then(|status| status.phase);
+            matches!(phase, None | Some(LeasePhase::Pending))
+        };
+        match index.leases.get(holder.id) {
+            Some(lease) if waits(lease) => BEING_GRANTED.to_owned(),
+            None if self.context.settings.looks_after(namespace) => DELETED.to_owned(),
+            _ if *namespace == claim.meta.namespace => name.clone(),
+            _ => format!("{namespace}/{name}"),
+        }
+    }
+
     /// Whether a claim would be served if all leases of its environment ended now.
     pub(super) fn is_among_the_first(&self, id: Uuid, view: &LeaseView) -> bool {
         let limited = view.capacity.as_ref().zip(view.environment.as_ref());
@@ -67,30 +106,35 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
         })
     }
 
-    /// The sentence that a waiting claim shows: that of its place in line is rewritten once a minute at most.
-    pub(super) fn sentence(&self, lease: &LeaseObject, reason: Reason, message: String) -> String {
-        if reason != Reason::CapacityFull {
-            return message;
-        }
-        let shown = lease.status.as_ref().filter(|status| status.reason == Some(reason));
+    /// The sentence that a waiting claim shows, and after how long it has to be looked at again where that is not the present one:
+    /// that of its place in the wait queue is rewritten every few seconds at most. Whenever the status is written, it is the present
+    /// one.
+    pub(super) fn sentence(&self, lease: &LeaseObject, reason: Reason, message: String) -> (String, Option<Duration>) {
+        let shown = lease.status.as_ref().filter(|status| {
+            status.reason == Some(reason) && status.observed_generation == Some(lease.meta.generation)
+        });
         let shown = shown.and_then(|status| status.message.clone());
-        if shown.as_ref() == Some(&message) {
-            return message;
+        if reason != Reason::CapacityFull || shown.as_ref() == Some(&message) {
+            return (message, None);
         }
+        // Who is being granted a lease has a name in a moment, and nobody has to be told twice.
+        let (interval, pause) = if message.contains(BEING_GRANTED) {
+            (UNNAMED_INTERVAL, QUIET_PAUSE)
+        } else {
+            (RETELL_INTERVAL, RETELL_INTERVAL)
+        };
         let (id, told) = (lease.meta.uid, shown.is_some());
-        let may_tell = self
-            .context
-            .index
-            .note(|index| index.line.may_tell(id, told, Instant::now()));
-        shown.filter(|_| !may_tell).unwrap_or(message)
+        let may_tell = |index: &mut Index| index.line.may_tell(id, told, interval, Instant::now());
+        match shown {
+            Some(shown) if !self.context.index.note(may_tell) => (shown, Some(pause)),
+            Some(_) => (message, None),
+            None => {
+                self.context.index.note(may_tell);
+                (message, None)
+            }
+        }
     }
 }
 
-/// What a claim may know of who holds a lease: an object of its own cluster, and so of its own company, by name.
-fn name_of(holder: &Holder, claim: &LeaseObject) -> String {
-    match (&holder.namespace, &holder.name) {
-        (Some(namespace), Some(name)) if *namespace == claim.meta.namespace => name.clone(),
-        (Some(namespace), Some(name)) => format!("{namespace}/{name}"),
-        _ => "a lease of another writer".to_owned(),
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -69,7 +69,7 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
             return Ok(());
         };
         match self.write_spec(lease).await {
-            Ok((SyncOutcome::Updated(_), _)) => self.committed("sync_lease", Key::Lease(subject.id)),
+            Ok((SyncOutcome::Updated(_), _)) => self.context.committed::<LeaseSync>(Key::Lease(subject.id)),
             Ok(_) => {}
             Err(error) if error.refusal_of_one().is_none() => return Err(error),
             Err(error) => tracing::warn!(lease = %subject.id, %error, "the last edit of a lease cannot be written"),

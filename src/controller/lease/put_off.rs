@@ -125,7 +125,8 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
         if reason == Reason::CapacityFull && self.is_among_the_first(subject.id, &scene.view) {
             pause = pause.min(UNHEARD_PAUSE);
         }
-        let message = self.sentence(lease, reason, message);
+        let (message, again) = self.sentence(lease, reason, message);
+        pause = again.map_or(pause, |again| pause.min(again));
         Step::Report(
             Verdict::Pending(reason, message),
             Some(Later::new(Cause::Acquire, pause)),

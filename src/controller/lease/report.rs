@@ -1,18 +1,20 @@
 //! What people see of a lease: its status, its Events, its log lines.
 
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::LeaseReconciler;
 use super::scene::Scene;
 use crate::api::{Driver, EnvironmentLeaseStatus, LeasePhase, LeasedEnvironment, LeasedRun, Reason, Timestamp};
 use crate::cache::object::LeaseObject;
-use crate::cache::{Key, LOCAL_NAME, Wakes};
+use crate::cache::{Index, Key, LOCAL_NAME, Wakes};
 use crate::controller::error::ReconcileError;
 use crate::controller::outside::cluster::{Cluster, StatusPatch};
 use crate::controller::outside::database::Database;
 use crate::controller::outside::error::ClusterError;
 use crate::controller::outside::event::Notice;
 use crate::lifecycle::Ending;
+use crate::lifecycle::event_type::{self, Wait};
 use crate::lifecycle::lease::Row;
 use crate::lifecycle::lease_status::{Grant, Verdict, lease_status, shown_ending, shown_fault};
 use crate::projection::agreement::is_granted_row;
@@ -59,6 +61,7 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
         let same = lease.status.as_ref() == Some(&status);
         // An end that another version has shown in words of its own stays in its words.
         if if lease.status_unreadable { ended } else { same } {
+            self.warn_of_long_wait(lease, &status).await;
             return Ok(false);
         }
         let patch = StatusPatch::between(&json!(lease.status), lease.status_unreadable, json!(status));
@@ -108,6 +111,7 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
             return;
         };
         if before == Some((Some(phase), Some(reason))) {
+            self.warn_of_long_wait(lease, status).await;
             return;
         }
         let message = status.message.clone().unwrap_or_default();
@@ -123,16 +127,27 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
         if phase == LeasePhase::Failed && status.lease_id.is_none() {
             self.context.metrics.leases.refused(reason);
         }
-        let good = [
-            Reason::Granted,
-            Reason::RunFinished,
-            Reason::ReleaseRequested,
-            Reason::LeaseDeleted,
-            Reason::RunCancelled,
-        ];
-        self.cluster
-            .notify(notice(lease, !good.contains(&reason), reason, message))
-            .await;
+        if phase == LeasePhase::Pending && event_type::wait(reason) == Wait::Passing {
+            let id = lease.meta.uid;
+            self.context
+                .index
+                .note(|index| index.line.note_wait(id, reason, Instant::now()));
+        }
+        let warning = event_type::is_warning(phase, reason);
+        self.cluster.notify(notice(lease, warning, reason, message)).await;
+    }
+
+    /// A claim that still waits for what passes soon as a rule: a person should look, once.
+    async fn warn_of_long_wait(&self, lease: &LeaseObject, status: &EnvironmentLeaseStatus) {
+        let Some(reason) = status.reason.filter(|_| status.phase == Some(LeasePhase::Pending)) else {
+            return;
+        };
+        let id = lease.meta.uid;
+        let long = |index: &mut Index| index.line.has_waited_long(id, reason, Instant::now());
+        if self.context.index.note(long) {
+            let message = status.message.clone().unwrap_or_default();
+            self.cluster.notify(notice(lease, true, reason, message)).await;
+        }
     }
 
     /// A row that another writer rewrites after its end is left as written; somebody should know.
