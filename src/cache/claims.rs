@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{Index, Key, LOCAL_NAME, Reference, Wakes};
-use crate::api::LeasePhase;
+use crate::api::{EnvironmentLeaseStatus, LeasePhase, Reason};
 use crate::cache::object::{EnvironmentObject, LeaseObject, Meta};
 use crate::cache::wait_queue::Place;
 use crate::cache::{Class, Lane};
@@ -159,6 +159,23 @@ impl Index {
     pub(super) fn company_of(&self, namespace: &str) -> Option<Uuid> {
         let namespace = self.namespaces.get(namespace)?;
         Some(namespace.company().unwrap_or(namespace.meta.uid))
+    }
+
+    /// Those that show nothing yet, or that the database could not be used for them.
+    pub fn without_store(&self) -> Vec<Key> {
+        let leases = self.leases.iter().filter(|lease| {
+            let status = lease.status.as_ref();
+            let says = |status: &EnvironmentLeaseStatus| status.reason == Some(Reason::StoreUnavailable);
+            status.is_none_or(says) && !lease.meta.deleting
+        });
+        let environments = self.environments.iter().filter(|environment| {
+            let ready = environment.status.as_ref().map(|status| status.conditions.first());
+            ready.is_none_or(|ready| ready.is_some_and(|ready| ready.reason == Reason::StoreUnavailable))
+        });
+        let leases = leases.map(|lease| Key::Lease(lease.meta.uid));
+        leases
+            .chain(environments.map(|environment| Key::Environment(environment.meta.uid)))
+            .collect()
     }
 
     /// Where a key waits.

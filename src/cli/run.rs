@@ -9,17 +9,17 @@ use tokio_util::sync::CancellationToken;
 use super::{Error, migrate};
 use crate::cache::SharedIndex;
 use crate::controller::run::{self as controller, Parts};
-use crate::mirror::Mirror;
+use crate::mirror::{Examine, Mirror};
 use crate::random::{self, Backoff};
 use crate::runtime::client::{self, Connection};
 use crate::runtime::configuration::Settings;
 use crate::runtime::health::{self, DatabaseTrouble, Health};
-use crate::runtime::leadership::{Campaign, KnownLeader, Request};
+use crate::runtime::leadership::{Answer, Campaign, KnownLeader, Request};
 use crate::runtime::metrics::Metrics;
 use crate::runtime::shutdown;
 use crate::runtime::supervision::Supervisor;
 use crate::runtime::telemetry::{Exporting, Origin, Traces};
-use crate::store::{Leader, StartError, Store, StoreError, cluster, installation, lead};
+use crate::store::{StartError, Store, StoreError, cluster, installation, lead};
 
 /// Pause before the second try to reach at the start what is not there yet; each later one of the database is twice as long.
 const START_PAUSE: Duration = Duration::from_secs(2);
@@ -128,11 +128,15 @@ async fn operate(
         campaign.run(move |request| row.clone().ask(request), campaign_stop.clone()),
     );
 
-    let observer = Arc::clone(metrics);
+    let (observer, looking) = (Arc::clone(metrics), leadership.clone());
     let mirror = Mirror::start(
         store.clone(),
         leadership.leader(),
         Arc::new(move |statement, rows, duration| observer.database.batch(statement, rows, duration)),
+        Examine::by(move |error| {
+            let looking = looking.clone();
+            async move { looking.examine(error).await }
+        }),
     );
     let context = Parts {
         client,
@@ -214,7 +218,12 @@ async fn reach_store(settings: &Settings, cluster: &str, health: &Health) -> Res
         if said == sentence {
             tracing::debug!(error = sentence, "still waiting for the database");
         } else {
-            tracing::warn!(error = sentence, "waiting for the database");
+            match &trouble {
+                DatabaseTrouble::Unreachable(error) => tracing::warn!(error, "waiting for the database"),
+                DatabaseTrouble::Unfit(why) => {
+                    tracing::warn!(why, "the database is refused, trying again until that is mended")
+                }
+            }
             sentence.clone_into(&mut said);
         }
         health.set_database(Err(trouble));
@@ -249,31 +258,40 @@ struct LeadershipRow {
 
 impl LeadershipRow {
     /// The database is looked at before each term and each renewal: one that does not fit any more is not led from.
-    async fn ask(self, request: Request) -> Result<Option<Leader>, StoreError> {
+    async fn ask(self, request: Request) -> Result<Answer, StoreError> {
         match request {
             Request::Acquire => {
                 self.store.examine().await?;
                 self.admit().await?;
-                let term = lead::acquire(&self.store, &self.cluster, &self.installation, &self.holder).await?;
-                let leads = match term {
-                    Some(_) => Some(self.holder),
-                    None => lead::holder(&self.store, &self.cluster, &self.installation).await?,
-                };
-                if let Some(holder) = leads {
-                    self.known.learn(&holder);
+                match lead::acquire(&self.store, &self.cluster, &self.installation, &self.holder).await? {
+                    Some(leader) => {
+                        self.known.learn(&self.holder);
+                        Ok(Answer::Held(leader))
+                    }
+                    None => self.who_leads().await,
                 }
-                Ok(term)
             }
             Request::Renew(leader) => {
                 self.store.examine().await?;
-                let held = lead::renew(&self.store, &leader, &self.holder).await?;
-                Ok(held.then_some(leader))
+                if lead::renew(&self.store, &leader, &self.holder).await? {
+                    return Ok(Answer::Held(leader));
+                }
+                self.who_leads().await
             }
             Request::Release(leader) => {
                 lead::release(&self.store, &leader, &self.holder).await?;
-                Ok(None)
+                Ok(Answer::Vacant)
             }
         }
+    }
+
+    /// Whose term runs, where it is not this replica's.
+    async fn who_leads(&self) -> Result<Answer, StoreError> {
+        let term = lead::running(&self.store, &self.cluster, &self.installation).await?;
+        Ok(term.map_or(Answer::Vacant, |term| {
+            self.known.learn(&term.holder);
+            Answer::Led { left: term.left }
+        }))
     }
 
     /// Has a cluster that the database does not know yet made known, once all leases are listed that may be held there.

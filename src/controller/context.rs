@@ -195,13 +195,21 @@ impl Context {
         }
     }
 
-    /// Whether another replica may have said what this claim shows: it is said, and newer than the end of this one's term.
+    /// Whether another replica may have said what this claim shows: it is said, not by this replica, and newer than the end of
+    /// its term.
     ///
     /// If Postgres is away from this replica alone, another one leads by now. To contradict it would make two replicas write
     /// against each other for as long as that lasts.
     pub(super) fn may_be_anothers_word(&self, lease: &LeaseObject) -> bool {
         let lapsed_at = self.lapsed_at.lock().unwrap_or_else(PoisonError::into_inner);
         let newer = lapsed_at.as_ref().is_some_and(|at| lease.meta.resource_version > *at);
-        newer && lease.status.is_some()
+        let said = lease.status.as_ref().and_then(|status| status.message.as_deref());
+        let own = said.is_some_and(|said| self.troubles.has_said(Key::Lease(lease.meta.uid), said));
+        newer && lease.status.is_some() && !own
+    }
+
+    /// Has those looked at that show nothing yet, or why nothing could be done for them: that has become another reason.
+    pub(super) fn wake_without_store(&self) {
+        self.learn(|index| Wakes::of(index.without_store()));
     }
 }

@@ -1,10 +1,12 @@
 //! What may be said while the database can't be reached: that it can't (I7's one exception). Nothing is granted or ended, and
 //! nothing that another replica may have said in the meantime is contradicted.
 
+use uuid::Uuid;
+
 use super::error::ReconcileError;
 use super::lease::unseen::is_or_was_claim;
 use super::reconcile::Reconcilers;
-use crate::api::{EnvironmentPhase, EnvironmentStatus, LeasePhase, Reason, Timestamp};
+use crate::api::{EnvironmentLeaseStatus, EnvironmentPhase, EnvironmentStatus, LeasePhase, Reason, Timestamp};
 use crate::cache::Key;
 use crate::clock;
 use crate::controller::outside::cluster::Cluster;
@@ -27,61 +29,84 @@ fn message(refusal: Option<&str>) -> String {
 }
 
 impl<D: Database, C: Cluster> Reconcilers<D, C> {
-    /// Says so on a claim that waits, and on an environment whose latest spec has not been mirrored; once each. `refusal` tells why
-    /// a database that answers does not fit.
+    /// Says so on a claim that waits, and on an environment whose latest spec has not been mirrored; once each, until it is for
+    /// another reason. `refusal` tells why a database that answers does not fit.
     pub(super) async fn report_store_unavailable(&self, key: Key, refusal: Option<&str>) -> Result<(), ReconcileError> {
-        // The database's clock can't be asked; this one only dates the conditions.
-        let now = Timestamp::cut(clock::wall());
         match key {
-            Key::Lease(id) => {
-                let Some(lease) = self.context.index().leases.get(id).cloned() else {
-                    return Ok(());
-                };
-                let phase = lease.status.as_ref().and_then(|status| status.phase);
-                let said = lease.status.as_ref().and_then(|status| status.reason) == Some(Reason::StoreUnavailable);
-                if said || !matches!(phase, None | Some(LeasePhase::Pending)) || lease.meta.deleting {
-                    return Ok(());
-                }
-                if self.context.may_be_anothers_word(&lease) {
-                    tracing::debug!(lease = %id, "left to who leads now");
-                    return Ok(());
-                }
-                let verdict = lease_status::Verdict::Pending(Reason::StoreUnavailable, message(refusal));
-                let status = lease_status(
-                    lease.status.as_ref(),
-                    lease.meta.generation,
-                    lease.spec.run.as_ref(),
-                    &verdict,
-                    now,
-                );
-                self.leases.write_lease_status(&lease, status).await.map(drop)
-            }
-            Key::Environment(id) => {
-                let Some(environment) = self.context.index().environments.get(id).cloned() else {
-                    return Ok(());
-                };
-                let status = environment.status.as_ref();
-                if status.and_then(|status| status.observed_generation) == Some(environment.meta.generation) {
-                    return Ok(());
-                }
-                let verdict = environment_status::Verdict {
-                    row: status.and_then(last_row),
-                    standing: status.and_then(Standing::shown),
-                    fault: Some((Reason::StoreUnavailable, message(refusal))),
-                };
-                let status = environment_status(status, environment.meta.generation, &verdict, now);
-                self.environments.write_environment_status(&environment, status).await
-            }
+            Key::Lease(id) => self.report_on_claim(id, refusal).await,
+            Key::Environment(id) => self.report_on_environment(id, refusal).await,
         }
     }
+
+    async fn report_on_claim(&self, id: Uuid, refusal: Option<&str>) -> Result<(), ReconcileError> {
+        let Some(lease) = self.context.index().leases.get(id).cloned() else {
+            return Ok(());
+        };
+        let before = lease.status.as_ref();
+        let phase = before.and_then(|status| status.phase);
+        if !matches!(phase, None | Some(LeasePhase::Pending)) || lease.meta.deleting {
+            return Ok(());
+        }
+        if self.context.may_be_anothers_word(&lease) {
+            tracing::debug!(lease = %id, "left to who leads now");
+            return Ok(());
+        }
+        let verdict = lease_status::Verdict::Pending(Reason::StoreUnavailable, message(refusal));
+        let (generation, run) = (lease.meta.generation, lease.spec.run.as_ref());
+        let status = lease_status(before, generation, run, &verdict, now());
+        let said = |status: &EnvironmentLeaseStatus| (status.reason, status.message.clone());
+        if before.map(said) == Some(said(&status)) {
+            return Ok(());
+        }
+        let sentence = status.message.clone().unwrap_or_default();
+        if self.leases.write_lease_status(&lease, status).await? {
+            self.context.troubles.note_said(Key::Lease(id), &sentence);
+        }
+        Ok(())
+    }
+
+    async fn report_on_environment(&self, id: Uuid, refusal: Option<&str>) -> Result<(), ReconcileError> {
+        let Some(environment) = self.context.index().environments.get(id).cloned() else {
+            return Ok(());
+        };
+        let before = environment.status.as_ref();
+        let verdict = environment_status::Verdict {
+            row: before.and_then(last_row),
+            standing: before.and_then(Standing::shown),
+            fault: Some((Reason::StoreUnavailable, message(refusal))),
+        };
+        let status = environment_status(before, environment.meta.generation, &verdict, now());
+        let sentence = said_of_store(&status).unwrap_or_default().to_owned();
+        if before.and_then(|status| status.observed_generation) == Some(environment.meta.generation) {
+            // What is mirrored stays so; and what another replica may have said by now is not contradicted.
+            let key = Key::Environment(id);
+            let may_be_rewritten = |said: &str| !self.context.has_lapsed() || self.context.troubles.has_said(key, said);
+            match before.and_then(said_of_store) {
+                Some(said) if said != sentence && may_be_rewritten(said) => {}
+                _ => return Ok(()),
+            }
+        }
+        self.environments.write_environment_status(&environment, status).await?;
+        self.context.troubles.note_said(Key::Environment(id), &sentence);
+        Ok(())
+    }
+}
+
+/// The moment by this process's clock, which only dates conditions: the database's can't be asked.
+fn now() -> Timestamp {
+    Timestamp::cut(clock::wall())
+}
+
+/// Why the database could not be used for an environment, as its status says.
+fn said_of_store(status: &EnvironmentStatus) -> Option<&str> {
+    let ready = status.conditions.first()?;
+    (ready.reason == Reason::StoreUnavailable).then_some(ready.message.as_str())
 }
 
 impl<D: Database, C: Cluster> Reconcilers<D, C> {
     /// Says why this one object can't be brought further, for instance what the database answered about it: on a claim and on an environment in the status, of a lease that is
     /// held, which goes on, in an Event, once until it is another answer.
     pub(super) async fn report_refused(&self, key: Key, reason: Reason, sentence: &str) -> Result<(), ReconcileError> {
-        // The row could not be looked at, so neither could the database's clock; this one only dates the conditions.
-        let now = Timestamp::cut(clock::wall());
         match key {
             Key::Lease(id) => {
                 let Some(lease) = self.context.index().leases.get(id).cloned() else {
@@ -112,14 +137,14 @@ impl<D: Database, C: Cluster> Reconcilers<D, C> {
                     standing: status.and_then(Standing::shown),
                     fault: Some((reason, sentence.to_owned())),
                 };
-                let status = environment_status(status, environment.meta.generation, &verdict, now);
+                let status = environment_status(status, environment.meta.generation, &verdict, now());
                 self.environments.write_environment_status(&environment, status).await
             }
         }
     }
 }
 
-/// The row as it was last shown.
+/// The row as it was last shown; none where it was shown to be gone, or not there yet.
 fn last_row(status: &EnvironmentStatus) -> Option<MirroredEnvironment> {
     Some(MirroredEnvironment {
         environment_id: status.environment_id?,
@@ -127,10 +152,12 @@ fn last_row(status: &EnvironmentStatus) -> Option<MirroredEnvironment> {
         name: status.name.clone()?,
         state: match status.phase? {
             EnvironmentPhase::Archived => EnvironmentState::Archived,
-            EnvironmentPhase::Pending | EnvironmentPhase::Active | EnvironmentPhase::Duplicate => {
-                EnvironmentState::Active
-            }
+            EnvironmentPhase::Active | EnvironmentPhase::Duplicate => EnvironmentState::Active,
+            EnvironmentPhase::Pending => return None,
         },
         active_leases: status.active_leases?,
     })
 }
+
+#[cfg(test)]
+mod tests;

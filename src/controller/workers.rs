@@ -45,12 +45,13 @@ pub async fn work<D: Database, C: Cluster>(
     stop: CancellationToken,
 ) {
     let context = reconcilers.context.clone();
-    let mut state = leadership.state();
+    let (mut state, mut refusal) = (leadership.state(), leadership.refusal());
     let hands = Arc::new(Semaphore::new(CONCURRENCY));
     let mut running = JoinSet::new();
-    let mut begun = None;
+    let (mut begun, mut told) = (None, None);
     loop {
         let now = *state.borrow_and_update();
+        let why = refusal.borrow_and_update().clone();
         let looked = *buried.borrow_and_update();
         // The term in which keys are taken; one begins also where the end of the one before has passed unnoticed.
         let term = match now {
@@ -65,12 +66,19 @@ pub async fn work<D: Database, C: Cluster>(
             context.queue.close();
             context.troubles.clear();
         }
-        context.note_lapse(matches!(now, LeadershipState::Lapsed { .. }));
+        let lapsed = matches!(now, LeadershipState::Lapsed { .. });
+        context.note_lapse(lapsed);
+        // Whoever waits is told why, and again where the reason has become another one.
+        if lapsed && told.as_ref() != Some(&why) {
+            context.wake_without_store();
+        }
+        told = lapsed.then_some(why);
         begun = term;
-        let works = term.is_some() || matches!(now, LeadershipState::Lapsed { .. });
+        let works = term.is_some() || lapsed;
         tokio::select! {
             () = stop.cancelled() => break,
             changed = state.changed() => if changed.is_err() { break },
+            changed = refusal.changed() => if changed.is_err() { break },
             changed = buried.changed() => if changed.is_err() { break },
             Some(_) = running.join_next() => {}
             key = next(&context, &hands), if works => {
@@ -163,14 +171,20 @@ async fn run<D: Database, C: Cluster>(
     let lapsed = matches!(state, LeadershipState::Lapsed { .. });
     if lapsed || error.is_store_unavailable() {
         // The one thing that may be said without the database: that it can't be reached, or why it does not fit.
-        let refusal = error.refusal().map(str::to_owned).or_else(|| leadership.refusal());
+        let refusal = error
+            .refusal()
+            .map(str::to_owned)
+            .or_else(|| leadership.refusal().borrow().clone());
         if let Err(error) = reconcilers.report_store_unavailable(key, refusal.as_deref()).await {
             tracing::debug!(?key, %error, "the database's absence could not be reported");
         }
     } else if let (true, LeadershipState::Leading { epoch }) = (error.is_deposed(), state) {
         leadership.deposed(epoch);
     } else {
-        tracing::warn!(?key, %error, "reconcile failed, trying again");
+        let of_one = error.refusal_of_one().is_some();
+        if !of_one || context.troubles.is_news_to_the_log(key, &error.to_string()) {
+            tracing::warn!(?key, %error, "reconcile failed, trying again");
+        }
         tell_of_failure(reconcilers, key, &error).await;
     }
     if !lapsed {

@@ -54,7 +54,8 @@ impl Mirror {
     /// # Errors
     /// Any category.
     pub async fn adopt(&self, leader: &Leader, namespaces: &[String]) -> Result<usize, StoreError> {
-        adoption::adopt(&self.store, leader, namespaces, &self.write).await
+        let adopted = adoption::adopt(&self.store, leader, namespaces, &self.write).await;
+        self.examined(adopted).await
     }
 
     /// See [`crate::store::retention::remove_ended`]. Each part takes its turn among the other transactions that write. A lease
@@ -67,7 +68,9 @@ impl Mirror {
     pub async fn remove_ended(&self, kept: Duration, aside: &mut Aside) -> Result<Removed, StoreError> {
         let leader = self.leader().ok_or(StoreError::Deposed)?;
         let left: Vec<Uuid> = aside.leases.iter().map(|lease| lease.id).collect();
-        let mut parts = vec![retention::candidates(&self.store, &leader, kept, &left).await?];
+        let candidates = retention::candidates(&self.store, &leader, kept, &left).await;
+        let mut parts = vec![self.examined(candidates).await?];
+        let mut examined = false;
         let mut removed = Removed::default();
         // One session: the server tells of a failure before it gives up the locks, but answers nothing more before it has.
         let mut session = self.store.pool().session().await.map_err(StoreError::from)?;
@@ -81,8 +84,18 @@ impl Mirror {
             };
             match outcome {
                 Ok(done) => removed.add(done),
-                Err(error) if error.is_of_all() => return Err(error),
-                Err(error) => parts.extend(aside.failed(part, &error, took)),
+                Err(error) => {
+                    // One look for all: a lease that fails by itself fails again in each half.
+                    let error = if error.is_suspect() && !std::mem::replace(&mut examined, true) {
+                        self.examine.error(error).await
+                    } else {
+                        error
+                    };
+                    if error.is_of_all() {
+                        return Err(error);
+                    }
+                    parts.extend(aside.failed(part, &error, took));
+                }
             }
         }
         Ok(removed)

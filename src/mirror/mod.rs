@@ -4,6 +4,7 @@
 //! sharding is needed. One connection carries more grants a second than a cluster's API server.
 
 mod batcher;
+mod examine;
 mod housekeeping;
 
 use std::any::{Any, TypeId};
@@ -17,6 +18,7 @@ use crate::store::{Access, Leader, Refusal, Request, Store, StoreError};
 
 pub use batcher::Observe;
 use batcher::{Answer, Batcher, Work};
+pub use examine::Examine;
 pub use housekeeping::{Aside, SetAside};
 
 /// Handle of the mirror; cheap to clone.
@@ -25,6 +27,7 @@ pub struct Mirror {
     leader: watch::Receiver<Option<Leader>>,
     store: Store,
     observe: Observe,
+    examine: Examine,
     /// The turns of the transactions that read.
     read: Arc<Semaphore>,
     /// The turn of all transactions that write.
@@ -38,12 +41,14 @@ type Batchers = HashMap<TypeId, Box<dyn Any + Send>>;
 
 impl Mirror {
     /// Starts the mirror. Its tasks, one for each kind of request that is made, end when the last handle is dropped and all that
-    /// was taken in is written. `observe` hears of each transaction.
-    pub fn start(store: Store, leader: watch::Receiver<Option<Leader>>, observe: Observe) -> Self {
+    /// was taken in is written. `observe` hears of each transaction, `examine` looks at the database where a failure may be all
+    /// requests'.
+    pub fn start(store: Store, leader: watch::Receiver<Option<Leader>>, observe: Observe, examine: Examine) -> Self {
         Self {
             leader,
             store,
             observe,
+            examine,
             read: Arc::new(Semaphore::new(2)),
             write: Arc::new(Semaphore::new(1)),
             broken: watch::Sender::new(None),
@@ -58,13 +63,15 @@ impl Mirror {
     /// kind has such an outcome.
     ///
     /// # Errors
-    /// Any category; of a kind that can be refused only what speaks of the whole connection, database or leadership.
+    /// Any category, but nothing that is suspect; of a kind that can be refused only what speaks of the whole connection,
+    /// database or leadership.
     pub async fn ask<R: Request>(&self, request: R) -> Result<R::Outcome, StoreError> {
         let answer = match request.check() {
             Ok(()) => self.batcher().ask(request).await,
             Err(error) => Err(error),
         };
-        or_refused::<R>(answer)
+        // By who has asked, so that no other request waits for the look.
+        or_refused::<R>(self.examined(answer).await)
     }
 
     /// The batcher of a kind of request, which starts with the first of them.
@@ -102,7 +109,16 @@ impl Mirror {
         }
     }
 
-    /// The store behind it, for reads.
+    /// What has come of statements that were run on [`Self::store`]: whoever runs some asks here, before it tells anybody that
+    /// they failed.
+    ///
+    /// # Errors
+    /// Any category, but nothing that is suspect.
+    pub async fn examined<A>(&self, outcome: Result<A, StoreError>) -> Result<A, StoreError> {
+        self.examine.outcome(outcome).await
+    }
+
+    /// The store behind it, for reads. What fails there is for [`Self::examined`].
     pub fn store(&self) -> &Store {
         &self.store
     }

@@ -58,7 +58,11 @@ fn mirror() -> (Mirror, watch::Sender<Option<Leader>>) {
         epoch: 1,
         incarnation: 1,
     }));
-    (Mirror::start(Store::nowhere(), leader, Arc::new(|_, _, _| {})), lead)
+    let examine = Examine::by(|_| async { StoreError::Unfit("the one sentence".to_owned()) });
+    (
+        Mirror::start(Store::nowhere(), leader, Arc::new(|_, _, _| {}), examine),
+        lead,
+    )
 }
 
 /// When a request was begun and done.
@@ -101,4 +105,18 @@ async fn a_failure_of_its_own_is_an_outcome_where_the_kind_has_one_and_else_an_e
     lead.send_replace(None);
     let answer = mirror.ask(Fake::<WRITES, REFUSES>(None)).await;
     assert!(matches!(answer, Err(StoreError::Deposed)), "{answer:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_be_the_whole_database_s_fault_is_told_only_after_a_look_at_it() {
+    let (mirror, _lead) = mirror();
+    let suspect = || StoreError::Suspect("a column is gone".to_owned());
+    let asked = mirror.ask(Fake::<WRITES, REFUSES>(Some(suspect()))).await;
+    let past = mirror.examined::<Outcome>(Err(suspect())).await;
+    for outcome in [asked, past] {
+        let Err(StoreError::Unfit(sentence)) = outcome else {
+            panic!("{outcome:?}")
+        };
+        assert_eq!(sentence, "the one sentence");
+    }
 }

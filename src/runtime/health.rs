@@ -237,10 +237,8 @@ impl Readiness {
             missing.push(format!("database: {}", trouble.sentence()));
         }
         match self.leadership {
-            LeadershipState::Unknown => missing.push("leadership: unknown".into()),
-            LeadershipState::Lapsed { epoch } => {
-                missing.push(format!("leadership: epoch {epoch} was not renewed in time"))
-            }
+            LeadershipState::Unknown => missing.push("leadership: nobody is known to lead".into()),
+            LeadershipState::Lapsed { epoch } => missing.push(format!("leadership: epoch {epoch} was not renewed")),
             LeadershipState::Following | LeadershipState::Leading { .. } => {}
         }
         missing

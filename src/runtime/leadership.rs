@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -17,25 +17,27 @@ use crate::random;
 use crate::store::{Leader, StoreError};
 
 mod known;
+mod look;
 mod standing;
 
 pub use known::KnownLeader;
+use look::Look;
 use standing::{Event, Standing};
 
 /// Who leads, as far as this replica knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeadershipState {
-    /// The row could not be read yet, or not any more.
+    /// Nobody is known to lead: the row could not be read yet, or not any more, or nobody's term runs.
     Unknown,
-    /// Another replica leads.
+    /// Another replica leads: its term runs by the database's clock.
     Following,
     /// This replica leads.
     Leading {
         /// The epoch of its term.
         epoch: i64,
     },
-    /// This replica led until it could not renew its term. It grants and ends nothing, but it may still tell claims that
-    /// wait that the store cannot be reached.
+    /// This replica led until it could not renew its term, or found that the database does not fit. It grants and ends nothing,
+    /// but it may still tell claims that wait that the store cannot be reached, or is refused.
     Lapsed {
         /// The epoch of its last term.
         epoch: i64,
@@ -48,13 +50,15 @@ pub struct Leadership {
     state: watch::Receiver<LeadershipState>,
     leader: watch::Receiver<Option<Leader>>,
     refusal: watch::Receiver<Option<String>>,
+    looks: watch::Receiver<Look>,
+    look_now: Arc<Notify>,
     deposed: watch::Sender<i64>,
 }
 
 impl Leadership {
-    /// Why the database does not fit, a sentence; none while it does, or does not answer.
-    pub fn refusal(&self) -> Option<String> {
-        self.refusal.borrow().clone()
+    /// Why the database does not fit, a sentence; none while it does, or does not answer. With a notice of each change.
+    pub fn refusal(&self) -> watch::Receiver<Option<String>> {
+        self.refusal.clone()
     }
 
     /// The state, with a notice of each change.
@@ -79,12 +83,26 @@ impl Leadership {
     }
 }
 
+/// What the leadership's row answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The term is this replica's.
+    Held(Leader),
+    /// Another replica's term runs.
+    Led {
+        /// For so long yet, unless it is prolonged.
+        left: Duration,
+    },
+    /// Nobody's term runs, and none has begun.
+    Vacant,
+}
+
 /// What the loop asks of the leadership's row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
-    /// Begin a term if nobody's runs. Answered with the new term, or `None`.
+    /// Begin a term if nobody's runs. Answered with the new term, or with whose runs.
     Acquire,
-    /// Prolong the term. Answered with it, or `None` if another one runs.
+    /// Prolong the term. Answered with it, or with whose runs.
     Renew(Leader),
     /// End the term at once, for a follower to begin its own. The answer is not read.
     Release(Leader),
@@ -98,12 +116,16 @@ pub struct Campaign {
     state: watch::Sender<LeadershipState>,
     leader: watch::Sender<Option<Leader>>,
     refusal: watch::Sender<Option<String>>,
+    looks: watch::Sender<Look>,
+    look_now: Arc<Notify>,
     deposed: watch::Receiver<i64>,
+    /// What was said last of a database that does not answer, or does not fit.
+    trouble: Option<DatabaseTrouble>,
     health: Health,
     metrics: Arc<Metrics>,
 }
 
-/// How long a stopping leader waits for its row to be given up; a lost release costs the followers one expiry.
+/// How long a leader waits for its row to be given up; a lost release costs the followers one expiry.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Campaign {
@@ -112,11 +134,15 @@ impl Campaign {
         let (state, state_receiver) = watch::channel(LeadershipState::Unknown);
         let (leader, leader_receiver) = watch::channel(None);
         let (refusal, refusal_receiver) = watch::channel(None);
+        let (looks, looks_receiver) = watch::channel(Look::default());
+        let look_now = Arc::new(Notify::new());
         let (deposed, deposed_receiver) = watch::channel(0);
         let leadership = Leadership {
             state: state_receiver,
             leader: leader_receiver,
             refusal: refusal_receiver,
+            looks: looks_receiver,
+            look_now: Arc::clone(&look_now),
             deposed,
         };
         let standing = Standing::Unknown;
@@ -127,7 +153,10 @@ impl Campaign {
                 state,
                 leader,
                 refusal,
+                looks,
+                look_now,
                 deposed: deposed_receiver,
+                trouble: None,
                 health,
                 metrics,
             },
@@ -139,7 +168,7 @@ impl Campaign {
     /// when its answer would come too late.
     pub async fn run<Asked>(mut self, ask: impl Fn(Request) -> Asked, stop: CancellationToken)
     where
-        Asked: Future<Output = Result<Option<Leader>, StoreError>>,
+        Asked: Future<Output = Result<Answer, StoreError>>,
     {
         let mut pause = Duration::ZERO;
         while self.wait(pause, &stop).await {
@@ -152,50 +181,61 @@ impl Campaign {
                 .standing
                 .until()
                 .map_or(Duration::MAX, |until| until.duration_since(asked_at));
+            self.looks.send_modify(Look::begin);
             let answer = tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
                 answer = timeout(left.min(self.expiry / 3), ask(request)) => answer,
             };
-            let event = match answer {
-                Ok(Ok(Some(leader))) => Event::Held { leader, asked_at },
-                Ok(Ok(None)) => Event::Refused,
-                Ok(Err(StoreError::Unfit(sentence))) => self.failed(DatabaseTrouble::Unfit(sentence)),
-                Ok(Err(error)) => self.failed(DatabaseTrouble::Unreachable(error.to_string())),
-                Err(_) => self.failed(DatabaseTrouble::Unreachable("no answer in time".into())),
-            };
-            if event != Event::Unreachable {
-                self.refusal.send_replace(None);
-                self.health.set_database(Ok(()));
-            }
+            let answer = answer.unwrap_or_else(|_| Err(look::no_answer()));
+            let (event, trouble) = standing::heard(&answer, asked_at);
+            self.note(trouble);
             pause = self.pause_after(&event);
+            // A database that does not fit is not led from: whoever finds first that it does again need not wait for the term's end.
+            let unfit = self.standing.leader().filter(|_| event == Event::Unfit).cloned();
             self.apply(event);
+            self.looks.send_modify(|look| look.end(answer.map(drop)));
+            if let Some(leader) = unfit {
+                give_up(leader, &ask).await;
+            }
         }
         if let Some(leader) = self.standing.leader().cloned() {
             // Nobody may use the term from here on, so it ends here before it ends there.
-            self.apply(Event::Refused);
-            match timeout(RELEASE_TIMEOUT, ask(Request::Release(leader))).await {
-                Ok(Ok(_)) => tracing::info!("leadership given up"),
-                Ok(Err(error)) => tracing::warn!(%error, "leadership could not be given up and will expire"),
-                Err(_) => tracing::warn!("leadership could not be given up in time and will expire"),
-            }
+            self.apply(Event::Vacant);
+            give_up(leader, &ask).await;
         }
     }
 
-    /// The loop asks every few seconds anyway, so readiness learns from it whether the database answers.
-    fn failed(&self, trouble: DatabaseTrouble) -> Event {
-        tracing::warn!(error = trouble.sentence(), "leadership could not be asked for");
-        self.refusal.send_replace(match &trouble {
-            DatabaseTrouble::Unfit(sentence) => Some(sentence.clone()),
-            DatabaseTrouble::Unreachable(_) => None,
-        });
-        self.health.set_database(Err(trouble));
-        Event::Unreachable
+    /// The loop asks every few seconds anyway, so readiness learns from it whether the database answers, and the log each change.
+    fn note(&mut self, trouble: Option<DatabaseTrouble>) {
+        if self.trouble != trouble {
+            match &trouble {
+                Some(DatabaseTrouble::Unreachable(error)) => {
+                    tracing::warn!(error, "the database does not answer as it should, trying again");
+                }
+                Some(DatabaseTrouble::Unfit(why)) => {
+                    tracing::warn!(
+                        why,
+                        "the database is refused: nothing is granted or ended until it is mended"
+                    );
+                }
+                None => tracing::info!("the database answers, and fits again"),
+            }
+        }
+        let refusal = match &trouble {
+            Some(DatabaseTrouble::Unfit(sentence)) => Some(sentence.clone()),
+            Some(DatabaseTrouble::Unreachable(_)) | None => None,
+        };
+        self.refusal
+            .send_if_modified(|published| std::mem::replace(published, refusal.clone()) != refusal);
+        self.health.set_database(trouble.clone().map_or(Ok(()), Err));
+        self.trouble = trouble;
     }
 
     /// Waits for the next request, and steps down meanwhile when told so or when the term passes. `false`: stop.
     async fn wait(&mut self, pause: Duration, stop: &CancellationToken) -> bool {
-        let next = Instant::now() + pause;
+        let begun = Instant::now();
+        let mut next = begun + pause;
         loop {
             // A process that was stopped for a while wakes up here: its term may have passed meanwhile.
             self.apply(Event::Passed);
@@ -203,6 +243,11 @@ impl Campaign {
                 biased;
                 () = stop.cancelled() => return false,
                 Ok(()) = self.deposed.changed() => *self.deposed.borrow_and_update(),
+                // However many statements fail, the database is looked at about once a second.
+                () = self.look_now.notified() => {
+                    next = next.min(begun + self.soon());
+                    continue;
+                }
                 () = sleep(next.saturating_duration_since(Instant::now())) => {
                     self.apply(Event::Passed);
                     return true;
@@ -212,15 +257,20 @@ impl Campaign {
         }
     }
 
-    /// A third of the expiry, so that two renewals may be lost; a fifteenth where there was no answer. Jitter keeps
-    /// followers that started together from asking together.
+    /// A third of the expiry, so that two renewals may be lost, and no longer than another one's term runs; a fifteenth where there
+    /// was no answer, or nobody leads. Jitter keeps followers that started together from asking together.
     fn pause_after(&self, event: &Event) -> Duration {
-        let pause = if *event == Event::Unreachable {
-            self.expiry / 15
-        } else {
-            self.expiry / 3
+        let pause = match event {
+            Event::Unreachable | Event::Unfit | Event::Vacant => self.soon(),
+            Event::Refused { left } => (self.expiry / 3).min((*left).max(self.soon())),
+            Event::Held { .. } | Event::Passed | Event::Deposed { .. } => self.expiry / 3,
         };
         random::jitter(pause, 0.8)
+    }
+
+    /// How soon the row may be asked for again.
+    fn soon(&self) -> Duration {
+        self.expiry / 15
     }
 
     fn apply(&mut self, event: Event) {
@@ -246,6 +296,18 @@ impl Campaign {
                 .replica
                 .set_leading(matches!(state, LeadershipState::Leading { .. }));
         }
+    }
+}
+
+/// Ends a term in the database, so that the next one can begin before it would have passed.
+async fn give_up<Asked>(leader: Leader, ask: &impl Fn(Request) -> Asked)
+where
+    Asked: Future<Output = Result<Answer, StoreError>>,
+{
+    match timeout(RELEASE_TIMEOUT, ask(Request::Release(leader))).await {
+        Ok(Ok(_)) => tracing::info!("leadership given up"),
+        Ok(Err(error)) => tracing::warn!(%error, "leadership could not be given up and will expire"),
+        Err(_) => tracing::warn!("leadership could not be given up in time and will expire"),
     }
 }
 

@@ -10,6 +10,7 @@ use super::fitness::{self, Fit};
 use super::pool::{Pool, PoolUse};
 use super::references::References;
 use super::session::{ConnectError, check_server};
+use super::unreadable::UnreadableRows;
 
 /// Who owns the origin's tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -37,7 +38,7 @@ pub enum StartError {
 impl From<StoreError> for StartError {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Unfit(sentence) => Self::Refused(sentence),
+            StoreError::Unfit(sentence) | StoreError::Suspect(sentence) => Self::Refused(sentence),
             error => Self::Store(error),
         }
     }
@@ -70,6 +71,8 @@ pub struct Store {
     pub(crate) pool: Pool,
     pub(crate) mode: Mode,
     known: Arc<RwLock<Fit>>,
+    /// Which rows are known to be ones that cannot be read.
+    pub(crate) unreadable: UnreadableRows,
 }
 
 impl Store {
@@ -83,7 +86,12 @@ impl Store {
         let pool = Pool::new(address.clone(), connections);
         let fit = fitness::examine(&mut pool.session().await?, mode).await?;
         let known = Arc::new(RwLock::new(fit));
-        Ok(Self { pool, mode, known })
+        Ok(Self {
+            pool,
+            mode,
+            known,
+            unreadable: UnreadableRows::default(),
+        })
     }
 
     /// A store that leads nowhere, for tests of what stands before it.
@@ -99,6 +107,7 @@ impl Store {
             pool: Pool::new(address, 1),
             mode: Mode::Standalone,
             known: Arc::new(RwLock::new(fit)),
+            unreadable: UnreadableRows::default(),
         }
     }
 
@@ -124,6 +133,13 @@ impl Store {
     /// The database's own id; a restored backup has the same.
     pub fn id(&self) -> Uuid {
         self.known.read().unwrap_or_else(PoisonError::into_inner).id
+    }
+
+    /// Names a foreign lease that cannot be judged in the log, once until something else is wrong with it.
+    pub fn pass_over(&self, foreign_lease: Uuid, error: &StoreError) {
+        if self.unreadable.is_news(foreign_lease, &error.to_string()) {
+            tracing::warn!(lease = %foreign_lease, %error, "foreign lease passed over");
+        }
     }
 
     /// Which tables exist that need not.

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::environments::EnvironmentRow;
 use super::local::CanonicalLocal;
+use super::unreadable::Row;
 use super::{Access, Leader, Request, Store, StoreError, column, spelling};
 use crate::api::Driver;
 
@@ -75,6 +76,8 @@ pub struct EnvironmentView {
     pub object: Option<EnvironmentObjectRow>,
     /// Its row: by the remembered id; for a Local that is not remembered, the company's Local.
     pub row: Option<EnvironmentRow>,
+    /// Why its row cannot be read, where there is one: then `row` is none, and is not gone.
+    pub unreadable: Option<String>,
     /// Leases of that row that are active, whoever made them.
     pub active_leases: i64,
     /// For a Local: the object that stands for the company's row in this cluster.
@@ -116,7 +119,7 @@ impl Request for EnvironmentLook {
             .bind(column(looks, |look| look.driver == Driver::Local))
             .fetch_all(&store.pool)
             .await?;
-        Ok(rows.into_iter().map(EnvironmentView::from).collect())
+        rows.into_iter().map(Looked::view).collect()
     }
 }
 
@@ -129,24 +132,30 @@ struct Looked {
     recorded_company: Option<Uuid>,
     company_exists: bool,
     object: Option<Json<EnvironmentObjectRow>>,
-    environment: Option<Json<spelling::Row<EnvironmentRow>>>,
+    environment: Option<Json<Row<EnvironmentRow>>>,
     active_leases: i64,
     canonical: Option<Json<CanonicalLocal>>,
 }
 
-impl From<Looked> for EnvironmentView {
-    fn from(row: Looked) -> Self {
-        Self {
-            id: row.id,
-            now: row.now,
-            leading: row.leading,
-            recorded_company: row.recorded_company,
-            company_exists: row.company_exists,
-            object: row.object.map(|Json(row)| row),
-            row: row.environment.and_then(|Json(row)| row.or_passed_over("environment")),
-            active_leases: row.active_leases,
-            canonical: row.canonical.map(|Json(canonical)| canonical),
-        }
+impl Looked {
+    fn view(self) -> Result<EnvironmentView, StoreError> {
+        let read = self.environment.map(|Json(row)| row.known()).transpose()?;
+        let (row, unreadable) = match read.transpose() {
+            Ok(row) => (row, None),
+            Err(unreadable) => (None, Some(unreadable.to_string())),
+        };
+        Ok(EnvironmentView {
+            id: self.id,
+            now: self.now,
+            leading: self.leading,
+            recorded_company: self.recorded_company,
+            company_exists: self.company_exists,
+            object: self.object.map(|Json(row)| row),
+            row,
+            unreadable,
+            active_leases: self.active_leases,
+            canonical: self.canonical.map(|Json(canonical)| canonical),
+        })
     }
 }
 

@@ -31,6 +31,11 @@ pub enum StoreError {
     /// granted or ended until then, and it goes on by itself.
     #[error("{0}")]
     Unfit(String),
+    /// A statement failed as one does on a database that does not fit: what it names is not there, or rows or rights are withheld.
+    /// It may as well be the fault of one trigger or one row, which a look at the database tells apart: nobody is told this
+    /// sentence before that ([`crate::mirror::Examine`]).
+    #[error("{0}")]
+    Suspect(String),
     /// This process does not lead any more: nothing was changed, and it has to step down.
     #[error("this replica is not the leader any more")]
     Deposed,
@@ -81,18 +86,23 @@ impl StoreError {
             Self::Conflict(_) => Category::Conflict,
             Self::Data { .. } => Category::Data,
             Self::Refused { .. } => Category::Refused,
-            Self::Unfit(_) => Category::Unfit,
+            Self::Unfit(_) | Self::Suspect(_) => Category::Unfit,
             Self::Deposed => Category::Deposed,
             Self::Bug(_) => Category::Bug,
         }
     }
 
+    /// Whether only a look at the database tells whether it is of all.
+    pub const fn is_suspect(&self) -> bool {
+        matches!(self, Self::Suspect(_))
+    }
+
     /// Whether it speaks of the whole connection, database or leadership: no request of a batch would fare better alone. Any
     /// other one may be a single request's.
     pub const fn is_of_all(&self) -> bool {
-        match self.category() {
-            Category::Unavailable | Category::Deposed => true,
-            Category::Conflict | Category::Data | Category::Refused | Category::Unfit | Category::Bug => false,
+        match self {
+            Self::Unavailable(_) | Self::Deposed | Self::Unfit(_) => true,
+            Self::Conflict(_) | Self::Data { .. } | Self::Refused { .. } | Self::Suspect(_) | Self::Bug(_) => false,
         }
     }
 }
@@ -103,6 +113,11 @@ impl From<sqlx::Error> for StoreError {
             sqlx::Error::Database(database) => {
                 let code = database.code().unwrap_or_default().into_owned();
                 of_code(&code, database.message().to_owned(), error)
+            }
+            sqlx::Error::Decode(source) | sqlx::Error::ColumnDecode { source, .. }
+                if source.to_string().starts_with("missing field") =>
+            {
+                changed(&source.to_string())
             }
             sqlx::Error::Decode(source) | sqlx::Error::ColumnDecode { source, .. } => Self::Refused {
                 message: cut(&format!(
@@ -133,8 +148,8 @@ fn of_code(code: &str, text: String, error: sqlx::Error) -> StoreError {
         "25006" | "57P01" | "57P02" | "57P03" | "57P05" | "25P03" => StoreError::Unavailable(Arc::new(error)),
         // What a policy says of one new row is that row's; else the policies of a table would leave rows out of what is asked for.
         "42501" if text.contains("new row violates") => refused("a policy of the table refuses it", &text),
-        "42501" if text.contains("row-level security") => StoreError::Unfit(fitness::hidden(&text)),
-        "42501" => StoreError::Unfit(format!(
+        "42501" if text.contains("row-level security") => StoreError::Suspect(fitness::hidden(&text)),
+        "42501" => StoreError::Suspect(format!(
             "the operator's role lacks a right ({text}): grant it, docs/database.md lists what is needed"
         )),
         // A table, column, schema or function that is gone, and a statement that was prepared for what was there before.
@@ -170,8 +185,9 @@ fn of_code(code: &str, text: String, error: sqlx::Error) -> StoreError {
     }
 }
 
-fn changed(text: &str) -> StoreError {
-    StoreError::Unfit(format!(
+/// What a statement says of tables that are not as it needs them.
+pub(super) fn changed(text: &str) -> StoreError {
+    StoreError::Suspect(format!(
         "the database's tables are not as this version needs them ({text}): use versions of the operator and of the origin's \
          server that go together"
     ))
@@ -226,7 +242,18 @@ mod tests {
         }
         for code in ["42501", "42P01", "42703", "3F000", "42883"] {
             assert_eq!(category(code), Category::Unfit, "{code}");
+            let error = of_code(code, "text".to_owned(), sqlx::Error::WorkerCrashed);
+            assert!(
+                matches!(error, StoreError::Suspect(_)),
+                "{code}: only a look tells whether it is of all"
+            );
         }
+        let plan = of_code(
+            "0A000",
+            "cached plan must not change result type".to_owned(),
+            sqlx::Error::WorkerCrashed,
+        );
+        assert!(matches!(plan, StoreError::Suspect(_)));
         for code in ["42601", ""] {
             assert_eq!(category(code), Category::Bug, "{code}");
         }

@@ -83,7 +83,7 @@ macro_rules! seconds_since {
 }
 
 /// Looks at foreign leases by their ids, without locks. One that holds a value which this version does not know is an error
-/// of its own (`Data`), and no obstacle to the others.
+/// of its own (`Data`), named in the log once, and no obstacle to the others.
 ///
 /// # Errors
 /// Any category but `Deposed`: nothing is written.
@@ -108,7 +108,16 @@ pub async fn look(store: &Store, ids: &[Uuid]) -> Result<Vec<Result<ForeignLease
     .bind(ids)
     .fetch_all(&store.pool)
     .await?;
-    Ok(found.into_iter().map(read).collect())
+    let judged = found.into_iter().map(|found| {
+        let id = found.id;
+        let read = read(found);
+        match &read {
+            Ok(_) => store.unreadable.is_readable(id),
+            Err(error) => store.pass_over(id, error),
+        }
+        read
+    });
+    Ok(judged.collect())
 }
 
 fn read(found: Found) -> Result<ForeignLease, StoreError> {

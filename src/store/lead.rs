@@ -4,6 +4,8 @@
 //! key, so it waits for the batches in flight; a renewal does not change the key and waits for nothing. Therefore each batch
 //! of a term commits before the takeover to the next one commits, or changes nothing.
 
+use std::time::Duration;
+
 use super::session::Session;
 use super::{Store, StoreError, cluster, fencing_token, installation};
 
@@ -44,7 +46,7 @@ pub async fn acquire(
     let mut transaction = store.pool.begin().await?;
     let incarnation = cluster::incarnation(&mut transaction, cluster).await?;
     let incarnation = incarnation.ok_or_else(|| cluster::unknown(cluster))?;
-    if holder_of_term(&mut transaction, cluster, installation).await?.is_some() {
+    if term(&mut transaction, cluster, installation).await?.is_some() {
         return Ok(None);
     }
     exclude_others(&mut transaction, cluster).await?;
@@ -63,31 +65,40 @@ pub async fn acquire(
     }))
 }
 
-/// Who leads: the holder of the term that runs, as that process has named itself to [`acquire`]. None while nobody's term runs.
+/// A term that runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Term {
+    /// Who leads, as that process has named itself to [`acquire`].
+    pub holder: String,
+    /// For how long yet, unless it is prolonged.
+    pub left: Duration,
+}
+
+/// Who leads, by the database's clock. None while nobody's term runs.
 ///
 /// # Errors
 /// When the database cannot be asked.
-pub async fn holder(store: &Store, cluster: &str, installation: &str) -> Result<Option<String>, StoreError> {
+pub async fn running(store: &Store, cluster: &str, installation: &str) -> Result<Option<Term>, StoreError> {
     let mut transaction = store.pool.begin().await?;
-    let holder = holder_of_term(&mut transaction, cluster, installation).await?;
+    let term = term(&mut transaction, cluster, installation).await?;
     transaction.commit().await?;
-    Ok(holder)
+    Ok(term)
 }
 
-async fn holder_of_term(
-    connection: &mut Session,
-    cluster: &str,
-    installation: &str,
-) -> Result<Option<String>, StoreError> {
-    let holder = sqlx::query_scalar(
-        "SELECT holder FROM environment_operator.lead
-         WHERE cluster = $1 AND installation = $2 AND expires_at > clock_timestamp()",
+async fn term(connection: &mut Session, cluster: &str, installation: &str) -> Result<Option<Term>, StoreError> {
+    let term: Option<(String, f64)> = sqlx::query_as(
+        "SELECT holder, extract(epoch FROM expires_at - moment.now)::float8
+         FROM environment_operator.lead CROSS JOIN (SELECT clock_timestamp() AS now) AS moment
+         WHERE cluster = $1 AND installation = $2 AND expires_at > moment.now",
     )
     .bind(cluster)
     .bind(installation)
     .fetch_optional(connection)
     .await?;
-    Ok(holder)
+    Ok(term.map(|(holder, left)| Term {
+        holder,
+        left: Duration::try_from_secs_f64(left).unwrap_or_default(),
+    }))
 }
 
 /// Lets one takeover of a cluster run at a time, until it is committed: else two installations that share namespaces would each
@@ -181,6 +192,10 @@ pub async fn release(store: &Store, leader: &Leader, holder: &str) -> Result<(),
 }
 
 /// Proves the leadership inside a transaction of several statements, which it keeps from being overtaken.
+///
+/// The epoch alone is compared, and not the holder as well: [`acquire`] gives an epoch to one replica in its life, for it is the
+/// present in microseconds, above every epoch of the row, and written under the row's lock. So a row with this epoch has this
+/// holder; and every statement that proves the leadership within itself would have to carry the name along, for nothing.
 ///
 /// # Errors
 /// [`StoreError::Deposed`] if another one leads.

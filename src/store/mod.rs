@@ -11,6 +11,7 @@
 //! - [`sweep`], [`foreign_leases`], [`tombstone`]: what is due, and what is gone, selected by SQL alone
 //! - [`retention`]: what ended so long ago that it is no longer kept
 //! - `companies`, [`environments`], [`environment_leases`], [`heartbeat_runs`], `activity_log`: the origin's tables
+//! - `unreadable`: rows that this version may not be able to read
 //! - [`spelling`]: how the tables spell what the API spells otherwise
 //!
 //! Rows leave the database as `to_jsonb(row)` and are read by `serde`: one way for a row that stands alone, that is one of
@@ -47,6 +48,7 @@ mod soundness;
 pub mod spelling;
 pub mod sweep;
 pub mod tombstone;
+mod unreadable;
 
 pub use address::Address;
 pub use connect::{Mode, StartError, Store};

@@ -1,7 +1,7 @@
 //! How the tables spell what the API spells otherwise (DOMAIN: "Closed sets of values"), and how `serde` reads it.
 
 use jiff::Timestamp;
-use serde::de::{DeserializeOwned, Error};
+use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -146,26 +146,6 @@ pub(crate) fn read_optional_json<'de, D: Deserializer<'de>>(deserializer: D) -> 
 pub(crate) fn read_reason<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Reason>, D::Error> {
     let text = Option::<String>::deserialize(deserializer)?;
     Ok(text.map(|text| serde_json::from_value(Value::String(text)).unwrap_or(Reason::EndedInDatabase)))
-}
-
-/// A row that this version may not be able to read; the others beside it are read all the same.
-#[derive(Debug)]
-pub(crate) struct Row<T>(pub(crate) Result<T, String>);
-
-impl<'de, T: DeserializeOwned> Deserialize<'de> for Row<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let raw = Box::<RawValue>::deserialize(deserializer)?;
-        Ok(Self(serde_json::from_str(raw.get()).map_err(|error| error.to_string())))
-    }
-}
-
-impl<T> Row<T> {
-    /// The row; one that can't be read is named in the log, and counts as not there.
-    pub(crate) fn or_passed_over(self, what: &'static str) -> Option<T> {
-        self.0
-            .inspect_err(|error| tracing::warn!(what, error, "a row cannot be read, passed over"))
-            .ok()
-    }
 }
 
 /// The word of a reason in the operator's own tables: the same as everywhere.

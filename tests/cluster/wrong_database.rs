@@ -1,7 +1,7 @@
 //! The database is not the one that was meant, does not show its rows, or has changed beneath the operator: nothing ends, readiness
 //! says what to mend, and it goes on by itself.
 
-use environment_operator::api::{LeasePhase, Reason};
+use environment_operator::api::{EnvironmentPhase, LeasePhase, Reason};
 use harness::operator::Operator;
 use harness::postgres::Postgres;
 use harness::wait::eventually;
@@ -108,6 +108,11 @@ async fn rows_that_are_hidden_and_tables_that_change_beneath_the_operator_end_no
             "ALTER TABLE environments RENAME COLUMN former TO company_id",
             "the database is instance-scoped",
         ),
+        (
+            "ALTER TABLE environments RENAME COLUMN config TO former",
+            "ALTER TABLE environments RENAME COLUMN former TO config",
+            "the database lacks public.environments.config",
+        ),
     ]
     .into_iter()
     .enumerate()
@@ -115,6 +120,25 @@ async fn rows_that_are_hidden_and_tables_that_change_beneath_the_operator_end_no
         let run = world.insert_run().await;
         let ends = format!("ends-{number}");
         world.granted(lease(&ends).environment("box").heartbeat_run(run)).await;
+        let held = i32::try_from(2 + number).unwrap(); // and those that waited in the rounds before
+        let shown = async || {
+            world
+                .environments()
+                .get("box")
+                .await
+                .unwrap()
+                .status
+                .unwrap_or_default()
+        };
+        eventually("the environment shows its leases", LIMIT, async || {
+            let shown = shown().await.active_leases;
+            if shown == Some(held) {
+                Ok(())
+            } else {
+                Err(format!("{shown:?}"))
+            }
+        })
+        .await;
         sqlx::query(change).execute(&world.pool).await.unwrap();
         world.set_run_status(&[run], "failed").await;
         let waits = format!("waits-{number}");
@@ -124,7 +148,18 @@ async fn rows_that_are_hidden_and_tables_that_change_beneath_the_operator_end_no
             .lease_because(&waits, LeasePhase::Pending, Reason::StoreUnavailable)
             .await;
         let said = said.status.unwrap().message.unwrap_or_default();
-        assert!(said.contains("until it is mended"), "{said}");
+        let one = format!("the database can't be used as it is, and nothing is granted until it is mended: {sentence}");
+        assert!(said.starts_with(&one), "{said}");
+        let events = world.events(&waits, Reason::StoreUnavailable).await;
+        for event in &events {
+            let note = event.note.as_deref().unwrap_or_default();
+            assert!(note.starts_with(&one), "nothing else was ever said: {note}");
+        }
+        let shown = shown().await;
+        assert_eq!(
+            (shown.phase, shown.active_leases),
+            (Some(EnvironmentPhase::Active), Some(held))
+        );
         assert_eq!(phase(&world, "held").await, LeasePhase::Active);
         assert_eq!(phase(&world, &ends).await, LeasePhase::Active);
         sqlx::query(back).execute(&world.pool).await.unwrap();
@@ -133,7 +168,49 @@ async fn rows_that_are_hidden_and_tables_that_change_beneath_the_operator_end_no
         world.lease_because(&ends, LeasePhase::Failed, Reason::RunFailed).await;
     }
     assert_eq!(phase(&world, "held").await, LeasePhase::Active);
+    says_each_reason(&world, &operator).await;
     operator.stop(GRACE).await.unwrap();
     let drop = format!("DROP OWNED BY {role}; DROP ROLE {role}");
     sqlx::raw_sql(AssertSqlSafe(drop)).execute(&world.pool).await.unwrap();
+}
+
+/// A claim says why the database is refused, and anew once that is for another reason; the log says each once.
+async fn says_each_reason(world: &World<'_>, operator: &Operator) {
+    let execute = async |statement: &'static str| {
+        sqlx::raw_sql(statement).execute(&world.pool).await.unwrap();
+    };
+    let says = async |sentence: &str| {
+        eventually(&format!("the claim says {sentence}"), LIMIT, async || {
+            let status = world.leases().get("told").await.unwrap().status.unwrap_or_default();
+            let message = status.message.unwrap_or_default();
+            if message.contains(sentence) {
+                Ok(())
+            } else {
+                Err(message)
+            }
+        })
+        .await;
+    };
+    let (lacking, hidden) = (
+        "the database lacks public.agents.company_id, which",
+        "row-level security hides rows",
+    );
+    execute("ALTER TABLE agents RENAME COLUMN company_id TO former").await;
+    world.claim(lease("told").environment("box")).await;
+    says(lacking).await;
+    execute("ALTER TABLE agents RENAME COLUMN former TO company_id; ALTER TABLE agents ENABLE ROW LEVEL SECURITY")
+        .await;
+    says(hidden).await;
+    execute("ALTER TABLE agents DISABLE ROW LEVEL SECURITY").await;
+    operator.wait_ready().await;
+    world.lease_in("told", LeasePhase::Active).await;
+    let log = operator.log();
+    let refused = log.lines().filter(|line| line.contains("the database is refused"));
+    for sentence in [lacking, "public.agents): disable"] {
+        assert_eq!(
+            refused.clone().filter(|line| line.contains(sentence)).count(),
+            1,
+            "{sentence}"
+        );
+    }
 }

@@ -149,6 +149,23 @@ fn no_statement_is_run_but_on_a_session_that_has_an_end_for_it() {
     assert_eq!(users, DRIVER);
 }
 
+/// Whose statements past the mirror are examined by who runs them: a part of the sweep, and what is only measured.
+const EXAMINED_ELSEWHERE: [&str; 2] = ["src/controller/background/unmanaged_leases.rs", "src/controller/run.rs"];
+
+#[test]
+fn a_failure_past_the_mirror_is_told_only_after_a_look_at_the_database() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut elsewhere = Vec::new();
+    for file in sources(&root.join("src/controller")) {
+        let text = std::fs::read_to_string(&file).unwrap();
+        if text.contains(".store()") && !text.contains(".examined(") {
+            elsewhere.push(file.strip_prefix(root).unwrap().to_str().unwrap().to_owned());
+        }
+    }
+    elsewhere.sort();
+    assert_eq!(elsewhere, EXAMINED_ELSEWHERE);
+}
+
 /// All Rust files below a folder.
 fn sources(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();

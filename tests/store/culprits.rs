@@ -19,7 +19,15 @@ use crate::support::*;
 
 fn mirror(world: &World) -> (Mirror, watch::Sender<Option<Leader>>) {
     let (lead, leader) = watch::channel(Some(world.leader.clone()));
-    (Mirror::start(world.store.clone(), leader, Arc::new(|_, _, _| {})), lead)
+    (
+        Mirror::start(
+            world.store.clone(),
+            leader,
+            Arc::new(|_, _, _| {}),
+            examine(&world.store),
+        ),
+        lead,
+    )
 }
 
 /// The origin's own trigger, which raises for one row.
@@ -57,7 +65,8 @@ async fn a_claim_that_a_trigger_a_policy_or_an_index_refuses_waits_and_says_why_
         }
         culprit
     };
-    for code in ["P0001", "55000", "MYAPP", "99999"] {
+    // The last three are what a database that does not fit answers: a look tells that this one does.
+    for code in ["P0001", "55000", "MYAPP", "99999", "42703", "42P01", "42501"] {
         raise(&world, "environment_leases", "INSERT", "NEW.provider = 'culprit'", code).await;
         let (reason, message) = told(named()).await;
         assert_eq!(reason, Reason::StoreUnavailable, "{code}");

@@ -1,6 +1,8 @@
 //! A database that does not fit is named and not led from, and what it does not show is not taken for absent.
 
+use environment_operator::api::Driver;
 use environment_operator::store::environment_leases::Grant;
+use environment_operator::store::environment_object::{EnvironmentLook, EnvironmentView};
 use environment_operator::store::lease_object::LeaseLook;
 use environment_operator::store::{Mode, Store, StoreError, cluster, lead};
 use sqlx::{AssertSqlSafe, Executor};
@@ -13,6 +15,15 @@ use crate::support::*;
 fn unfit<T: std::fmt::Debug>(outcome: Result<T, StoreError>) -> String {
     match outcome {
         Err(StoreError::Unfit(sentence)) => sentence,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What a statement says that has failed for what only a look at the database tells.
+#[track_caller]
+fn suspect<T: std::fmt::Debug>(outcome: Result<T, StoreError>) -> String {
+    match outcome {
+        Err(StoreError::Suspect(sentence)) => sentence,
         other => panic!("{other:?}"),
     }
 }
@@ -53,6 +64,63 @@ async fn look(world: &World, id: Uuid) -> Result<Option<Uuid>, StoreError> {
     Ok(views[0].row.as_ref().map(|row| row.id))
 }
 
+async fn environment_view(world: &World, id: Uuid) -> Result<EnvironmentView, StoreError> {
+    let look = EnvironmentLook {
+        id,
+        namespace_uid: None,
+        company_id: Some(world.company),
+        driver: Driver::Sandbox,
+    };
+    Ok(EnvironmentLook::carry_out(&world.store, &world.leader, &[look])
+        .await?
+        .remove(0))
+}
+
+/// Whether its row is there.
+async fn look_at_environment(world: &World, id: Uuid) -> Result<bool, StoreError> {
+    Ok(environment_view(world, id).await?.row.is_some())
+}
+
+#[tokio::test]
+async fn a_row_without_a_column_is_not_taken_for_one_that_is_not_there() {
+    let (world, role, claim) = attached().await;
+    for column in ["config", "driver", "status", "name"] {
+        execute(
+            &world,
+            &format!("ALTER TABLE environments RENAME COLUMN {column} TO former"),
+        )
+        .await;
+        suspect(look(&world, claim.id).await);
+        suspect(look_at_environment(&world, claim.environment_id).await);
+        let sentence = unfit(world.store.examine().await);
+        let begin = format!("the database lacks public.environments.{column}, ");
+        assert!(sentence.starts_with(&begin), "{sentence}");
+        execute(
+            &world,
+            &format!("ALTER TABLE environments RENAME COLUMN former TO {column}"),
+        )
+        .await;
+        world.store.examine().await.unwrap();
+        assert!(look_at_environment(&world, claim.environment_id).await.unwrap());
+    }
+    drop_role(&world, &role).await;
+}
+
+#[tokio::test]
+async fn an_environment_s_row_that_cannot_be_read_is_named_and_is_there_all_the_same() {
+    let world = World::attached().await;
+    let environment = world.environment().await;
+    execute(&world, "UPDATE environments SET status = 'of_the_future'").await;
+    let view = environment_view(&world, environment).await.unwrap();
+    assert_eq!(view.row, None);
+    assert_eq!(
+        view.unreadable.unwrap(),
+        format!(
+            "row {environment} of public.environments, column status, cannot be read: \"of_the_future\" is no environment status"
+        )
+    );
+}
+
 #[tokio::test]
 async fn a_row_that_a_policy_hides_is_never_taken_for_one_that_is_not_there() {
     let (world, role, claim) = attached().await;
@@ -82,7 +150,7 @@ async fn a_row_that_a_policy_hides_is_never_taken_for_one_that_is_not_there() {
             }
         }
         execute(&world, on).await;
-        let sentence = unfit(look(&world, claim.id).await);
+        let sentence = suspect(look(&world, claim.id).await);
         assert!(sentence.starts_with("row-level security hides rows"), "{sentence}");
         let sentence = unfit(world.store.examine().await);
         assert_eq!(
@@ -127,7 +195,7 @@ async fn tables_that_change_beneath_a_running_operator_are_named_and_it_goes_on_
         ),
     ] {
         execute(&world, change).await;
-        unfit(look(&world, claim.id).await);
+        suspect(look(&world, claim.id).await);
         let said = unfit(world.store.examine().await);
         assert!(said.starts_with(sentence), "{said}");
         execute(&world, back).await;

@@ -30,7 +30,13 @@ async fn only_one_replica_leads_and_the_next_term_has_the_next_epoch() {
 #[tokio::test]
 async fn every_replica_can_read_who_leads_while_a_term_runs() {
     let world = World::new().await;
-    let holder = async |installation| lead::holder(&world.store, "cluster", installation).await.unwrap();
+    let running = async |installation| lead::running(&world.store, "cluster", installation).await.unwrap();
+    let holder = async |installation| running(installation).await.map(|term| term.holder);
+    let left = running("default").await.unwrap().left;
+    assert!(
+        left > Duration::ZERO && left <= Duration::from_secs(lead::TERM_SECONDS.into()),
+        "{left:?}"
+    );
     assert_eq!(holder("default").await.as_deref(), Some(HOLDER));
     assert_eq!(holder("other").await, None, "another installation has no leader");
     lead::release(&world.store, &world.leader, HOLDER).await.unwrap();
@@ -182,7 +188,7 @@ async fn a_takeover_of_which_a_part_fails_has_not_begun() {
         .await
         .unwrap();
     let outcome = lead::acquire(&store, "cluster", "default", "second").await;
-    let Err(StoreError::Unfit(sentence)) = outcome else {
+    let Err(StoreError::Suspect(sentence)) = outcome else {
         panic!("{outcome:?}")
     };
     assert!(

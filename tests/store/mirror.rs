@@ -16,7 +16,15 @@ use crate::support::*;
 
 fn mirror(world: &World) -> (Mirror, watch::Sender<Option<Leader>>) {
     let (lead, leader) = watch::channel(Some(world.leader.clone()));
-    (Mirror::start(world.store.clone(), leader, Arc::new(|_, _, _| {})), lead)
+    (
+        Mirror::start(
+            world.store.clone(),
+            leader,
+            Arc::new(|_, _, _| {}),
+            examine(&world.store),
+        ),
+        lead,
+    )
 }
 
 #[tokio::test]

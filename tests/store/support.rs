@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use environment_operator::api::{FreeObject, LeasePolicy, Reason};
 use environment_operator::lifecycle::{Ending, EnvironmentState, LeaseState, ResourceVersion};
+use environment_operator::mirror::Examine;
 pub use environment_operator::store::Request;
 use environment_operator::store::environment_leases::{End, EndOutcome, Grant, GrantOutcome, LeaseRow};
 use environment_operator::store::environments::{EnvironmentOutcome, EnvironmentSync};
@@ -445,3 +446,18 @@ pub fn object(value: Value) -> FreeObject {
 }
 
 pub const ARCHIVED: Option<EnvironmentState> = Some(EnvironmentState::Archived);
+
+/// A look at the database as the leadership has it done, for a mirror without one.
+pub fn examine(store: &Store) -> Examine {
+    let store = store.clone();
+    Examine::by(move |error| {
+        let store = store.clone();
+        async move {
+            match (store.examine().await, error) {
+                (Err(StoreError::Unfit(sentence)), _) => StoreError::Unfit(sentence),
+                (Ok(()), StoreError::Suspect(message)) => StoreError::Refused { message },
+                (outcome, error) => panic!("{outcome:?} after {error}"),
+            }
+        }
+    })
+}

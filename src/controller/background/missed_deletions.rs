@@ -42,7 +42,8 @@ pub async fn watch(
                 }
                 look(&context, &mirror, &now).await
             };
-            if let Err(error) = found.await {
+            let found = found.await;
+            if let Err(error) = mirror.examined(found).await {
                 tracing::warn!(%error, "deleted objects could not be looked for, trying again");
                 again = Some(PAUSE);
             }

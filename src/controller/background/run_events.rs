@@ -39,7 +39,7 @@ pub async fn listen(context: Arc<Context>, mirror: Arc<Mirror>, health: Health, 
         tokio::select! {
             () = stop.cancelled() => return,
             outcome = hear(&context, &mirror, &health, &mut backoff) => {
-                if let Err(error) = outcome {
+                if let Err(error) = mirror.examined(outcome).await {
                     context.metrics.database.failed(error.category());
                     health.feed_failed(FEED, error.to_string());
                     tracing::warn!(%error, "lost the listener for run ends, connecting again");
@@ -74,7 +74,8 @@ pub async fn poll(context: Arc<Context>, mirror: Arc<Mirror>, health: Health, st
     let (mut backoff, mut told) = (backoff(), Told::default());
     health.expect_feed(FEED);
     loop {
-        let pause = match ask(&context, &mirror, &mut told).await {
+        let asked = ask(&context, &mirror, &mut told).await;
+        let pause = match mirror.examined(asked).await {
             Ok(asked) => {
                 health.feed_listed(FEED);
                 backoff.reset();

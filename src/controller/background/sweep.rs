@@ -27,8 +27,10 @@ pub async fn watch(context: Arc<Context>, mirror: Arc<Mirror>, interval: Duratio
             () = tokio::time::sleep(interval) => {}
         }
         let swept = run(&context, &mirror).instrument(tracing::info_span!("sweep")).await;
+        let swept = mirror.examined(swept).await;
         // Measured also where the sweep failed: that is when it matters.
         let measured = measure(&context, &mirror).await;
+        let measured = mirror.examined(measured).await;
         if let Err(error) = swept.and(measured) {
             context.metrics.database.failed(error.category());
             tracing::warn!(%error, "sweep failed, trying again at the next interval");

@@ -50,10 +50,7 @@ pub async fn judge(store: &Store, rules: &Rules, ids: &[Uuid]) -> Result<Judged,
                     decision,
                 }),
             },
-            Err(error) => {
-                judged.passed_over += 1;
-                tracing::warn!(%error, "foreign lease passed over");
-            }
+            Err(_) => judged.passed_over += 1,
         }
     }
     Ok(judged)
@@ -65,11 +62,12 @@ async fn look(store: &Store, ids: &[Uuid]) -> Result<Vec<Result<ForeignLease, St
     while let Some(part) = parts.pop() {
         match foreign_leases::look(store, part).await {
             Ok(leases) => found.extend(leases),
-            Err(error) if error.is_of_all() => return Err(error),
+            Err(error) if error.is_of_all() || error.is_suspect() => return Err(error),
             Err(error) => match part {
-                [id] => found.push(Err(StoreError::Data {
-                    message: format!("foreign lease {id}: {error}"),
-                })),
+                [id] => {
+                    store.pass_over(*id, &error);
+                    found.push(Err(error));
+                }
                 _ => {
                     let (first, second) = part.split_at(part.len() / 2);
                     parts.extend([second, first]);

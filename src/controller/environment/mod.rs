@@ -18,6 +18,7 @@ use crate::controller::outside::event::Notice;
 use crate::controller::work::requeue::Later;
 use crate::controller::work::trouble::HELD;
 use crate::lifecycle::environment_status::{MirroredEnvironment, Verdict, environment_status};
+use crate::store::StoreError;
 use crate::store::environment_object::{EnvironmentLook, EnvironmentView};
 use crate::store::environments::{Archive, ArchiveOutcome, EnvironmentOutcome, EnvironmentSync};
 
@@ -164,6 +165,18 @@ impl<D: Database, C: Cluster> EnvironmentReconciler<D, C> {
     /// Looks into the database. Until the object is recorded its Namespace is read live, for that is what decides its
     /// company: the feed may not have heard yet that another Namespace has taken the name.
     async fn look_at_environment(
+        &self,
+        environment: &EnvironmentObject,
+    ) -> Result<(EnvironmentView, Option<NamespaceObject>), ReconcileError> {
+        let (view, namespace) = self.look_with_namespace(environment).await?;
+        match view.unreadable {
+            // It is there, whatever it says: to go on as without one would show it as gone.
+            Some(message) => Err(StoreError::Refused { message }.into()),
+            None => Ok((view, namespace)),
+        }
+    }
+
+    async fn look_with_namespace(
         &self,
         environment: &EnvironmentObject,
     ) -> Result<(EnvironmentView, Option<NamespaceObject>), ReconcileError> {

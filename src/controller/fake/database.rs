@@ -40,6 +40,8 @@ struct State {
     away: bool,
     /// Looks at these panic.
     panicking: BTreeSet<Uuid>,
+    /// The rows of these environments cannot be read.
+    unreadable: BTreeSet<Uuid>,
     /// Grants of these find a row locked.
     busy: BTreeSet<Uuid>,
     /// Looks at these are refused.
@@ -110,6 +112,11 @@ impl FakeDatabase {
     /// From here on no Local can be intended.
     pub fn refuse_locals(&self) {
         lock(&self.state).without_locals = true;
+    }
+
+    /// From here on the row of this environment cannot be read.
+    pub fn set_unreadable(&self, environment: Uuid) {
+        lock(&self.state).unreadable.insert(environment);
     }
 
     /// How many looks at leases there were.
@@ -251,6 +258,8 @@ impl Answer for EnvironmentLook {
     fn answer(self, database: &FakeDatabase) -> EnvironmentView {
         let state = lock(&database.state);
         let (row, object) = state.environments.get(&self.id).cloned().unzip();
+        let unreadable = state.unreadable.contains(&self.id);
+        let row = row.filter(|_| !unreadable);
         EnvironmentView {
             id: self.id,
             now: database.now(),
@@ -259,6 +268,7 @@ impl Answer for EnvironmentLook {
             company_exists: true,
             object,
             row,
+            unreadable: unreadable.then(|| "column config cannot be read".to_owned()),
             active_leases: state.active_of(self.id),
             canonical: None,
         }

@@ -31,6 +31,11 @@ pub type FakeReconcilers = Reconcilers<FakeDatabase, FakeCluster>;
 
 /// A reconciler of an empty cluster and an empty database, with its queue open.
 pub fn reconciler() -> Arc<FakeReconcilers> {
+    reconciler_of(FakeCluster::default())
+}
+
+/// A reconciler of this cluster, of which it knows nothing yet, and an empty database, with its queue open.
+pub fn reconciler_of(cluster: FakeCluster) -> Arc<FakeReconcilers> {
     let settings = ReconcileSettings {
         namespaces: Vec::new(),
         mode: Mode::Standalone,
@@ -40,7 +45,7 @@ pub fn reconciler() -> Arc<FakeReconcilers> {
     };
     let context = Context::new(SharedIndex::default(), Arc::new(Metrics::new()), settings);
     context.queue.open();
-    let fake = Reconcilers::new(Arc::new(context), FakeDatabase::default(), FakeCluster::default());
+    let fake = Reconcilers::new(Arc::new(context), FakeDatabase::default(), cluster);
     Arc::new(fake)
 }
 

@@ -30,6 +30,7 @@ pub struct Troubles(Mutex<HashMap<Key, Trouble>>);
 struct Trouble {
     busy: u32,
     said: Option<String>,
+    logged: Option<String>,
 }
 
 impl Troubles {
@@ -58,6 +59,27 @@ impl Troubles {
         let said = &mut troubles.entry(key).or_default().said;
         let news = said.as_deref() != Some(sentence);
         *said = Some(sentence.to_owned());
+        news
+    }
+
+    /// This sentence was written on its object.
+    pub(in crate::controller) fn note_said(&self, key: Key, sentence: &str) {
+        self.is_news(key, sentence);
+    }
+
+    /// Whether this sentence is the last that this replica has written on its object.
+    pub(in crate::controller) fn has_said(&self, key: Key, sentence: &str) -> bool {
+        self.lock()
+            .get(&key)
+            .is_some_and(|trouble| trouble.said.as_deref() == Some(sentence))
+    }
+
+    /// Whether this failure of it was not the last that the log tells.
+    pub(in crate::controller) fn is_news_to_the_log(&self, key: Key, failure: &str) -> bool {
+        let mut troubles = self.lock();
+        let logged = &mut troubles.entry(key).or_default().logged;
+        let news = logged.as_deref() != Some(failure);
+        *logged = Some(failure.to_owned());
         news
     }
 
@@ -108,6 +130,18 @@ mod tests {
         );
         troubles.settle(key, 12);
         assert_eq!(troubles.tries(key), 0);
+    }
+
+    #[test]
+    fn what_was_said_last_and_what_was_logged_last_are_known_apart() {
+        let (troubles, key) = (Troubles::default(), Key::Environment(Uuid::from_u128(1)));
+        assert!(!troubles.has_said(key, "no"));
+        assert!(troubles.is_news_to_the_log(key, "no"));
+        assert!(!troubles.is_news_to_the_log(key, "no"));
+        assert!(!troubles.has_said(key, "no"));
+        troubles.note_said(key, "no");
+        assert!(troubles.has_said(key, "no") && !troubles.has_said(key, "never"));
+        assert!(troubles.is_news_to_the_log(key, "never"));
     }
 
     #[test]

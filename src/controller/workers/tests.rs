@@ -8,7 +8,7 @@ use futures::poll;
 use super::*;
 use crate::controller::fake::{FakeReconcilers, claim, environment, namespace, reconciler};
 use crate::runtime::health::Health;
-use crate::runtime::leadership::{Campaign, Request};
+use crate::runtime::leadership::{Answer as RowAnswer, Campaign, Request};
 use crate::runtime::metrics::Metrics;
 use crate::store::{Leader, StoreError};
 
@@ -42,7 +42,10 @@ impl Replica {
                     epoch,
                     incarnation: 1,
                 };
-                answer.ok_or_else(away).map(|epoch| epoch.map(leader))
+                let left = Duration::from_secs(15);
+                answer
+                    .ok_or_else(away)
+                    .map(|epoch| epoch.map_or(RowAnswer::Led { left }, |epoch| RowAnswer::Held(leader(epoch))))
             }
         };
         tokio::spawn(campaign.run(ask, CancellationToken::new()));

@@ -43,7 +43,7 @@ async fn a_new_process_is_alive_but_not_ready_and_says_all_that_is_missing() {
     assert_eq!(status, "HTTP/1.1 503 Service Unavailable");
     assert_eq!(
         body,
-        "not ready\nfeeds: not started yet\nAPI server: not reached yet\ndatabase: not connected yet\nleadership: unknown\n"
+        "not ready\nfeeds: not started yet\nAPI server: not reached yet\ndatabase: not connected yet\nleadership: nobody is known to lead\n"
     );
 }
 
@@ -191,7 +191,7 @@ async fn of_a_kinds_feeds_the_one_that_is_silent_longest_is_measured_and_no_name
 fn a_leader_that_could_not_renew_is_not_ready() {
     let health = healthy();
     health.set_leadership(LeadershipState::Lapsed { epoch: 3 });
-    assert_eq!(health.missing(), ["leadership: epoch 3 was not renewed in time"]);
+    assert_eq!(health.missing(), ["leadership: epoch 3 was not renewed"]);
 }
 
 #[test]

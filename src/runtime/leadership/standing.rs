@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::LeadershipState;
-use crate::store::Leader;
+use super::{Answer, LeadershipState};
+use crate::runtime::health::DatabaseTrouble;
+use crate::store::{Leader, StoreError};
 
 /// Where this replica stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,14 +28,38 @@ pub(super) enum Standing {
 pub(super) enum Event {
     /// The row is ours, by a request that was sent at `asked_at`.
     Held { leader: Leader, asked_at: Instant },
-    /// The row is another's, or will not be ours any more.
-    Refused,
+    /// Another one's term runs, for so long yet.
+    Refused { left: Duration },
+    /// Nobody's term runs.
+    Vacant,
     /// There was no answer.
     Unreachable,
+    /// The database answers, and does not fit.
+    Unfit,
     /// Time passed.
     Passed,
     /// A batch of this epoch found another leader.
     Deposed { epoch: i64 },
+}
+
+/// What an answer of the row means, and what is wrong with the database if it is no answer.
+pub(super) fn heard(answer: &Result<Answer, StoreError>, asked_at: Instant) -> (Event, Option<DatabaseTrouble>) {
+    match answer {
+        Ok(Answer::Held(leader)) => {
+            let leader = leader.clone();
+            (Event::Held { leader, asked_at }, None)
+        }
+        Ok(Answer::Led { left }) => (Event::Refused { left: *left }, None),
+        Ok(Answer::Vacant) => (Event::Vacant, None),
+        // What is suspect of the look itself is its answer.
+        Err(StoreError::Unfit(sentence) | StoreError::Suspect(sentence)) => {
+            (Event::Unfit, Some(DatabaseTrouble::Unfit(sentence.clone())))
+        }
+        Err(error) => (
+            Event::Unreachable,
+            Some(DatabaseTrouble::Unreachable(error.to_string())),
+        ),
+    }
 }
 
 impl Standing {
@@ -47,11 +72,16 @@ impl Standing {
                 until: asked_at + expiry * 4 / 5,
             }
             .unless_passed(now),
-            (_, Event::Refused) => Self::Following,
+            (_, Event::Refused { .. }) => Self::Following,
+            (_, Event::Vacant) => Self::Unknown,
+            // At once: whatever a statement would still do, it would do to a database that is refused.
+            (Self::Leading { leader, .. }, Event::Unfit) => Self::Lapsed { epoch: leader.epoch },
             (Self::Leading { leader, .. }, Event::Deposed { epoch }) if leader.epoch == epoch => Self::Following,
             // Who leads cannot be known while the row cannot be read.
-            (Self::Following, Event::Unreachable) => Self::Unknown,
-            (standing, Event::Unreachable | Event::Passed | Event::Deposed { .. }) => standing.unless_passed(now),
+            (Self::Following, Event::Unreachable | Event::Unfit) => Self::Unknown,
+            (standing, Event::Unreachable | Event::Unfit | Event::Passed | Event::Deposed { .. }) => {
+                standing.unless_passed(now)
+            }
         }
     }
 

@@ -3,6 +3,8 @@ use std::sync::{Mutex, PoisonError};
 
 use super::*;
 
+mod unfit;
+
 const EXPIRY: Duration = Duration::from_secs(15);
 
 fn term(epoch: i64) -> Leader {
@@ -19,27 +21,29 @@ fn term(epoch: i64) -> Leader {
 struct Row(Arc<Mutex<Script>>);
 
 struct Script {
-    answers: VecDeque<Answer>,
+    answers: VecDeque<Word>,
     asked: Vec<Request>,
 }
 
 #[derive(Clone)]
-enum Answer {
+enum Word {
     Held(i64),
     Refused,
+    Vacant,
+    Unfit,
     Down,
     Silent,
 }
 
 impl Row {
-    fn answering(answers: impl IntoIterator<Item = Answer>) -> Self {
+    fn answering(answers: impl IntoIterator<Item = Word>) -> Self {
         Self(Arc::new(Mutex::new(Script {
             answers: answers.into_iter().collect(),
             asked: Vec::new(),
         })))
     }
 
-    async fn ask(self, request: Request) -> Result<Option<Leader>, StoreError> {
+    async fn ask(self, request: Request) -> Result<Answer, StoreError> {
         let answer = {
             let mut script = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             script.asked.push(request);
@@ -50,10 +54,12 @@ impl Row {
             }
         };
         match answer.unwrap() {
-            Answer::Held(epoch) => Ok(Some(term(epoch))),
-            Answer::Refused => Ok(None),
-            Answer::Down => Err(StoreError::Unavailable(Arc::new(sqlx::Error::PoolTimedOut))),
-            Answer::Silent => std::future::pending().await,
+            Word::Held(epoch) => Ok(Answer::Held(term(epoch))),
+            Word::Refused => Ok(Answer::Led { left: EXPIRY }),
+            Word::Vacant => Ok(Answer::Vacant),
+            Word::Unfit => Err(StoreError::Unfit("a table is gone".to_owned())),
+            Word::Down => Err(StoreError::Unavailable(Arc::new(sqlx::Error::PoolTimedOut))),
+            Word::Silent => std::future::pending().await,
         }
     }
 
@@ -87,7 +93,7 @@ async fn reach(leadership: &Leadership, state: LeadershipState) -> Instant {
 
 #[tokio::test(start_paused = true)]
 async fn a_free_row_makes_a_leader_who_gives_it_up_when_stopped() {
-    let row = Row::answering([Answer::Held(1)]);
+    let row = Row::answering([Word::Held(1)]);
     let (leadership, stop, running) = campaign(&row);
 
     reach(&leadership, LeadershipState::Leading { epoch: 1 }).await;
@@ -101,7 +107,7 @@ async fn a_free_row_makes_a_leader_who_gives_it_up_when_stopped() {
 
 #[tokio::test(start_paused = true)]
 async fn a_renewed_term_goes_on_and_disturbs_nobody() {
-    let row = Row::answering([Answer::Held(1)]);
+    let row = Row::answering([Word::Held(1)]);
     let (leadership, _stop, _running) = campaign(&row);
     reach(&leadership, LeadershipState::Leading { epoch: 1 }).await;
     let mut leader = leadership.leader();
@@ -119,7 +125,7 @@ async fn a_renewed_term_goes_on_and_disturbs_nobody() {
 
 #[tokio::test(start_paused = true)]
 async fn a_follower_takes_over_soon_after_the_term_of_another_has_passed() {
-    let row = Row::answering([Answer::Refused, Answer::Refused, Answer::Held(8)]);
+    let row = Row::answering([Word::Refused, Word::Refused, Word::Held(8)]);
     let (leadership, _stop, _running) = campaign(&row);
 
     let following = reach(&leadership, LeadershipState::Following).await;
@@ -130,7 +136,7 @@ async fn a_follower_takes_over_soon_after_the_term_of_another_has_passed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_refused_renewal_steps_down_at_once() {
-    let row = Row::answering([Answer::Held(1), Answer::Refused]);
+    let row = Row::answering([Word::Held(1), Word::Refused]);
     let (leadership, _stop, _running) = campaign(&row);
 
     reach(&leadership, LeadershipState::Leading { epoch: 1 }).await;
@@ -142,10 +148,10 @@ async fn a_refused_renewal_steps_down_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_leader_without_a_database_lapses_before_its_row_expires_and_leads_again_later() {
-    for trouble in [Answer::Down, Answer::Silent] {
-        let mut answers = vec![Answer::Held(1)];
+    for trouble in [Word::Down, Word::Silent] {
+        let mut answers = vec![Word::Held(1)];
         answers.extend(vec![trouble; 40]);
-        answers.push(Answer::Held(2));
+        answers.push(Word::Held(2));
         let row = Row::answering(answers);
         let (leadership, _stop, _running) = campaign(&row);
 
@@ -161,7 +167,7 @@ async fn a_leader_without_a_database_lapses_before_its_row_expires_and_leads_aga
 
 #[tokio::test(start_paused = true)]
 async fn one_lost_renewal_costs_nothing() {
-    let row = Row::answering([Answer::Held(1), Answer::Down, Answer::Down, Answer::Held(1)]);
+    let row = Row::answering([Word::Held(1), Word::Down, Word::Down, Word::Held(1)]);
     let (leadership, _stop, _running) = campaign(&row);
     reach(&leadership, LeadershipState::Leading { epoch: 1 }).await;
     let mut states = leadership.state();
@@ -172,7 +178,7 @@ async fn one_lost_renewal_costs_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn a_deposed_leader_steps_down_without_waiting_for_its_renewal() {
-    let row = Row::answering([Answer::Held(4), Answer::Refused]);
+    let row = Row::answering([Word::Held(4), Word::Refused]);
     let (leadership, _stop, _running) = campaign(&row);
     let leading = reach(&leadership, LeadershipState::Leading { epoch: 4 }).await;
 
@@ -185,7 +191,7 @@ async fn a_deposed_leader_steps_down_without_waiting_for_its_renewal() {
 
 #[tokio::test(start_paused = true)]
 async fn a_late_notice_about_an_old_term_does_not_end_the_present_one() {
-    let row = Row::answering([Answer::Held(4)]);
+    let row = Row::answering([Word::Held(4)]);
     let (leadership, _stop, _running) = campaign(&row);
     reach(&leadership, LeadershipState::Leading { epoch: 4 }).await;
     let mut states = leadership.state();
@@ -198,7 +204,7 @@ async fn a_late_notice_about_an_old_term_does_not_end_the_present_one() {
 
 #[tokio::test(start_paused = true)]
 async fn a_process_that_stops_does_not_wait_for_a_database_that_is_silent() {
-    let row = Row::answering([Answer::Held(1), Answer::Silent]);
+    let row = Row::answering([Word::Held(1), Word::Silent]);
     let (leadership, stop, running) = campaign(&row);
     reach(&leadership, LeadershipState::Leading { epoch: 1 }).await;
     while row.asked().len() < 2 {
@@ -214,7 +220,7 @@ async fn a_process_that_stops_does_not_wait_for_a_database_that_is_silent() {
 
 #[tokio::test(start_paused = true)]
 async fn without_an_answer_nobody_is_known_to_lead() {
-    let row = Row::answering([Answer::Refused, Answer::Down]);
+    let row = Row::answering([Word::Refused, Word::Down]);
     let (leadership, _stop, _running) = campaign(&row);
 
     reach(&leadership, LeadershipState::Following).await;
@@ -257,7 +263,7 @@ async fn an_answer_that_took_longer_than_the_term_is_worth_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn readiness_learns_here_whether_the_database_answers() {
-    let row = Row::answering([Answer::Held(1), Answer::Down, Answer::Held(1)]);
+    let row = Row::answering([Word::Held(1), Word::Down, Word::Held(1)]);
     let health = Health::new(Duration::from_secs(110));
     let (leadership, _stop, _running) = campaign_with_health(&row, health.clone());
     let database = || {

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use super::spelling;
+use super::unreadable::TableRow;
 use crate::api::LeasePolicy;
 use crate::lifecycle::LeaseState;
 
@@ -70,4 +71,12 @@ pub struct LeaseRow {
     /// When it was last changed.
     #[serde(deserialize_with = "spelling::read_moment")]
     pub updated_at: jiff::Timestamp,
+}
+
+impl TableRow for LeaseRow {
+    const TABLE: &'static str = "public.environment_leases";
+
+    fn id(&self) -> Uuid {
+        self.id
+    }
 }

@@ -8,7 +8,8 @@ use uuid::Uuid;
 use super::{End, EndOutcome, LeaseRow};
 use crate::api::FreeObject;
 use crate::lifecycle::{Ending, LeaseState};
-use crate::store::{Leader, Request, Store, StoreError, column, spelling};
+use crate::store::unreadable::Row;
+use crate::store::{Leader, Request, Store, StoreError, column};
 
 /// An environment's leases, of one status or of any, the last used first.
 ///
@@ -20,7 +21,7 @@ pub async fn list(
     environment_id: Uuid,
     status: Option<LeaseState>,
 ) -> Result<Vec<LeaseRow>, StoreError> {
-    let rows: Vec<Json<spelling::Row<LeaseRow>>> = sqlx::query_scalar(
+    let rows: Vec<Json<Row<LeaseRow>>> = sqlx::query_scalar(
         "SELECT to_jsonb(l) FROM public.environment_leases AS l
          WHERE l.company_id = $1 AND l.environment_id = $2 AND ($3::text IS NULL OR l.status = $3)
          ORDER BY l.last_used_at DESC, l.id",
@@ -31,10 +32,9 @@ pub async fn list(
     .fetch_all(&store.pool)
     .await?;
     // One that holds a value outside its closed set is named in the log and left out.
-    Ok(rows
-        .into_iter()
-        .filter_map(|Json(row)| row.or_passed_over("lease"))
-        .collect())
+    rows.into_iter()
+        .filter_map(|Json(row)| store.unreadable.pass_over(row).transpose())
+        .collect()
 }
 
 /// Ends the active leases of runs, each run's in its own way, and returns exactly those that were ended by it.

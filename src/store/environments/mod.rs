@@ -4,6 +4,7 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use super::spelling;
+use super::unreadable::TableRow;
 use crate::api::Driver;
 use crate::lifecycle::EnvironmentState;
 
@@ -44,4 +45,12 @@ pub struct EnvironmentRow {
     /// When it was last changed.
     #[serde(deserialize_with = "spelling::read_moment")]
     pub updated_at: jiff::Timestamp,
+}
+
+impl TableRow for EnvironmentRow {
+    const TABLE: &'static str = "public.environments";
+
+    fn id(&self) -> Uuid {
+        self.id
+    }
 }

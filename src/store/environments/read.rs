@@ -5,7 +5,8 @@ use uuid::Uuid;
 
 use super::EnvironmentRow;
 use crate::lifecycle::EnvironmentState;
-use crate::store::{Store, StoreError, spelling};
+use crate::store::unreadable::Row;
+use crate::store::{Store, StoreError};
 
 /// A company's environments, of one status or of any, the oldest first.
 ///
@@ -16,7 +17,7 @@ pub async fn list(
     company_id: Uuid,
     status: Option<EnvironmentState>,
 ) -> Result<Vec<EnvironmentRow>, StoreError> {
-    let rows: Vec<Json<spelling::Row<EnvironmentRow>>> = sqlx::query_scalar(
+    let rows: Vec<Json<Row<EnvironmentRow>>> = sqlx::query_scalar(
         "SELECT to_jsonb(e) FROM public.environments AS e
          WHERE e.company_id = $1 AND ($2::text IS NULL OR e.status = $2)
          ORDER BY e.created_at, e.id",
@@ -25,7 +26,7 @@ pub async fn list(
     .bind(status.map(EnvironmentState::as_str))
     .fetch_all(&store.pool)
     .await?;
-    Ok(readable(rows))
+    readable(store, rows)
 }
 
 /// The environments with these ids that are the company's, in no particular order; all others are left out alike.
@@ -33,19 +34,19 @@ pub async fn list(
 /// # Errors
 /// Any category but `Deposed`.
 pub async fn read(store: &Store, company_id: Uuid, ids: &[Uuid]) -> Result<Vec<EnvironmentRow>, StoreError> {
-    let rows: Vec<Json<spelling::Row<EnvironmentRow>>> = sqlx::query_scalar(
+    let rows: Vec<Json<Row<EnvironmentRow>>> = sqlx::query_scalar(
         "SELECT to_jsonb(e) FROM public.environments AS e WHERE e.company_id = $1 AND e.id = ANY ($2)",
     )
     .bind(company_id)
     .bind(ids)
     .fetch_all(&store.pool)
     .await?;
-    Ok(readable(rows))
+    readable(store, rows)
 }
 
 /// One that holds a value outside its closed set is named in the log and left out.
-fn readable(rows: Vec<Json<spelling::Row<EnvironmentRow>>>) -> Vec<EnvironmentRow> {
+fn readable(store: &Store, rows: Vec<Json<Row<EnvironmentRow>>>) -> Result<Vec<EnvironmentRow>, StoreError> {
     rows.into_iter()
-        .filter_map(|Json(row)| row.or_passed_over("environment"))
+        .filter_map(|Json(row)| store.unreadable.pass_over(row).transpose())
         .collect()
 }

@@ -12,7 +12,8 @@ use crate::lifecycle::RunStatus;
 use crate::store::environment_leases::LeaseRow;
 use crate::store::environments::EnvironmentRow;
 use crate::store::references::Reference;
-use crate::store::{Access, Leader, Request, Store, StoreError, column, spelling};
+use crate::store::unreadable::{Row, UnreadableRows};
+use crate::store::{Access, Leader, Request, Store, StoreError, column};
 
 /// Which environment a claim chooses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,7 +173,7 @@ impl Request for LeaseLook {
                 };
                 let issue_missing = is_in(&issues, look.issue_id);
                 let execution_workspace_missing = is_in(&workspaces, look.execution_workspace_id);
-                row.view(issue_missing, execution_workspace_missing)
+                row.view(&store.unreadable, issue_missing, execution_workspace_missing)
             })
             .collect()
     }
@@ -188,13 +189,13 @@ struct Looked {
     recorded_company: Option<Uuid>,
     company_id: Option<Uuid>,
     company_exists: bool,
-    lease: Option<Json<spelling::Row<LeaseRow>>>,
+    lease: Option<Json<Row<LeaseRow>>>,
     object: Option<Json<LeaseObjectRow>>,
     run_id: Option<Uuid>,
     run_status: Option<String>,
     run_agent_id: Option<Uuid>,
     run_finished_at: Option<jiff_sqlx::Timestamp>,
-    environment: Option<Json<spelling::Row<EnvironmentRow>>>,
+    environment: Option<Json<Row<EnvironmentRow>>>,
     environment_deleted: bool,
     local_object: Option<Uuid>,
     agent_missing: bool,
@@ -202,7 +203,12 @@ struct Looked {
 }
 
 impl Looked {
-    fn view(self, issue_missing: bool, execution_workspace_missing: bool) -> Result<LeaseView, StoreError> {
+    fn view(
+        self,
+        unreadable: &UnreadableRows,
+        issue_missing: bool,
+        execution_workspace_missing: bool,
+    ) -> Result<LeaseView, StoreError> {
         let run = match (self.run_id, self.run_status, self.run_agent_id) {
             (None, _, _) => RunLook::None,
             (Some(run), Some(text), Some(agent_id)) => match RunStatus::parse(&text) {
@@ -219,10 +225,8 @@ impl Looked {
             (Some(_), _, _) => RunLook::Missing,
         };
         // Of a lease whose row can't be read nothing can be decided; its neighbours are looked at without it.
-        let row = self.lease.map(|Json(row)| row.0).transpose();
-        let row = row.map_err(|error| StoreError::Refused {
-            message: format!("its row in the database cannot be read: {error}"),
-        })?;
+        let row = self.lease.map(|Json(row)| row.needed()).transpose()?;
+        let environment = self.environment.map(|Json(row)| unreadable.pass_over(row));
         Ok(LeaseView {
             id: self.id,
             now: self.now,
@@ -232,7 +236,7 @@ impl Looked {
             row,
             object: self.object.map(|Json(row)| row),
             run,
-            environment: self.environment.and_then(|Json(row)| row.or_passed_over("environment")),
+            environment: environment.transpose()?.flatten(),
             environment_deleted: self.environment_deleted,
             local_object: self.local_object,
             agent_missing: self.agent_missing,

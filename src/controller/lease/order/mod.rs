@@ -132,6 +132,7 @@ impl<'s> World<'s> {
             company_exists: true,
             object: None,
             row: None,
+            unreadable: None,
             active_leases: 0,
             canonical: None,
         };
