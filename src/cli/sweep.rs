@@ -14,7 +14,7 @@ use crate::lifecycle::Ending;
 use crate::lifecycle::foreign::Decision as ForeignDecision;
 use crate::lifecycle::lease::Decision;
 use crate::runtime::configuration::{DatabaseSettings, EndingSettings, IdentitySettings};
-use crate::store::{Leader, Store, foreign_leases, sweep};
+use crate::store::{Leader, Store, cluster, foreign_leases, sweep};
 
 /// Leases that are looked at together.
 const PART: usize = 200;
@@ -48,6 +48,7 @@ pub(super) async fn plan(arguments: &Arguments) -> Result<String, Error> {
     let identity = &arguments.identity;
     let cluster = cluster_of(identity).await?;
     let store = open(&arguments.database).await?;
+    cluster::require(&store, &cluster).await?;
     let asker = Leader {
         cluster,
         installation: identity.installation.clone(),

@@ -44,6 +44,17 @@ pub async fn admit(store: &Store, cluster: &str, held: &[Uuid]) -> Result<(), St
     )))
 }
 
+/// Refuses a database that does not know the cluster, for whoever reads it for that cluster: an empty answer would be none.
+///
+/// # Errors
+/// `Unfit` for a cluster that is not known.
+pub async fn require(store: &Store, cluster: &str) -> Result<(), StoreError> {
+    if is_known(store, cluster).await? {
+        return Ok(());
+    }
+    Err(unknown(cluster))
+}
+
 /// Whether the cluster is known.
 ///
 /// # Errors
@@ -77,7 +88,7 @@ pub(crate) async fn incarnation(connection: &mut Session, cluster: &str) -> Resu
 /// Says that nothing may be done for a cluster that is not known.
 pub(crate) fn unknown(cluster: &str) -> StoreError {
     StoreError::Unfit(format!(
-        "this database does not know cluster {cluster:?}: mend DATABASE_URL or --cluster-id, or start the operator on it first"
+        "this database does not know cluster {cluster:?}: mend DATABASE_URL or --cluster-id, or let the operator lead from it first"
     ))
 }
 

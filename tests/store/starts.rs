@@ -310,6 +310,24 @@ async fn every_subcommand_says_in_one_sentence_why_a_database_does_not_fit() {
             assert_eq!(said.lines().count(), 1, "{said}");
         }
     }
+    // One that fits, and is another cluster's: an empty table would be no answer.
+    migrate::migrate(&address(unmigrated.url()), Mode::Standalone)
+        .await
+        .unwrap();
+    for arguments in [&["sweep", "--dry-run"][..], &["new-incarnation"]] {
+        let output = command(unmigrated.url(), arguments).await;
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && output.stdout.is_empty(), "{arguments:?}");
+        let begin =
+            "environment-operator: this database does not know cluster \"cluster\": mend DATABASE_URL or --cluster-id";
+        assert!(said.starts_with(begin), "{arguments:?}: {said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+    let accepted = command(unmigrated.url(), &["accept-database"]).await;
+    assert!(accepted.status.success(), "{accepted:?}");
+    let output = command(unmigrated.url(), &["sweep", "--dry-run"]).await;
+    assert!(output.status.success(), "{output:?}");
+    assert!(String::from_utf8(output.stdout).unwrap().starts_with("COMPANY"));
     let output = command(scoped.url(), &["migrate"]).await;
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(
