@@ -235,7 +235,7 @@ impl Found {
         }
         if !self.lacking.is_empty() {
             return unfit(format!(
-                "the database lacks {}, which this version needs: use the origin's version that this one was made for",
+                "the database lacks {}, which this version needs: run versions of the origin's server and the operator that go together",
                 self.lacking.join(", ")
             ));
         }
@@ -253,8 +253,8 @@ pub(super) async fn examine(connection: &mut Session, mode: Mode) -> Result<Fit,
     found.check_mode(connection, mode).await?;
     if migrate::pending(connection, &found, mode).await? > 0 {
         return unfit(
-            "the database has not been migrated to this version: run `environment-operator migrate`, or start the operator \
-             again with a role that may"
+            "the database has not been migrated to this version: run `environment-operator migrate` as a database role that may \
+             create tables"
                 .to_owned(),
         );
     }
@@ -265,7 +265,9 @@ pub(super) async fn examine(connection: &mut Session, mode: Mode) -> Result<Fit,
         .await?;
     let Some(id) = id else {
         return unfit(
-            "the row of environment_operator.database is gone: insert it again with DEFAULT VALUES".to_owned(),
+            "the row of environment_operator.database is gone: insert one with INSERT INTO environment_operator.database \
+             DEFAULT VALUES"
+                .to_owned(),
         );
     };
     Ok(Fit {

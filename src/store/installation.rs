@@ -103,7 +103,7 @@ fn overlap(other: &str, theirs: &[String], ours: &[String]) -> String {
         several => format!("namespaces {}", several.join(", ")),
     };
     format!(
-        "installation {other:?} of this cluster looks after {shared} already: give each installation namespaces of its own \
-         (--namespaces), or stop that one and wait for its term to pass ({TERM_SECONDS} s)"
+        "installation {other:?} of this cluster looks after {shared} already: start this one with the same --installation to be a \
+         replica of that one, give each namespaces of its own (--namespaces), or stop that one and wait {TERM_SECONDS} s"
     )
 }
