@@ -36,6 +36,10 @@ pub(super) const SLOW: Duration = Duration::from_secs(1);
 /// next tries.
 pub(super) const SLOW_FAILURES: usize = 10;
 
+/// Time after which nothing is halved any more. Who has to wait for its turn is not slow itself, but the next batch of its kind waits
+/// for it.
+const SEARCH: Duration = Duration::from_secs(120);
+
 /// Requests that were singled out and are remembered as such at most.
 const SUSPECTS: usize = 10_000;
 
@@ -221,7 +225,7 @@ async fn gather<R: Request>(
 async fn carry_out<R: Request>(work: &Work, leader: &Leader, requests: Vec<R>) -> Vec<Answer<R>> {
     let mut outcomes = Vec::with_capacity(requests.len());
     let mut parts = vec![requests];
-    let (mut tries, mut slow) = (TRIES, 0);
+    let (mut tries, mut slow, began) = (TRIES, 0, Instant::now());
     let mut of_all: Option<StoreError> = None;
     while let Some(mut part) = parts.pop() {
         if let Some(error) = &of_all {
@@ -231,13 +235,14 @@ async fn carry_out<R: Request>(work: &Work, leader: &Leader, requests: Vec<R>) -
         if tries < TRIES {
             sleep(GATHER).await; // the server tells of a failure before it gives up the locks
         }
-        let began = Instant::now();
-        match transact(work, leader, &part, tries).await {
+        let (outcome, took) = transact(work, leader, &part, tries).await;
+        match outcome {
             Ok(answers) => outcomes.extend(answers.into_iter().map(Ok)),
             Err(error) => {
                 Span::current().record("error", error.category().as_str());
-                slow += usize::from(began.elapsed() > SLOW);
-                if part.len() > 1 && !error.is_of_all() && slow <= SLOW_FAILURES {
+                slow += usize::from(took > SLOW);
+                let may_search = slow <= SLOW_FAILURES && began.elapsed() < SEARCH;
+                if part.len() > 1 && !error.is_of_all() && may_search {
                     let second = part.split_off(part.len() / 2);
                     parts.push(second);
                     parts.push(part);
@@ -252,24 +257,25 @@ async fn carry_out<R: Request>(work: &Work, leader: &Leader, requests: Vec<R>) -
     outcomes
 }
 
-/// One transaction, tried again while others are in its way.
+/// One transaction, tried again while others are in its way; and how long the last try took, without the wait for its turn.
 async fn transact<R: Request>(
     work: &Work,
     leader: &Leader,
     requests: &[R],
     allowed: u32,
-) -> Result<Vec<R::Outcome>, StoreError> {
+) -> (Result<Vec<R::Outcome>, StoreError>, Duration) {
     let mut tries = 1;
     loop {
-        let outcome = {
+        let (outcome, took) = {
             // The semaphore is never closed, so the error cannot come; it would only mean no turn to wait for.
             let _turn = work.turn.acquire().await.ok();
             let began = Instant::now();
             let outcome = timeout(LIMIT, R::carry_out(&work.store, leader, requests))
                 .await
                 .unwrap_or_else(|_| Err(timed_out()));
-            (work.observe)(R::NAME, requests.len(), began.elapsed());
-            outcome
+            let took = began.elapsed();
+            (work.observe)(R::NAME, requests.len(), took);
+            (outcome, took)
         };
         match outcome {
             Err(StoreError::Conflict(_)) if tries < allowed => {
@@ -279,9 +285,10 @@ async fn transact<R: Request>(
             Ok(answers) if answers.len() != requests.len() => {
                 let (asked, given) = (requests.len(), answers.len());
                 let name = R::NAME;
-                return Err(StoreError::Bug(format!("{name}: {given} answers to {asked} requests")));
+                let bug = StoreError::Bug(format!("{name}: {given} answers to {asked} requests"));
+                return (Err(bug), took);
             }
-            outcome => return outcome,
+            outcome => return (outcome, took),
         }
     }
 }

@@ -107,12 +107,17 @@ fn batcher() -> (FakeBatcher, Batches, watch::Sender<Option<Leader>>) {
 }
 
 fn supervised() -> (FakeBatcher, Batches, watch::Sender<Option<Leader>>, Broken) {
+    beside_others(Arc::new(Semaphore::new(1)))
+}
+
+/// The same; its transactions take their turns with those of others.
+fn beside_others(turn: Arc<Semaphore>) -> (FakeBatcher, Batches, watch::Sender<Option<Leader>>, Broken) {
     let (broken, breaks) = watch::channel(None);
     let batches = Batches::default();
     let (lead, leading) = watch::channel(Some(leader(1)));
     let work = Work {
         store: Store::nowhere(),
-        turn: Arc::new(Semaphore::new(1)),
+        turn,
         observe: Arc::new(|_, _, _| {}),
         broken,
     };
@@ -212,6 +217,28 @@ async fn the_search_for_slow_culprits_has_an_end() {
     assert!(answers.iter().all(Result::is_err));
     let tries = batches.lock().unwrap().len();
     assert!(tries <= SLOW_FAILURES + 10, "{tries} of ten seconds each");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_to_wait_for_its_turn_is_not_slow_and_its_neighbours_land() {
+    let turn = Arc::new(Semaphore::new(1));
+    let (batcher, _batches, _lead, _) = beside_others(Arc::clone(&turn));
+    tokio::spawn(async move {
+        loop {
+            let _turn = turn.acquire().await;
+            sleep(2 * SLOW).await;
+        }
+    });
+    let culprits = [7, 77, 177];
+    let request = |row| (row, if culprits.contains(&row) { "raises" } else { "" });
+    let answers = join_all((0..200).map(|row| batcher.ask(request(row)))).await;
+    for (row, answer) in (0..200).zip(answers) {
+        assert_eq!(answer.is_err(), culprits.contains(&row), "{row}");
+    }
+    let begun = Instant::now();
+    let answers = join_all((1_000..1_200).map(|row| batcher.ask((row, "raises")))).await;
+    assert!(answers.iter().all(Result::is_err));
+    assert!(begun.elapsed() < SEARCH + 20 * SLOW, "{:?}", begun.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
