@@ -123,8 +123,16 @@ pub fn local_object(index: &Index, subject: &Subject, view: &LeaseView) -> Optio
     let lease = subject.object.as_ref()?;
     let company_of = |namespace: &str| index.namespaces.get(namespace)?.company().ok();
     let company = view.recorded_company.or_else(|| company_of(&lease.meta.namespace))?;
+    // The Namespace's label may have been changed since the object was mirrored: then it stays its former company's.
+    let is_of_another = |environment: &EnvironmentObject| {
+        let shown = environment.status.as_ref().and_then(|status| status.company_id);
+        shown.is_some_and(|shown| shown != company)
+    };
     let promising = |environment: &&Arc<EnvironmentObject>| {
-        environment.spec.driver == Driver::Local && !environment.meta.deleting && fault(environment).is_none()
+        environment.spec.driver == Driver::Local
+            && !environment.meta.deleting
+            && fault(environment).is_none()
+            && !is_of_another(environment)
     };
     let local = index.environments_of_company(company).find(promising);
     local.map(|environment| environment.meta.uid)
@@ -139,3 +147,6 @@ pub fn fault(environment: &EnvironmentObject) -> Option<String> {
         format!("environment {name} of namespace {namespace}: {}", ready.message)
     })
 }
+
+#[cfg(test)]
+mod tests;

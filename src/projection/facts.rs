@@ -190,4 +190,4 @@ pub fn obstacle(
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

@@ -16,7 +16,7 @@ fn claim(spec: Value) -> LeaseObject {
 }
 
 /// A look that finds nothing amiss.
-fn view() -> LeaseView {
+pub fn view() -> LeaseView {
     LeaseView {
         id: Uuid::from_u128(1),
         now: jiff::Timestamp::UNIX_EPOCH,
