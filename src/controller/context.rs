@@ -7,8 +7,6 @@ use std::time::Duration;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::outside::cluster::Cluster;
-use super::outside::error::ClusterError;
 use super::work::queue::Queue;
 use super::work::requeue::Later;
 use super::work::trouble::Troubles;
@@ -82,22 +80,6 @@ impl Context {
     /// The index as it is. Never held across an await.
     pub fn index(&self) -> Reading<'_> {
         self.index.read()
-    }
-
-    /// A Namespace from the cache, or read where the cache has not heard of it yet.
-    ///
-    /// # Errors
-    /// When the API server does not answer.
-    pub(super) async fn namespace<C: Cluster>(
-        &self,
-        cluster: &C,
-        name: &str,
-    ) -> Result<Option<NamespaceObject>, ClusterError> {
-        let known = self.index().namespaces.get(name).cloned();
-        match known {
-            Some(known) => Ok(Some(known)),
-            None => cluster.read_namespace(name).await,
-        }
     }
 
     /// Changes the index; whom that concerns is looked at.

@@ -53,3 +53,5 @@ impl<D: Database, C: Cluster> Reconcilers<D, C> {
 mod churn;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod unproven;

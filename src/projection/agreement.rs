@@ -96,6 +96,22 @@ pub fn is_granted_row(row: &LeaseRow, object: &LeaseObjectRow) -> bool {
     row.company_id == object.company_id && row.environment_id == object.environment_id
 }
 
+/// Whether the time of the row has passed, by the database's clock. Where an edit of the spec that is still to be written gives it
+/// a longer one, that one counts.
+pub fn expired(view: &LeaseView, object: Option<&LeaseObject>) -> bool {
+    let (Some(row), written) = (&view.row, view.object.as_ref().map(|object| object.generation)) else {
+        return false;
+    };
+    let is_newer = |lease: &&LeaseObject| written.is_some_and(|written| written < lease.meta.generation);
+    let edited = object.filter(is_newer).filter(|lease| lease.spec_fault.is_none());
+    let asked = edited.and_then(|lease| {
+        let ttl = jiff::SignedDuration::from_secs(lease.spec.ttl_seconds.into());
+        row.acquired_at.saturating_add(ttl).ok()
+    });
+    row.expires_at
+        .is_some_and(|at| asked.map_or(at, |asked| asked.max(at)) <= view.now)
+}
+
 /// The columns that follow the spec and do not say what it says.
 fn edits(lease: &LeaseObject, row: &LeaseRow) -> Vec<&'static str> {
     let ttl = jiff::SignedDuration::from_secs(lease.spec.ttl_seconds.into());

@@ -188,8 +188,10 @@ impl<D: Database, C: Cluster> EnvironmentReconciler<D, C> {
         };
         let cached = self
             .context
-            .namespace(&*self.cluster, &environment.meta.namespace)
-            .await?;
+            .index()
+            .namespaces
+            .get(&environment.meta.namespace)
+            .cloned();
         let view = self.database.ask(question(cached.as_ref())).await?;
         if !view.leading {
             return Err(ReconcileError::NotLeading);

@@ -50,6 +50,8 @@ struct State {
     without_locals: bool,
     /// Not even their keys can be looked at.
     hidden: BTreeSet<Uuid>,
+    /// So many grants more find no room.
+    full: usize,
     looks: usize,
 }
 
@@ -117,6 +119,11 @@ impl FakeDatabase {
     /// From here on the row of this environment cannot be read.
     pub fn set_unreadable(&self, environment: Uuid) {
         lock(&self.state).unreadable.insert(environment);
+    }
+
+    /// So many grants more find no room, though the look before them did.
+    pub fn set_full(&self, grants: usize) {
+        lock(&self.state).full = grants;
     }
 
     /// How many looks at leases there were.
@@ -283,6 +290,10 @@ impl Answer for Grant {
         }
         if state.leases.contains_key(&self.id) {
             return GrantOutcome::AlreadySo;
+        }
+        if state.full > 0 {
+            state.full -= 1;
+            return GrantOutcome::Full;
         }
         let limit = state.environments[&self.environment_id].1.max_active_leases;
         let active = state.active_of(self.environment_id);

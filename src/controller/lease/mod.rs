@@ -62,6 +62,8 @@ const UNKNOWN_PAUSE: Duration = Duration::from_secs(2);
 enum Step {
     /// The world has changed: look and decide again.
     Again,
+    /// The row is not what was decided upon, for it was written or is to be followed: what was known of it counts no more.
+    Written,
     /// Show this, and look again after the pause.
     Report(Verdict, Option<Later>),
     /// Nothing to show; look again after the pause.
@@ -104,7 +106,7 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
                 committed => self.put_off_failed(&subject, &scene, committed)?,
             };
             let later = match step {
-                Step::Again => continue,
+                Step::Again | Step::Written => continue,
                 Step::Report(verdict, later) => {
                     self.report_lease(&subject, &scene, &verdict).await?; // the API server
                     later
@@ -209,10 +211,10 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
                 self.leave_line(subject);
                 let free = free.map_or(usize::MAX, |free| usize::try_from(free).unwrap_or_default());
                 self.context.serve(row.environment_id, free);
-                Ok(Step::Again)
+                Ok(Step::Written)
             }
             GrantOutcome::Full => Ok(Step::Again), // others were granted meanwhile: the next look tells who
-            GrantOutcome::AlreadySo | GrantOutcome::EndedMeanwhile => Ok(Step::Again),
+            GrantOutcome::AlreadySo | GrantOutcome::EndedMeanwhile => Ok(Step::Written),
             GrantOutcome::Busy => Ok(self.wait_for_rows(subject, scene)),
             GrantOutcome::Refused(refusal) => Ok(
                 match refused_by_database(&scene.facts, refusal.reason, refusal.message) {

@@ -13,7 +13,8 @@ use crate::controller::outside::database::Database;
 use crate::controller::outside::error::ClusterError;
 use crate::lifecycle::Ending;
 use crate::lifecycle::capacity::Capacity;
-use crate::lifecycle::lease::{Decision, Environment, Facts, Object, Obstacle, Row, decide};
+use crate::lifecycle::lease::{Decision, Environment, Facts, Object, Obstacle, Row, Run, decide};
+use crate::projection::agreement::expired;
 use crate::projection::choice::{choice, environment, shown_is_gone};
 use crate::projection::company::{self, Company};
 use crate::projection::facts::{
@@ -83,28 +84,12 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
 
     /// Gathers the facts. Needs the database, and the API server where only a live read is proof.
     pub(super) async fn lease_scene(&self, subject: &Subject) -> Result<Scene, ReconcileError> {
-        let namespace = match subject.present() {
-            Some(lease) => self.context.namespace(&*self.cluster, &lease.meta.namespace).await,
-            None => Ok(None),
-        };
-        let (namespace, unread) = match namespace {
-            Ok(namespace) => (namespace, None),
-            Err(error) => (None, Some(error)),
-        };
         let (chosen, was_gone) = {
             let index = self.context.index();
             (choice(&index, subject), shown_is_gone(&index, subject))
         };
-        let (view, namespace, unread_anew) = self.look(subject, namespace, chosen).await?;
-        let unread = unread.or(unread_anew);
-        let claim = subject
-            .present()
-            .filter(|_| view.row.is_none() && view.object.is_none());
-        if claim.is_none()
-            && let Some(error) = unread
-        {
-            return Err(error.into());
-        }
+        let (view, namespace, unread) = self.look(subject, chosen).await?;
+        let claim = subject.present().filter(|_| is_of_claim(&view));
         let run_object = run_object(subject, &view);
         let seen = self.run(subject, &view, run_object.as_ref()).await;
         let company = match (claim, &namespace) {
@@ -138,20 +123,23 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
             run_display: run_display(subject, &view, run_object.as_ref()),
             run_named: claim.and_then(run_named),
             environment_display: environment_display(subject, &view, chosen),
-            expired: view
-                .row
-                .as_ref()
-                .and_then(|row| row.expires_at)
-                .is_some_and(|at| at <= view.now),
+            expired: expired(&view, subject.present()),
             heartbeat_missed,
             acquire_timed_out: claim.is_some_and(|lease| acquire_deadline(lease) <= view.now),
         };
+        if unread.is_some() {
+            // What was found may be another company's: nothing is refused for it.
+            (facts.run, facts.environment) = (Run::Unknown, Environment::NotMirrored);
+        }
         if let Some(lease) = claim {
             facts.capacity = self.room_for(subject, lease, &view, &facts);
         }
-        // One deletion of a Namespace deletes what is in it in random order: what went first says nothing.
+        // One deletion of a Namespace deletes what is in it in random order: what went first says nothing. And the Namespace of
+        // which the watch tells may be one that had the name before.
         let doubtful = [Reason::EnvironmentDeleted, Reason::RunGone];
-        if matches!(decide(&facts), Decision::End(ending) if doubtful.contains(&ending.reason)) {
+        let is_doubtful =
+            |reason| doubtful.contains(&reason) || reason == Reason::LeaseDeleted && is_there(&facts.object);
+        if matches!(decide(&facts), Decision::End(ending) if is_doubtful(ending.reason)) {
             facts.namespace_terminating = self.namespace_is_going(subject, &view).await?;
         }
         // A refusal is for good, and the edit that takes the environment back may be on its way through its own feed.
@@ -163,8 +151,8 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
                     tracing::warn!(lease = %subject.id, %error, "an environment can't be read");
                     Environment::NotMirrored // whether it is to be archived is not known
                 }
-                Ok(()) if choice(&index, subject) == chosen => environment(&index, subject, &view, chosen, was_gone),
-                Ok(()) => Environment::NotFound, // another one has its name: to be looked at
+                Ok(true) if choice(&index, subject) == chosen => environment(&index, subject, &view, chosen, was_gone),
+                Ok(_) => Environment::NotFound, // it is gone, or another one has its name: to be looked at
             };
         }
         if let Decision::End(Ending {
@@ -199,33 +187,36 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
 
     /// Looks into the database. Which Namespace a claim is in is read live once, for the feed may not have heard yet that
     /// another one, of another company, has taken the name; and while no company is recorded, at every attempt, for that
-    /// is what decides it.
+    /// is what decides it. Without an answer the Namespace is not known, and why is told.
     async fn look(
         &self,
         subject: &Subject,
-        namespace: Option<NamespaceObject>,
         choice: Option<EnvironmentChoice>,
     ) -> Result<(LeaseView, Option<NamespaceObject>, Option<ClusterError>), ReconcileError> {
-        let view = self.database.ask(question(subject, namespace.as_ref(), choice)).await?;
+        let name = subject.present().map(|lease| &lease.meta.namespace);
+        let known = name.and_then(|name| self.context.index().namespaces.get(name).cloned());
+        let look = question(subject, known.as_ref(), choice);
+        let view = self.database.ask(look).await?;
         if !view.leading {
             return Err(ReconcileError::NotLeading);
         }
-        let claim = view.row.is_none() && view.object.is_none();
-        let Some(known) = namespace.as_ref().filter(|_| claim) else {
+        let Some(name) = name.filter(|_| is_of_claim(&view)) else {
             self.context
                 .index
                 .note(|index| index.namespaces_of_claims.remove(&subject.id));
-            return Ok((view, namespace, None));
+            return Ok((view, known, None));
         };
-        let read_before = self.context.index().namespaces_of_claims.get(&subject.id) == Some(&known.meta.uid);
-        if read_before && view.recorded_company.is_some() {
-            return Ok((view, namespace, None));
+        let own = self.context.index().namespaces_of_claims.get(&subject.id).copied();
+        let is_own = |namespace: &NamespaceObject| own == Some(namespace.meta.uid);
+        if view.recorded_company.is_some() && known.as_ref().is_some_and(is_own) {
+            return Ok((view, known, None));
         }
-        let live = match self.cluster.read_namespace(&known.meta.name).await {
-            Ok(live) => live,
+        let live = match self.cluster.read_namespace(name).await {
+            // It is in its own as long as it lives: where another one has the name, both are gone.
+            Ok(live) => live.filter(|live| own.is_none() || is_own(live)),
             Err(error) => {
                 tracing::warn!(lease = %subject.id, %error, "its namespace can't be read");
-                return Ok((view, namespace, Some(error)));
+                return Ok((view, None, Some(error)));
             }
         };
         if let Some(live) = &live {
@@ -233,29 +224,31 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
                 .index
                 .note(|index| index.note_namespace(subject.id, live.meta.uid));
         }
-        if live.as_ref().map(NamespaceObject::decides_company) == Some(known.decides_company()) {
+        if live.as_ref().map(NamespaceObject::decides_company) == known.as_ref().map(NamespaceObject::decides_company) {
             return Ok((view, live, None));
         }
-        let view = self.database.ask(question(subject, live.as_ref(), choice)).await?;
-        Ok((view, live, None))
+        let look = question(subject, live.as_ref(), choice);
+        Ok((self.database.ask(look).await?, live, None))
     }
 
-    /// Tells the index what a live read says of the environment that a claim names.
-    async fn read_environment(&self, chosen: Option<EnvironmentChoice>) -> Result<(), ClusterError> {
+    /// Tells the index what a live read says of the environment that a claim names; whether there is still one of its name, as
+    /// far as it names one.
+    async fn read_environment(&self, chosen: Option<EnvironmentChoice>) -> Result<bool, ClusterError> {
         let Some(EnvironmentChoice::Object(id)) = chosen else {
-            return Ok(());
+            return Ok(true);
         };
         let Some(known) = self.context.index().environments.get(id).cloned() else {
-            return Ok(());
+            return Ok(false);
         };
         let read = self
             .cluster
             .read_environment(&known.meta.namespace, &known.meta.name)
             .await?;
+        let is_there = read.is_some();
         if let Some(environment) = read {
             self.context.learn(|index| index.read_environment(environment));
         }
-        Ok(())
+        Ok(is_there)
     }
 
     async fn namespace_is_going(&self, subject: &Subject, view: &LeaseView) -> Result<bool, ReconcileError> {
@@ -269,6 +262,16 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
             .await?
             .is_none_or(|namespace| namespace.meta.deleting))
     }
+}
+
+/// Whether the database has never had a lease of this object.
+const fn is_of_claim(view: &LeaseView) -> bool {
+    view.row.is_none() && view.object.is_none()
+}
+
+/// Whether the object is there, and nobody has deleted it.
+const fn is_there(object: &Object) -> bool {
+    matches!(object, Object::Present { deleting: false, .. })
 }
 
 /// What is asked of the database.

@@ -242,3 +242,30 @@ fn metadata_that_comes_with_the_end_is_still_to_be_written_unless_it_can_not_be(
     );
     assert!(!unwritten(json!({ "metadata": { "mine": "\0" } }), 3));
 }
+
+#[test]
+fn an_edit_that_gives_a_lease_more_time_counts_though_the_old_one_passed_before_it_was_seen() {
+    let passed = LeaseView {
+        now: "2026-01-02T00:00:01Z".parse().unwrap(),
+        ..view(&json!({}))
+    };
+    let mut written_before = passed.clone();
+    written_before.object.as_mut().unwrap().generation = 1;
+    let asks = |seconds: i32| lease(json!({ "ttlSeconds": seconds }));
+    assert!(
+        !expired(&view(&json!({})), Some(&asks(1))),
+        "a shorter time is written first"
+    );
+    for (view, seconds, expected) in [
+        (&written_before, 86_410, false),
+        (&written_before, 86_400, true),
+        (&written_before, 60, true),
+        // It was written: that the row says something else is another writer's doing.
+        (&passed, 86_410, true),
+    ] {
+        assert_eq!(expired(view, Some(&asks(seconds))), expected, "{seconds} s");
+    }
+    assert!(expired(&written_before, None));
+    let unreadable = lease(json!({ "ttlSeconds": 86_410, "policy": "Eternal" }));
+    assert!(expired(&written_before, Some(&unreadable)), "nobody's wish");
+}
