@@ -153,6 +153,12 @@ impl LeaseObject {
         };
         self.status.as_ref().is_some_and(shows)
     }
+
+    /// Whether the object shows that it waits, or nothing yet; one whose phase is not known is no claim if it shows a grant.
+    pub fn shows_that_it_waits(&self) -> bool {
+        let phase = self.status.as_ref().and_then(|status| status.phase);
+        matches!(phase, None | Some(LeasePhase::Pending)) && !self.shows_own_grant()
+    }
 }
 
 /// An object that is a run: a Job, a Pod, or one of a configured kind.

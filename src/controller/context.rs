@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::work::queue::Queue;
 use super::work::requeue::Later;
 use super::work::trouble::Troubles;
-use crate::cache::object::{LeaseObject, NamespaceObject};
+use crate::cache::object::LeaseObject;
 use crate::cache::{Class, Index, Key, Lane, Looked, Reading, RunKey, SharedIndex, Wakes};
 use crate::lifecycle::ResourceVersion;
 use crate::lifecycle::foreign::Rules;

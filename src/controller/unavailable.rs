@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::error::ReconcileError;
 use super::lease::unseen::is_or_was_claim;
 use super::reconcile::Reconcilers;
-use crate::api::{EnvironmentLeaseStatus, EnvironmentPhase, EnvironmentStatus, LeasePhase, Reason, Timestamp};
+use crate::api::{EnvironmentLeaseStatus, EnvironmentPhase, EnvironmentStatus, Reason, Timestamp};
 use crate::cache::Key;
 use crate::clock;
 use crate::controller::outside::cluster::Cluster;
@@ -43,8 +43,7 @@ impl<D: Database, C: Cluster> Reconcilers<D, C> {
             return Ok(());
         };
         let before = lease.status.as_ref();
-        let phase = before.and_then(|status| status.phase);
-        if !matches!(phase, None | Some(LeasePhase::Pending)) || lease.meta.deleting {
+        if !lease.shows_that_it_waits() || lease.meta.deleting {
             return Ok(());
         }
         if self.context.may_be_anothers_word(&lease) {
@@ -144,16 +143,22 @@ impl<D: Database, C: Cluster> Reconcilers<D, C> {
     }
 }
 
-/// The row as it was last shown; none where it was shown to be gone, or not there yet.
+/// The row as it was last shown; none where it was shown to be gone, or not there yet. Which state a duplicate's has, a condition
+/// tells.
 fn last_row(status: &EnvironmentStatus) -> Option<MirroredEnvironment> {
+    let is_archived = status
+        .conditions
+        .iter()
+        .any(|condition| condition.reason == Reason::Archived);
     Some(MirroredEnvironment {
         environment_id: status.environment_id?,
         company_id: status.company_id?,
         name: status.name.clone()?,
         state: match status.phase? {
-            EnvironmentPhase::Archived => EnvironmentState::Archived,
-            EnvironmentPhase::Active | EnvironmentPhase::Duplicate => EnvironmentState::Active,
             EnvironmentPhase::Pending => return None,
+            EnvironmentPhase::Archived => EnvironmentState::Archived,
+            EnvironmentPhase::Duplicate if is_archived => EnvironmentState::Archived,
+            EnvironmentPhase::Active | EnvironmentPhase::Duplicate => EnvironmentState::Active,
         },
         active_leases: status.active_leases?,
     })

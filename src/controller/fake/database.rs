@@ -55,6 +55,12 @@ struct State {
     looks: usize,
 }
 
+/// Puts a lease in or takes it out.
+fn set(set: &mut BTreeSet<Uuid>, lease: Uuid, holds: bool) {
+    set.retain(|one| *one != lease);
+    set.extend(holds.then_some(lease));
+}
+
 impl Default for FakeDatabase {
     fn default() -> Self {
         Self {
@@ -77,12 +83,7 @@ impl FakeDatabase {
 
     /// From here on every look at this lease panics, or none does any more.
     pub fn set_panicking(&self, lease: Uuid, panics: bool) {
-        let panicking = &mut lock(&self.state).panicking;
-        if panics {
-            panicking.insert(lease);
-        } else {
-            panicking.remove(&lease);
-        }
+        set(&mut lock(&self.state).panicking, lease, panics);
     }
 
     /// From here on a row that this claim needs is locked.
@@ -92,23 +93,13 @@ impl FakeDatabase {
 
     /// From here on every look at this lease is refused, or none is any more.
     pub fn set_refusing(&self, lease: Uuid, refuses: bool) {
-        let refusing = &mut lock(&self.state).refusing;
-        if refuses {
-            refusing.insert(lease);
-        } else {
-            refusing.remove(&lease);
-        }
+        set(&mut lock(&self.state).refusing, lease, refuses);
     }
 
     /// From here on nothing can be asked of this lease, or everything can again.
     pub fn set_hidden(&self, lease: Uuid, hides: bool) {
         self.set_refusing(lease, hides);
-        let hidden = &mut lock(&self.state).hidden;
-        if hides {
-            hidden.insert(lease);
-        } else {
-            hidden.remove(&lease);
-        }
+        set(&mut lock(&self.state).hidden, lease, hides);
     }
 
     /// From here on no Local can be intended.

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::LeaseReconciler;
 use super::put_off::QUIET_PAUSE;
-use crate::api::{LeasePhase, Reason};
+use crate::api::Reason;
 use crate::cache::object::LeaseObject;
 use crate::cache::wait_queue::Place;
 use crate::cache::{Index, Limited};
@@ -85,12 +85,8 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
             return "a lease of another writer".to_owned();
         };
         let index = self.context.index();
-        let waits = |lease: &LeaseObject| {
-            let phase = lease.status.as_ref().and_then(|status| status.phase);
-            matches!(phase, None | Some(LeasePhase::Pending))
-        };
         match index.leases.get(holder.id) {
-            Some(lease) if waits(lease) => BEING_GRANTED.to_owned(),
+            Some(lease) if lease.shows_that_it_waits() => BEING_GRANTED.to_owned(),
             None if self.context.settings.looks_after(namespace) => DELETED.to_owned(),
             _ if *namespace == claim.meta.namespace => name.clone(),
             _ => format!("{namespace}/{name}"),

@@ -3,7 +3,7 @@
 
 use super::LeaseReconciler;
 use super::pause::until_deadline;
-use crate::api::{LeasePhase, Reason, Timestamp};
+use crate::api::{EnvironmentLeaseStatus, LeasePhase, Reason, Timestamp};
 use crate::cache::object::LeaseObject;
 use crate::cache::{Key, Looked};
 use crate::clock;
@@ -73,10 +73,7 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
 
 /// Whether this is a claim, or one that has failed, as far as its object shows.
 pub(in crate::controller) fn is_or_was_claim(lease: &LeaseObject) -> bool {
-    let status = lease.status.as_ref();
-    match status.and_then(|status| status.phase) {
-        None | Some(LeasePhase::Pending) => true,
-        Some(LeasePhase::Failed) => status.is_some_and(|status| status.lease_id.is_none()),
-        Some(_) => false,
-    }
+    let has_failed =
+        |status: &EnvironmentLeaseStatus| status.phase == Some(LeasePhase::Failed) && status.lease_id.is_none();
+    lease.shows_that_it_waits() || lease.status.as_ref().is_some_and(has_failed)
 }

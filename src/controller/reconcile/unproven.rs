@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::api::Reason;
 use crate::cache::object::{EnvironmentObject, LeaseObject, NamespaceObject, RunObject, Watched};
 use crate::cache::{Key, RunKey};
 use crate::controller::fake::{FakeReconcilers, claim, environment, namespace, reconciler, uid};
@@ -154,4 +155,55 @@ async fn a_claim_that_is_granted_in_its_last_round_is_not_refused_for_being_late
     world.settle(REST).await;
     assert_eq!(stands(&world, "x"), words("Active", "Granted"));
     assert_eq!(world.database.active(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_whose_phase_is_a_newer_version_s_is_not_told_that_it_waits() {
+    let world = world().await;
+    let status = json!({ "phase": "Suspended", "leaseId": uid(10), "acquiredAt": "2026-01-01T00:00:00.000Z" });
+    let mut held = claim("team", "x", 10, "box");
+    held["status"] = status;
+    let lease: LeaseObject = world.cluster.make("leases", held);
+    world.context.learn(|index| index.apply_lease(lease));
+    let before = world.cluster.patches();
+    let key = Key::Lease(uid(10));
+    world.report_store_unavailable(key, None).await.unwrap();
+    world.database.set_hidden(uid(10), true);
+    let reason = Reason::StoreUnavailable;
+    world.report_refused(key, reason, "no").await.unwrap();
+    assert_eq!(world.cluster.patches(), before, "{:?}", world.shown("team", "x"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_database_is_away_an_environment_shows_no_more_than_it_did() {
+    let world = world().await;
+    let shown = |phase: &str, reason: &str| {
+        let accepting = json!({
+            "type": "Accepting", "status": "False", "reason": reason, "message": "",
+            "lastTransitionTime": "2026-01-01T00:00:00.000Z",
+        });
+        json!({
+            "phase": phase, "environmentId": uid(1), "companyId": uid(1), "name": "x", "activeLeases": 0,
+            "observedGeneration": 1, "conditions": [accepting],
+        })
+    };
+    for (number, phase, reason) in [(50, "Pending", "CompanyNotFound"), (51, "Duplicate", "Archived")] {
+        let name = phase.to_lowercase();
+        let mut object = environment("team", &name, number);
+        object["metadata"]["generation"] = json!(2);
+        object["status"] = shown(phase, reason);
+        if phase == "Duplicate" {
+            object["status"]["canonicalRef"] = json!({ "namespace": "other", "name": "local" });
+        }
+        world.make_environment(object);
+        let key = Key::Environment(uid(number));
+        world.report_store_unavailable(key, None).await.unwrap();
+        let status = world.cluster.get("environments", "team", &name).unwrap()["status"].clone();
+        let accepting = &status["conditions"][1];
+        assert_eq!(
+            (&status["phase"], &accepting["status"]),
+            (&json!(phase), &json!("False")),
+            "{status}"
+        );
+    }
 }
