@@ -1,7 +1,9 @@
 //! The one way to the index: whoever changes it hands on whom that concerns.
 
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::{Index, Key, Wakes};
 use crate::cache::{Class, Lane};
@@ -53,6 +55,6 @@ impl SharedIndex {
 
     fn lock(&self) -> MutexGuard<'_, Index> {
         // Its methods leave it consistent, whatever a thread that held it did afterwards.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }

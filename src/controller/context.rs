@@ -1,9 +1,10 @@
 //! What everything that runs here shares: what the watches have shown, the queue, what is counted, and the settings.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -130,7 +131,7 @@ impl Context {
 
     /// Whether this replica's term has passed without another one: the database can't be reached.
     pub(super) fn has_lapsed(&self) -> bool {
-        let lapsed_at = self.lapsed_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let lapsed_at = self.lapsed_at.lock();
         lapsed_at.is_some()
     }
 
@@ -169,7 +170,7 @@ impl Context {
 
     /// Notes whether this replica led until it could not renew its term, and what it knew then.
     pub(super) fn note_lapse(&self, lapsed: bool) {
-        let mut lapsed_at = self.lapsed_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lapsed_at = self.lapsed_at.lock();
         if !lapsed {
             *lapsed_at = None;
         } else if lapsed_at.is_none() {
@@ -183,7 +184,7 @@ impl Context {
     /// If Postgres is away from this replica alone, another one leads by now. To contradict it would make two replicas write
     /// against each other for as long as that lasts.
     pub(super) fn may_be_anothers_word(&self, lease: &LeaseObject) -> bool {
-        let lapsed_at = self.lapsed_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let lapsed_at = self.lapsed_at.lock();
         let newer = lapsed_at.as_ref().is_some_and(|at| lease.meta.resource_version > *at);
         let said = lease.status.as_ref().and_then(|status| status.message.as_deref());
         let own = said.is_some_and(|said| self.troubles.has_said(Key::Lease(lease.meta.uid), said));

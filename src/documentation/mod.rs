@@ -2,7 +2,8 @@
 //! what stands here, and so are the settings of the chart. `UPDATE=1 cargo test --lib documentation` writes what is generated anew.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+
+use parking_lot::Mutex;
 
 mod alerts;
 mod chart;
@@ -69,7 +70,7 @@ fn section<'a>(document: &'a str, heading: &str) -> &'a str {
 /// Compares what stands between two comments of a document with what should, or writes it where `UPDATE` is set.
 fn agrees(path: &str, name: &str, expected: &str) {
     static ONE_WRITER: Mutex<()> = Mutex::new(());
-    let _one = ONE_WRITER.lock().unwrap_or_else(PoisonError::into_inner); // another table may stand in the same document
+    let _one = ONE_WRITER.lock(); // another table may stand in the same document
     let document = read(path);
     let (begin, end) = (format!("<!-- {name} -->\n"), format!("<!-- end of {name} -->"));
     let (before, rest) = document

@@ -9,8 +9,9 @@ mod housekeeping;
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 
 use crate::api::Reason;
@@ -90,7 +91,7 @@ impl Mirror {
             };
             Box::new(Batcher::<R>::start(work, self.leader.clone()))
         };
-        let mut batchers = self.batchers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut batchers = self.batchers.lock();
         let batcher = batchers.entry(TypeId::of::<R>()).or_insert_with(start);
         let batcher: Option<&Batcher<R>> = batcher.downcast_ref();
         batcher.expect("of that type").clone()

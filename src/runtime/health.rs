@@ -4,7 +4,7 @@
 //! database reachable, leadership known, no right refused; a follower is ready too, for it is warm.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -12,6 +12,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -161,7 +162,7 @@ impl Health {
 
     fn lock(&self) -> MutexGuard<'_, Readiness> {
         // Each setter writes whole values, so what a panicking thread left behind can be read.
-        self.readiness.lock().unwrap_or_else(PoisonError::into_inner)
+        self.readiness.lock()
     }
 }
 

@@ -1,7 +1,8 @@
 //! The database, connected and known: what the rest of the store is given.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
+use parking_lot::RwLock;
 use uuid::Uuid;
 
 use super::StoreError;
@@ -117,7 +118,7 @@ impl Store {
     /// `Unfit` with a sentence that says what to do; any other category but `Deposed` where the database does not answer.
     pub async fn examine(&self) -> Result<(), StoreError> {
         let fit = fitness::examine(&mut self.pool.session().await?, self.mode).await?;
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.write();
         if known.id != fit.id {
             tracing::warn!(before = %known.id, now = %fit.id, "this is another database than before");
         }
@@ -132,7 +133,7 @@ impl Store {
 
     /// The database's own id; a restored backup has the same.
     pub fn id(&self) -> Uuid {
-        self.known.read().unwrap_or_else(PoisonError::into_inner).id
+        self.known.read().id
     }
 
     /// Names a foreign lease that cannot be judged in the log, once until something else is wrong with it.
@@ -144,7 +145,7 @@ impl Store {
 
     /// Which tables exist that need not.
     pub(crate) fn references(&self) -> References {
-        self.known.read().unwrap_or_else(PoisonError::into_inner).references
+        self.known.read().references
     }
 
     /// Who owns the origin's tables.

@@ -2,7 +2,6 @@
 //! it is handed out again.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use deadpool::Runtime;
@@ -10,6 +9,7 @@ use deadpool::managed::{self, Metrics, PoolError, RecycleError, RecycleResult, T
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt as _, TryStreamExt as _};
+use parking_lot::Mutex;
 use sqlx::postgres::{PgQueryResult, PgRow, PgStatement, PgTypeInfo};
 use sqlx::{Connection as _, Describe, Either, Execute, Executor, PgConnection, Postgres, SqlStr};
 use tokio::time::timeout;
@@ -65,7 +65,7 @@ impl managed::Manager for Manager {
     }
 
     async fn recycle(&self, connection: &mut PgConnection, metrics: &Metrics) -> RecycleResult<ConnectError> {
-        let replaced = *self.replaced.lock().unwrap_or_else(PoisonError::into_inner);
+        let replaced = *self.replaced.lock();
         if metrics.age() > LIFETIME || replaced.is_some_and(|at| metrics.created <= at) {
             return Err(RecycleError::message("it is old"));
         }
@@ -112,7 +112,7 @@ impl Pool {
     )]
     pub(super) fn replace_sessions(&self) {
         let now = Some(Instant::now());
-        *self.0.manager().replaced.lock().unwrap_or_else(PoisonError::into_inner) = now;
+        *self.0.manager().replaced.lock() = now;
     }
 
     /// A session for one user.

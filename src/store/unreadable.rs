@@ -3,8 +3,9 @@
 
 use std::collections::HashMap;
 use std::fmt::{self, Display, Formatter};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
@@ -145,7 +146,7 @@ impl UnreadableRows {
 
     /// Whether it is news that this row cannot be read for this reason.
     pub(crate) fn is_news(&self, id: Uuid, fault: &str) -> bool {
-        let mut named = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut named = self.0.lock();
         if named.get(&id).is_some_and(|named| named == fault) {
             return false;
         }
@@ -158,7 +159,7 @@ impl UnreadableRows {
 
     /// The row can be read: the next time that it cannot is news again.
     pub(crate) fn is_readable(&self, id: Uuid) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        self.0.lock().remove(&id);
     }
 }
 
@@ -214,6 +215,6 @@ mod tests {
         for number in 100..100 + 2 * REMEMBERED as u128 {
             rows.is_news(Uuid::from_u128(number), "size");
         }
-        assert!(rows.0.lock().unwrap().len() <= REMEMBERED);
+        assert!(rows.0.lock().len() <= REMEMBERED);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use environment_operator::api::LeasePhase;
 use harness::operator::Operator;
@@ -11,6 +11,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{Tra
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, Span};
+use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
@@ -28,14 +29,14 @@ impl TraceService for Received {
         &self,
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        self.0.lock().unwrap().extend(request.into_inner().resource_spans);
+        self.0.lock().extend(request.into_inner().resource_spans);
         Ok(Response::new(ExportTraceServiceResponse::default()))
     }
 }
 
 impl Received {
     fn spans(&self) -> Vec<Span> {
-        let received = self.0.lock().unwrap();
+        let received = self.0.lock();
         let scopes = received.iter().flat_map(|resource| &resource.scope_spans);
         scopes.flat_map(|scope| scope.spans.clone()).collect()
     }
@@ -113,7 +114,7 @@ async fn reconciles_transactions_sweeps_and_requests_reach_a_collector_the_last_
     let inside = spans.iter().filter(|span| ids.contains(span.parent_span_id.as_slice()));
     assert!(inside.count() > 0);
 
-    let received = received.0.lock().unwrap();
+    let received = received.0.lock();
     for resource in received.iter() {
         let attributes = &resource.resource.as_ref().unwrap().attributes;
         for (key, expected) in [

@@ -1,8 +1,9 @@
 //! The API server: objects by kind, Namespace and name, and versions that rise.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 

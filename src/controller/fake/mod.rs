@@ -1,9 +1,10 @@
 //! A small cluster and a small database behind the two seams, for tests of what happens between them. They keep what they are
 //! told, as the real ones do, and fail where a test says so.
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -130,7 +131,7 @@ impl FakeReconcilers {
 
 /// What a test has locked.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap()
+    mutex.lock()
 }
 
 fn decode<T: Watched>(group: &str, kind: &str, object: Value) -> T {

@@ -5,13 +5,14 @@
 //! A warning may take the last tokens, a normal Event may not.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::Client;
 use kube::api::{Api, PostParams};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::error::ClusterError;
@@ -112,7 +113,7 @@ impl Emitter {
 
     fn take(&self, notice: &Notice) -> bool {
         let now = Instant::now();
-        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut buckets = self.buckets.lock();
         // A full bucket is as good as none: the map holds only the Namespaces of the last seconds.
         buckets.retain(|_, bucket| now.saturating_duration_since(bucket.filled_at).as_secs_f64() < BURST / PER_SECOND);
         let full = || Bucket {

@@ -2,8 +2,9 @@
 //! what is to be done. Each is tried again later and later, and says on its object what it waits for; no other key is held up.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::cache::Key;
 use crate::controller::work::requeue::Later;
@@ -98,7 +99,7 @@ impl Troubles {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, Trouble>> {
         // Each method leaves it whole, whatever a thread that held it did afterwards.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

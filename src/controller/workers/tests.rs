@@ -1,9 +1,9 @@
 //! The workers on a fake cluster and a fake database, under a leadership that comes and goes, with time that is moved by hand.
 
 use std::pin::pin;
-use std::sync::{Mutex, PoisonError};
 
 use futures::poll;
+use parking_lot::Mutex;
 
 use super::*;
 use crate::controller::fake::{FakeReconcilers, claim, environment, namespace, reconciler};
@@ -33,7 +33,7 @@ impl Replica {
         let row: Arc<Mutex<Answer>> = Arc::new(Mutex::new(Some(Some(1))));
         let asked = row.clone();
         let ask = move |_: Request| {
-            let answer = *asked.lock().unwrap_or_else(PoisonError::into_inner);
+            let answer = *asked.lock();
             async move {
                 let away = || StoreError::Unavailable(Arc::new(sqlx::Error::PoolTimedOut));
                 let leader = |epoch| Leader {
@@ -66,7 +66,7 @@ impl Replica {
 
     /// From here on the leadership's row answers so.
     fn answer(&self, answer: Answer) {
-        *self.row.lock().unwrap() = answer;
+        *self.row.lock() = answer;
     }
 
     async fn reach(&self, state: LeadershipState) {

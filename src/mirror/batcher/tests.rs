@@ -1,6 +1,5 @@
-use std::sync::Mutex;
-
 use futures::future::join_all;
+use parking_lot::Mutex;
 
 use super::*;
 use crate::store::Access;
@@ -28,7 +27,7 @@ impl Request for Fake {
 
     async fn carry_out(_: &Store, leader: &Leader, requests: &[Self]) -> Result<Vec<(u128, i64)>, StoreError> {
         let attempt = {
-            let mut batches = requests[0].batches.lock().unwrap();
+            let mut batches = requests[0].batches.lock();
             batches.push(requests.iter().map(|request| (request.row, request.word)).collect());
             batches.len()
         };
@@ -129,7 +128,7 @@ fn beside_others(turn: Arc<Semaphore>) -> (FakeBatcher, Batches, watch::Sender<O
 }
 
 fn sizes(batches: &Batches) -> Vec<usize> {
-    batches.lock().unwrap().iter().map(Vec::len).collect()
+    batches.lock().iter().map(Vec::len).collect()
 }
 
 #[tokio::test(start_paused = true)]
@@ -153,10 +152,7 @@ async fn a_batch_holds_two_hundred_at_most() {
 async fn a_second_request_for_a_row_waits_for_the_next_batch() {
     let (batcher, batches, _lead) = batcher();
     join_all([(1, "first"), (2, ""), (1, "second")].map(|request| batcher.ask(request))).await;
-    assert_eq!(
-        *batches.lock().unwrap(),
-        [vec![(1, "first"), (2, "")], vec![(1, "second")]]
-    );
+    assert_eq!(*batches.lock(), [vec![(1, "first"), (2, "")], vec![(1, "second")]]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -170,7 +166,7 @@ async fn the_neighbours_of_a_poisoned_request_land_in_the_same_flush() {
             answer => assert_eq!(answer.unwrap().0, row),
         }
     }
-    assert!(batches.lock().unwrap().len() <= 17, "halved, not tried one by one");
+    assert!(batches.lock().len() <= 17, "halved, not tried one by one");
 }
 
 #[tokio::test(start_paused = true)]
@@ -197,9 +193,9 @@ async fn whatever_a_request_fails_for_its_neighbours_land_and_it_alone_is_told()
 async fn what_failed_for_itself_meets_the_others_again_only_after_it_has_succeeded() {
     let (batcher, batches, _lead) = batcher();
     let ask = async |requests: &[Asked]| {
-        batches.lock().unwrap().clear();
+        batches.lock().clear();
         join_all(requests.iter().map(|request| batcher.ask(*request))).await;
-        batches.lock().unwrap().clone()
+        batches.lock().clone()
     };
     ask(&[(1, ""), (2, "raises")]).await;
     assert_eq!(
@@ -215,7 +211,7 @@ async fn the_search_for_slow_culprits_has_an_end() {
     let (batcher, batches, _lead) = batcher();
     let answers = join_all((0..200).map(|row| batcher.ask((row, "too long")))).await;
     assert!(answers.iter().all(Result::is_err));
-    let tries = batches.lock().unwrap().len();
+    let tries = batches.lock().len();
     assert!(tries <= SLOW_FAILURES + 10, "{tries} of ten seconds each");
 }
 

@@ -1,6 +1,8 @@
 //! Who leads, by name: each replica logs it when it learns it, so that the log of any of them tells.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 /// The leader that this process has logged last; cheap to clone, and all clones know the same.
 #[derive(Clone, Debug, Default)]
@@ -17,7 +19,7 @@ impl KnownLeader {
 
     /// The name of the leader's Pod, where the process that leads is another one than before.
     fn news<'holder>(&self, holder: &'holder str) -> Option<&'holder str> {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.0.lock();
         if last.as_deref() == Some(holder) {
             return None;
         }

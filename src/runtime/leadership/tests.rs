@@ -1,5 +1,6 @@
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+
+use parking_lot::Mutex;
 
 use super::*;
 
@@ -45,7 +46,7 @@ impl Row {
 
     async fn ask(self, request: Request) -> Result<Answer, StoreError> {
         let answer = {
-            let mut script = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut script = self.0.lock();
             script.asked.push(request);
             if script.answers.len() > 1 {
                 script.answers.pop_front()
@@ -64,7 +65,7 @@ impl Row {
     }
 
     fn asked(&self) -> Vec<Request> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).asked.clone()
+        self.0.lock().asked.clone()
     }
 }
 

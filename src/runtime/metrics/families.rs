@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::fmt::Debug;
 use std::hash::Hash;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::gauge::Gauge;
@@ -102,7 +102,7 @@ impl<L: Clone + Debug + EncodeLabelSet + Eq + Hash + Send + Sync + 'static> Coun
     }
 
     pub(super) fn set(&self, counts: HashMap<L, usize>) {
-        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shown = self.shown.lock();
         for labels in shown.iter().filter(|labels| !counts.contains_key(*labels)) {
             self.family.get_or_create(labels).set(0);
         }
@@ -114,7 +114,7 @@ impl<L: Clone + Debug + EncodeLabelSet + Eq + Hash + Send + Sync + 'static> Coun
 
     /// Shows no series any more: somebody else counts.
     pub(super) fn forget(&self) {
-        self.shown.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.shown.lock().clear();
         self.family.clear();
     }
 }

@@ -6,8 +6,8 @@
 //! see [`Metrics::measure_when_read`].
 
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use prometheus_client::encoding::text;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
@@ -79,7 +79,7 @@ impl Metrics {
     /// Has a state measured whenever the metrics are read. `measure` must be quick and ask nobody: it runs inside of the
     /// request, one after the other.
     pub fn measure_when_read(&self, measure: impl Fn(&Self) + Send + Sync + 'static) {
-        let mut measures = self.measures.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut measures = self.measures.lock();
         measures.push(Box::new(measure));
     }
 
@@ -90,7 +90,7 @@ impl Metrics {
     /// None in practice: writing to a string does not fail.
     pub fn encode(&self) -> Result<String, fmt::Error> {
         // A measure that has panicked leaves some gauges as they were, and the next reader gets the rest.
-        let measures = self.measures.lock().unwrap_or_else(PoisonError::into_inner);
+        let measures = self.measures.lock();
         for measure in measures.iter() {
             measure(self);
         }

@@ -182,8 +182,9 @@ fn as_json(writer: &mut Writer<'_>, character: char) -> fmt::Result {
 #[cfg(test)]
 mod tests {
     use std::io;
-    use std::sync::{Arc, Mutex};
+    use std::sync::Arc;
 
+    use parking_lot::Mutex;
     use serde::de::{Deserializer as _, IgnoredAny, MapAccess, Visitor};
     use tracing_subscriber::layer::SubscriberExt as _;
 
@@ -198,7 +199,7 @@ mod tests {
 
     impl io::Write for Log {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
+            self.0.lock().extend_from_slice(bytes);
             Ok(bytes.len())
         }
 
@@ -216,7 +217,7 @@ mod tests {
             .event_format(Lines(form))
             .with_writer(move || writer.clone());
         tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), act);
-        let bytes = log.0.lock().unwrap().clone();
+        let bytes = log.0.lock().clone();
         String::from_utf8(bytes).unwrap()
     }
 

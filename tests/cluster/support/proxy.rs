@@ -5,8 +5,8 @@
 //! runs: a request that has not left yet, an answer that never arrives, a page of a list that breaks.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
@@ -16,6 +16,7 @@ use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use harness::guard;
 use harness::wait::eventually;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -156,7 +157,7 @@ impl Proxy {
             hits: AtomicUsize::new(0),
             state: watch::Sender::new(RuleState::InForce),
         });
-        self.shared.rules.lock().unwrap().push(rule.clone());
+        self.shared.rules.lock().push(rule.clone());
         Spoiled(rule)
     }
 }
@@ -204,7 +205,7 @@ pub fn reads(kind: &'static str) -> impl Fn(&Method, &Uri) -> bool {
 }
 
 async fn serve(State(shared): State<Arc<Shared>>, request: Request) -> Response {
-    let rules = shared.rules.lock().unwrap().clone();
+    let rules = shared.rules.lock().clone();
     let takes =
         |rule: &&Arc<Rule>| *rule.state.borrow() == RuleState::InForce && (rule.takes)(request.method(), request.uri());
     let Some(rule) = rules.iter().find(takes).cloned() else {

@@ -2,13 +2,14 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes};
 use axum::http::{Request as HttpRequest, Response};
 use futures::future::{Ready, ready};
 use futures::stream;
+use parking_lot::Mutex;
 use serde_json::json;
 use tower::Service;
 use uuid::Uuid;
@@ -70,13 +71,13 @@ async fn requests_in_ten_minutes(answer: impl Fn(&str) -> Response<Body> + Clone
     let count = Arc::new(Mutex::new(0));
     let counted = count.clone();
     let client = client(move |asked| {
-        *counted.lock().unwrap() += 1;
+        *counted.lock() += 1;
         answer(asked)
     });
     let source = source::leases(None);
     let following = follow::<LeaseObject>(&client, &source, SETTINGS, |_| {});
     assert!(tokio::time::timeout(Duration::from_secs(600), following).await.is_err());
-    *count.lock().unwrap()
+    *count.lock()
 }
 
 #[tokio::test(start_paused = true)]

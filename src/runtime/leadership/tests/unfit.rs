@@ -117,14 +117,14 @@ async fn a_replica_that_does_not_lead_is_ready_only_while_another_one_s_term_run
 
 #[tokio::test(start_paused = true)]
 async fn a_follower_asks_again_when_the_term_of_another_has_passed() {
-    let asked = std::sync::Mutex::new(Vec::new());
+    let asked = parking_lot::Mutex::new(Vec::new());
     let asked = Arc::new(asked);
     let (campaign, leadership) = Campaign::new(EXPIRY, Health::new(EXPIRY), Arc::new(Metrics::new()));
     let noted = Arc::clone(&asked);
     let left = Duration::from_secs(2);
     let ask = move |_| {
-        noted.lock().unwrap().push(Instant::now());
-        let first = noted.lock().unwrap().len() == 1;
+        noted.lock().push(Instant::now());
+        let first = noted.lock().len() == 1;
         async move {
             Ok(if first {
                 Answer::Led { left }
@@ -135,6 +135,6 @@ async fn a_follower_asks_again_when_the_term_of_another_has_passed() {
     };
     tokio::spawn(campaign.run(ask, CancellationToken::new()));
     reach(&leadership, LeadershipState::Leading { epoch: 1 }).await;
-    let asked = asked.lock().unwrap().clone();
+    let asked = asked.lock().clone();
     assert!(asked[1] - asked[0] <= left, "{:?}", asked[1] - asked[0]);
 }
