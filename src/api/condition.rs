@@ -2,43 +2,47 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use strum::{Display, IntoStaticStr, VariantArray};
 
-use super::named::named_set;
 use super::{Reason, Timestamp};
 
-named_set! {
-    /// What a condition speaks of.
-    ConditionType {
-        /// Environment: its spec is valid and mirrored. Also `True` when archived or a duplicate, so that installers do
-        /// not wait for ever.
-        Ready = "Ready",
-        /// Environment: new leases are granted.
-        Accepting = "Accepting",
-        /// Both kinds: the row in the database agrees with the object.
-        Mirrored = "Mirrored",
-        /// Environment of driver Local: this object stands for the company's one row.
-        Canonical = "Canonical",
-        /// Environment: the last probe reached it.
-        Reachable = "Reachable",
-        /// Lease: the claim was granted or refused. Once `True` it stays so.
-        Decided = "Decided",
-        /// Lease: it is held. A runner works only while it is `True`, and stops its work when it turns `False`.
-        Active = "Active",
-        /// Lease: it has ended, or was refused.
-        Finished = "Finished",
-    }
+/// What a condition speaks of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(description = "")]
+#[derive(Display, IntoStaticStr, VariantArray)]
+#[strum(const_into_str)]
+pub enum ConditionType {
+    /// Environment: its spec is valid and mirrored. Also `True` when archived or a duplicate, so that installers do
+    /// not wait for ever.
+    Ready,
+    /// Environment: new leases are granted.
+    Accepting,
+    /// Both kinds: the row in the database agrees with the object.
+    Mirrored,
+    /// Environment of driver Local: this object stands for the company's one row.
+    Canonical,
+    /// Environment: the last probe reached it.
+    Reachable,
+    /// Lease: the claim was granted or refused. Once `True` it stays so.
+    Decided,
+    /// Lease: it is held. A runner works only while it is `True`, and stops its work when it turns `False`.
+    Active,
+    /// Lease: it has ended, or was refused.
+    Finished,
 }
 
-named_set! {
-    /// Truth of a condition.
-    ConditionStatus {
-        /// It is so.
-        True = "True",
-        /// It is not so.
-        False = "False",
-        /// It cannot be told.
-        Unknown = "Unknown",
-    }
+/// Truth of a condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(description = "")]
+#[derive(Display, IntoStaticStr, VariantArray)]
+#[strum(const_into_str)]
+pub enum ConditionStatus {
+    /// It is so.
+    True,
+    /// It is not so.
+    False,
+    /// It cannot be told.
+    Unknown,
 }
 
 /// One observed aspect of an object's state.

@@ -3,9 +3,9 @@
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use strum::{Display, IntoStaticStr, VariantArray};
 use uuid::Uuid;
 
-use super::named::named_set;
 use super::rules::{immutable, member_of_driver, object_name, plugin_word, provider_word, secret_key};
 use super::{CompactObject, Condition, Timestamp};
 
@@ -96,18 +96,22 @@ pub struct EnvironmentSpec {
     pub metadata: Option<CompactObject>,
 }
 
-named_set! {
-    /// How an environment is reached.
-    Driver {
-        /// The machine of the server itself.
-        Local = "Local",
-        /// A machine over SSH.
-        Ssh = "SSH",
-        /// A provider's sandbox.
-        Sandbox = "Sandbox",
-        /// What a plugin offers.
-        Plugin = "Plugin",
-    }
+/// How an environment is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(description = "")]
+#[derive(Display, IntoStaticStr, VariantArray)]
+#[strum(const_into_str)]
+pub enum Driver {
+    /// The machine of the server itself.
+    Local,
+    /// A machine over SSH.
+    #[serde(rename = "SSH")]
+    #[strum(serialize = "SSH")]
+    Ssh,
+    /// A provider's sandbox.
+    Sandbox,
+    /// What a plugin offers.
+    Plugin,
 }
 
 /// How to reach a machine over SSH.
@@ -242,18 +246,20 @@ pub struct EnvironmentStatus {
     pub conditions: Vec<Condition>,
 }
 
-named_set! {
-    /// Where an environment stands.
-    EnvironmentPhase {
-        /// Has no row in the database yet.
-        Pending = "Pending",
-        /// Grants leases.
-        Active = "Active",
-        /// Grants nothing new; what is held runs out.
-        Archived = "Archived",
-        /// Another Local stands for the company.
-        Duplicate = "Duplicate",
-    }
+/// Where an environment stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(description = "")]
+#[derive(Display, IntoStaticStr, VariantArray)]
+#[strum(const_into_str)]
+pub enum EnvironmentPhase {
+    /// Has no row in the database yet.
+    Pending,
+    /// Grants leases.
+    Active,
+    /// Grants nothing new; what is held runs out.
+    Archived,
+    /// Another Local stands for the company.
+    Duplicate,
 }
 
 /// Where the canonical Local of a company is.

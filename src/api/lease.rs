@@ -3,9 +3,9 @@
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use strum::{Display, IntoStaticStr, VariantArray};
 use uuid::Uuid;
 
-use super::named::named_set;
 use super::rules::{api_version, immutable, immutable_optional, kind_name, object_name};
 use super::{CompactObject, Condition, Driver, Timestamp};
 
@@ -193,20 +193,21 @@ pub struct ObjectRef {
     pub uid: Option<String>,
 }
 
-named_set! {
-    /// What is kept between runs.
-    #[derive(Default)]
-    LeasePolicy {
-        /// Nothing is kept.
-        #[default]
-        Ephemeral = "Ephemeral",
-        /// The place is used again by the next lease of the environment.
-        ReuseByEnvironment = "ReuseByEnvironment",
-        /// The place is used again by the next lease of the execution workspace.
-        ReuseByExecutionWorkspace = "ReuseByExecutionWorkspace",
-        /// A lease whose run failed is kept for inspection.
-        RetainOnFailure = "RetainOnFailure",
-    }
+/// What is kept between runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(description = "")]
+#[derive(Display, IntoStaticStr, VariantArray)]
+#[strum(const_into_str)]
+pub enum LeasePolicy {
+    /// Nothing is kept.
+    #[default]
+    Ephemeral,
+    /// The place is used again by the next lease of the environment.
+    ReuseByEnvironment,
+    /// The place is used again by the next lease of the execution workspace.
+    ReuseByExecutionWorkspace,
+    /// A lease whose run failed is kept for inspection.
+    RetainOnFailure,
 }
 
 /// A lease as the operator has found or made it.
@@ -294,24 +295,26 @@ pub struct EnvironmentLeaseStatus {
     pub conditions: Vec<Condition>,
 }
 
-named_set! {
-    /// Where a lease stands.
-    LeasePhase {
-        /// Waits for its grant.
-        Pending = "Pending",
-        /// Is held.
-        Active = "Active",
-        /// Ended in good order.
-        Released = "Released",
-        /// Ended by time, cancellation or disappearance.
-        Expired = "Expired",
-        /// Ended because its run failed or its environment went, or was refused.
-        Failed = "Failed",
-        /// Kept for inspection after its run failed; holds no slot.
-        Retained = "Retained",
-        /// Its provider's resources wait for their removal.
-        PendingCleanup = "PendingCleanup",
-    }
+/// Where a lease stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(description = "")]
+#[derive(Display, IntoStaticStr, VariantArray)]
+#[strum(const_into_str)]
+pub enum LeasePhase {
+    /// Waits for its grant.
+    Pending,
+    /// Is held.
+    Active,
+    /// Ended in good order.
+    Released,
+    /// Ended by time, cancellation or disappearance.
+    Expired,
+    /// Ended because its run failed or its environment went, or was refused.
+    Failed,
+    /// Kept for inspection after its run failed; holds no slot.
+    Retained,
+    /// Its provider's resources wait for their removal.
+    PendingCleanup,
 }
 
 /// The environment that a lease holds.

@@ -1,11 +1,9 @@
 //! The two kinds: their types, schema, validation rules, conditions and reasons. No I/O.
-#![deny(missing_docs)]
 
 mod compact;
 mod condition;
 mod environment;
 mod lease;
-mod named;
 mod reason;
 mod rules;
 mod salvage;

@@ -115,8 +115,8 @@ fn print(planned: &[Planned], verbose: bool) -> String {
             one.company,
             one.owner,
             one.action,
-            one.ending.state.as_str(),
-            one.ending.reason.as_str(),
+            one.ending.state.into_str(),
+            one.ending.reason.into_str(),
         );
         *counts.entry(key).or_default() += 1;
     }
@@ -132,7 +132,7 @@ fn print(planned: &[Planned], verbose: bool) -> String {
     }
     if verbose {
         for one in planned {
-            let (reason, message) = (one.ending.reason.as_str(), &one.ending.message);
+            let (reason, message) = (one.ending.reason.into_str(), &one.ending.message);
             let _ = writeln!(text, "{}  {}  {reason}: {message}", one.lease, one.action);
         }
     }

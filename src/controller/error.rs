@@ -30,7 +30,7 @@ impl ReconcileError {
     /// The label of the metric.
     pub const fn category(&self) -> &'static str {
         match self {
-            Self::Store(error) => error.category().as_str(),
+            Self::Store(error) => error.category().into_str(),
             Self::Cluster(ClusterError::Conflict) => "conflict",
             Self::Cluster(ClusterError::Forbidden(_)) => "forbidden",
             Self::Cluster(_) => "cluster",

@@ -119,7 +119,7 @@ impl<D: Database, C: Cluster> Reconcilers<D, C> {
                         kind: "EnvironmentLease",
                         regarding: lease.meta.clone(),
                         warning: true,
-                        reason: reason.as_str(),
+                        reason: reason.into_str(),
                         message: sentence.to_owned(),
                     };
                     self.cluster.notify(notice).await;

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use strum::VariantArray as _;
+
 use super::{read, table};
 use crate::api::{LeasePolicy, Reason};
 use crate::lifecycle::lease::{Decision, Environment, Facts, Object, Obstacle, Row, Run, decide};
@@ -47,7 +49,7 @@ fn happens(cause: &str) -> Vec<Happens> {
 
 fn ending(facts: &Facts) -> [String; 2] {
     match decide(facts) {
-        Decision::End(ending) => [ending.state.as_str().to_owned(), ending.reason.as_str().to_owned()],
+        Decision::End(ending) => [ending.state.into_str().to_owned(), ending.reason.into_str().to_owned()],
         other => panic!("{facts:?} gives {other:?}"),
     }
 }
@@ -99,7 +101,10 @@ fn each_reason_is_documented_in_one_place_at_least_and_no_other_is() {
         })
         .filter(|reason| reason != "the run's")
         .collect();
-    let known: BTreeSet<String> = Reason::ALL.iter().map(|reason| reason.as_str().to_owned()).collect();
+    let known: BTreeSet<String> = Reason::VARIANTS
+        .iter()
+        .map(|reason| reason.into_str().to_owned())
+        .collect();
     assert_eq!(documented, known);
 }
 
@@ -132,8 +137,8 @@ fn what_a_claim_waits_for_and_what_refuses_it_is_as_documented() {
         let mut facts = Facts::claim();
         change(&mut facts);
         match decide(&facts) {
-            Decision::Wait(reason, _) => assert!(waiting.contains(reason.as_str()), "{reason}"),
-            Decision::Refuse(reason, _) => assert!(refused.contains(reason.as_str()), "{reason}"),
+            Decision::Wait(reason, _) => assert!(waiting.contains(reason.into_str()), "{reason}"),
+            Decision::Refuse(reason, _) => assert!(refused.contains(reason.into_str()), "{reason}"),
             other => panic!("{facts:?} gives {other:?}"),
         }
     }

@@ -31,6 +31,8 @@ pub fn kept_until(finished: jiff::Timestamp, ttl_seconds: i32) -> jiff::Timestam
 
 #[cfg(test)]
 mod tests {
+    use strum::VariantArray as _;
+
     use super::*;
     use crate::api::{Reason, Timestamp};
     use crate::lifecycle::lease_status::{Verdict, lease_status};
@@ -58,7 +60,7 @@ mod tests {
 
     #[test]
     fn each_final_phase_is_removed_and_no_other() {
-        for state in LeaseState::ALL {
+        for state in LeaseState::VARIANTS {
             let removed = matches!(state, LeaseState::Released | LeaseState::Expired | LeaseState::Failed);
             assert_eq!(
                 removal_at(&ended(*state), Some(second(90)), 5).is_some(),

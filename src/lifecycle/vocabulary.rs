@@ -1,56 +1,30 @@
 //! The closed sets of values as the origin's tables spell them (DOMAIN: "Closed sets of values").
 
-/// Declares a closed set with its spelling in the tables.
-macro_rules! closed_set {
-    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)+ }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum $name {
-            $($(#[$variant_doc])* $variant,)+
-        }
+use serde::Deserialize;
+use strum::{EnumString, IntoStaticStr, VariantArray};
 
-        impl $name {
-            /// All values, in the order of the documentation.
-            pub const ALL: &[Self] = &[$(Self::$variant,)+];
-
-            /// The spelling in the tables.
-            pub const fn as_str(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $text,)+
-                }
-            }
-
-            /// Reads the spelling of the tables; `None` for a value that is not in the set.
-            pub fn parse(text: &str) -> Option<Self> {
-                match text {
-                    $($text => Some(Self::$variant),)+
-                    _ => None,
-                }
-            }
-        }
-    };
-}
-
-closed_set! {
-    /// `heartbeat_runs.status`.
-    RunStatus {
-        /// Waits for its turn.
-        Queued = "queued",
-        /// Waits for another try.
-        ScheduledRetry = "scheduled_retry",
-        /// Executes.
-        Running = "running",
-        /// Ended well.
-        Succeeded = "succeeded",
-        /// Ended badly.
-        Failed = "failed",
-        /// Was called off.
-        Cancelled = "cancelled",
-        /// Took too long.
-        TimedOut = "timed_out",
-        /// Was stopped half-way and may be taken up by another run.
-        Interrupted = "interrupted",
-    }
+/// `heartbeat_runs.status`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[derive(EnumString, IntoStaticStr, VariantArray)]
+#[strum(const_into_str, serialize_all = "snake_case")]
+pub enum RunStatus {
+    /// Waits for its turn.
+    Queued,
+    /// Waits for another try.
+    ScheduledRetry,
+    /// Executes.
+    Running,
+    /// Ended well.
+    Succeeded,
+    /// Ended badly.
+    Failed,
+    /// Was called off.
+    Cancelled,
+    /// Took too long.
+    TimedOut,
+    /// Was stopped half-way and may be taken up by another run.
+    Interrupted,
 }
 
 impl RunStatus {
@@ -63,22 +37,24 @@ impl RunStatus {
     }
 }
 
-closed_set! {
-    /// `environment_leases.status`.
-    LeaseState {
-        /// Held.
-        Active = "active",
-        /// Ended in good order.
-        Released = "released",
-        /// Ended by time, cancellation or disappearance.
-        Expired = "expired",
-        /// Ended because its run failed or its environment went.
-        Failed = "failed",
-        /// Kept for inspection after a failed run; holds no slot.
-        Retained = "retained",
-        /// Ended; its provider's resources wait for their removal (newer origins only).
-        PendingCleanup = "pending_cleanup",
-    }
+/// `environment_leases.status`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[derive(EnumString, IntoStaticStr, VariantArray)]
+#[strum(const_into_str, serialize_all = "snake_case")]
+pub enum LeaseState {
+    /// Held.
+    Active,
+    /// Ended in good order.
+    Released,
+    /// Ended by time, cancellation or disappearance.
+    Expired,
+    /// Ended because its run failed or its environment went.
+    Failed,
+    /// Kept for inspection after a failed run; holds no slot.
+    Retained,
+    /// Ended; its provider's resources wait for their removal (newer origins only).
+    PendingCleanup,
 }
 
 impl LeaseState {
@@ -92,12 +68,52 @@ impl LeaseState {
     }
 }
 
-closed_set! {
-    /// `environments.status`.
-    EnvironmentState {
-        /// Grants leases.
-        Active = "active",
-        /// Grants nothing new.
-        Archived = "archived",
+/// `environments.status`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[derive(EnumString, IntoStaticStr, VariantArray)]
+#[strum(const_into_str, serialize_all = "snake_case")]
+pub enum EnvironmentState {
+    /// Grants leases.
+    Active,
+    /// Grants nothing new.
+    Archived,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Debug;
+    use std::str::FromStr;
+
+    use serde::de::DeserializeOwned;
+    use serde_json::json;
+
+    use super::*;
+
+    fn words<T>() -> Vec<&'static str>
+    where
+        T: Copy + Debug + DeserializeOwned + FromStr<Err: Debug> + PartialEq + VariantArray + Into<&'static str>,
+    {
+        let read_again = |value: &T| {
+            let word: &'static str = (*value).into();
+            assert_eq!(word.parse::<T>().unwrap(), *value);
+            assert_eq!(serde_json::from_value::<T>(json!(word)).unwrap(), *value);
+            word
+        };
+        T::VARIANTS.iter().map(read_again).collect()
+    }
+
+    #[test]
+    fn the_words_of_the_tables_are_the_origin_s_and_are_read_again() {
+        assert_eq!(
+            words::<RunStatus>().join(" "),
+            "queued scheduled_retry running succeeded failed cancelled timed_out interrupted"
+        );
+        assert_eq!(
+            words::<LeaseState>().join(" "),
+            "active released expired failed retained pending_cleanup"
+        );
+        assert_eq!(words::<EnvironmentState>().join(" "), "active archived");
+        assert!("Active".parse::<LeaseState>().is_err());
     }
 }

@@ -239,7 +239,7 @@ async fn carry_out<R: Request>(work: &Work, leader: &Leader, requests: Vec<R>) -
         match outcome {
             Ok(answers) => outcomes.extend(answers.into_iter().map(Ok)),
             Err(error) => {
-                Span::current().record("error", error.category().as_str());
+                Span::current().record("error", error.category().into_str());
                 slow += usize::from(took > SLOW);
                 let may_search = slow <= SLOW_FAILURES && began.elapsed() < SEARCH;
                 if part.len() > 1 && !error.is_of_all() && may_search {

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use strum::IntoStaticStr;
+
 use super::cause::cause;
 use super::fitness;
 
@@ -45,7 +47,8 @@ pub enum StoreError {
 }
 
 /// What to do about a [`StoreError`]; the label of its metric.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr)]
+#[strum(const_into_str, serialize_all = "snake_case")]
 pub enum Category {
     /// Retry with back-off.
     Unavailable,
@@ -61,21 +64,6 @@ pub enum Category {
     Deposed,
     /// Tell the operator's authors.
     Bug,
-}
-
-impl Category {
-    /// The metric's label.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Unavailable => "unavailable",
-            Self::Conflict => "conflict",
-            Self::Data => "data",
-            Self::Refused => "refused",
-            Self::Unfit => "unfit",
-            Self::Deposed => "deposed",
-            Self::Bug => "bug",
-        }
-    }
 }
 
 impl StoreError {

@@ -133,8 +133,8 @@ fn read(found: Found) -> Result<ForeignLease, StoreError> {
     let run = match found.run_status {
         None => Run::Missing,
         Some(text) => {
-            let status =
-                RunStatus::parse(&text).ok_or_else(|| unreadable(&row.id, format!("{text:?} is no run status")))?;
+            let status: Result<RunStatus, _> = text.parse();
+            let status = status.map_err(|_| unreadable(&row.id, format!("{text:?} is no run status")))?;
             match status.outcome() {
                 None => Run::Live,
                 Some(outcome) => Run::Over(outcome, found.over_for.map_or(Duration::ZERO, duration)),

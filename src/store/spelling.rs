@@ -5,9 +5,9 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
+use strum::VariantArray as _;
 
 use crate::api::{Driver, LeasePolicy, Reason};
-use crate::lifecycle::{EnvironmentState, LeaseState};
 
 /// `environments.driver`.
 pub const fn driver(driver: Driver) -> &'static str {
@@ -31,34 +31,19 @@ pub const fn policy(policy: LeasePolicy) -> &'static str {
 
 /// Reads a driver as the tables spell it.
 pub(crate) fn parse_driver(text: &str) -> Option<Driver> {
-    [Driver::Local, Driver::Ssh, Driver::Sandbox, Driver::Plugin]
-        .into_iter()
-        .find(|candidate| driver(*candidate) == text)
+    let mut all = Driver::VARIANTS.iter().copied();
+    all.find(|candidate| driver(*candidate) == text)
 }
 
 fn parse_policy(text: &str) -> Option<LeasePolicy> {
-    [
-        LeasePolicy::Ephemeral,
-        LeasePolicy::ReuseByEnvironment,
-        LeasePolicy::ReuseByExecutionWorkspace,
-        LeasePolicy::RetainOnFailure,
-    ]
-    .into_iter()
-    .find(|candidate| policy(*candidate) == text)
-}
-
-fn read<'de, T, D: Deserializer<'de>>(
-    deserializer: D,
-    parse: impl FnOnce(&str) -> Option<T>,
-    set: &str,
-) -> Result<T, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    parse(&text).ok_or_else(|| D::Error::custom(format!("{text:?} is no {set}")))
+    let mut all = LeasePolicy::VARIANTS.iter().copied();
+    all.find(|candidate| policy(*candidate) == text)
 }
 
 /// Reads `environments.driver`.
 pub(crate) fn read_driver<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Driver, D::Error> {
-    read(deserializer, parse_driver, "driver")
+    let text = String::deserialize(deserializer)?;
+    parse_driver(&text).ok_or_else(|| D::Error::custom(format!("{text:?} is no driver")))
 }
 
 /// Reads `environment_leases.lease_policy`. One of which nothing is known asks for nothing: it counts as ephemeral.
@@ -70,25 +55,6 @@ pub(crate) fn read_policy<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
 /// Whether this is one of the lease policies.
 pub(crate) fn is_policy(text: &str) -> bool {
     parse_policy(text).is_some()
-}
-
-/// Reads `environments.status`.
-pub(crate) fn read_environment_state<'de, D: Deserializer<'de>>(deserializer: D) -> Result<EnvironmentState, D::Error> {
-    read(deserializer, EnvironmentState::parse, "environment status")
-}
-
-/// Reads `environment_leases.status`.
-pub(crate) fn read_lease_state<'de, D: Deserializer<'de>>(deserializer: D) -> Result<LeaseState, D::Error> {
-    read(deserializer, LeaseState::parse, "lease status")
-}
-
-/// Reads a lease status that may be null.
-pub(crate) fn read_optional_lease_state<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<LeaseState>, D::Error> {
-    let text = Option::<String>::deserialize(deserializer)?;
-    text.map(|text| LeaseState::parse(&text).ok_or_else(|| D::Error::custom(format!("{text:?} is no lease status"))))
-        .transpose()
 }
 
 /// Reads a moment. One that lies beyond all that can be told (`infinity`, years before 1 or after 9999) is the first or the last
@@ -148,19 +114,14 @@ pub(crate) fn read_reason<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
     Ok(text.map(|text| serde_json::from_value(Value::String(text)).unwrap_or(Reason::EndedInDatabase)))
 }
 
-/// The word of a reason in the operator's own tables: the same as everywhere.
-pub fn reason(reason: Reason) -> String {
-    format!("{reason:?}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn what_is_written_is_read_again_and_nothing_else_is() {
-        for value in [Driver::Local, Driver::Ssh, Driver::Sandbox, Driver::Plugin] {
-            assert_eq!(parse_driver(driver(value)), Some(value));
+        for value in Driver::VARIANTS {
+            assert_eq!(parse_driver(driver(*value)), Some(*value));
         }
         let policies = [
             "ephemeral",
@@ -173,7 +134,6 @@ mod tests {
         }
         assert_eq!(parse_driver("kubernetes"), None);
         assert_eq!(parse_policy("Ephemeral"), None);
-        assert_eq!(reason(Reason::RunFinished), "RunFinished");
     }
 
     #[test]

@@ -137,7 +137,7 @@ pub async fn all_show(world: &World<'_>, status: &str, phase: LeasePhase, number
         if shown == number {
             Ok(())
         } else {
-            Err(format!("{shown} objects are {}", phase.as_str()))
+            Err(format!("{shown} objects are {}", phase.into_str()))
         }
     })
     .await
@@ -262,7 +262,7 @@ async fn show(operator: &Client, world: &World<'_>, number: usize, status: &Envi
             action: Some("Report".to_owned()),
             event_time: Some(MicroTime(Timestamp::now())),
             note: status.message.clone(),
-            reason: status.reason.map(|reason| reason.as_str().to_owned()),
+            reason: status.reason.map(|reason| reason.into_str().to_owned()),
             regarding: Some(shown.object_ref(&())),
             reporting_controller: Some("benchmark".to_owned()),
             reporting_instance: Some("benchmark".to_owned()),

@@ -7,6 +7,7 @@ use environment_operator::api::{Driver, EnvironmentPhase, LeasePhase, LeasePolic
 use harness::operator::Operator;
 use harness::wait::eventually;
 use serde_json::json;
+use strum::VariantArray as _;
 use uuid::Uuid;
 
 use crate::support::{LIMIT, World, id_of, lease};
@@ -236,12 +237,12 @@ fn is_closed(label: &str, value: &str) -> bool {
     ];
     match label {
         "phase" => {
-            LeasePhase::ALL.iter().any(|one| one.as_str() == value)
-                || EnvironmentPhase::ALL.iter().any(|one| one.as_str() == value)
+            LeasePhase::VARIANTS.iter().any(|one| one.into_str() == value)
+                || EnvironmentPhase::VARIANTS.iter().any(|one| one.into_str() == value)
         }
-        "policy" => LeasePolicy::ALL.iter().any(|one| one.as_str() == value),
-        "driver" => value == "none" || Driver::ALL.iter().any(|one| one.as_str() == value),
-        "reason" => value == "none" || Reason::ALL.iter().any(|one| one.as_str() == value),
+        "policy" => LeasePolicy::VARIANTS.iter().any(|one| one.into_str() == value),
+        "driver" => value == "none" || Driver::VARIANTS.iter().any(|one| one.into_str() == value),
+        "reason" => value == "none" || Reason::VARIANTS.iter().any(|one| one.into_str() == value),
         "kind" => kinds.contains(&value),
         "result" => [
             "ok",

@@ -185,7 +185,7 @@ impl Play<'_> {
                     .await
                     .map_err(|error| error.to_string())?;
                 let status = object.status.clone().unwrap_or_default();
-                let so = status.phase == Some(phase) && status.reason.map(|reason| reason.as_str()) == Some(reason);
+                let so = status.phase == Some(phase) && status.reason.map(|reason| reason.into_str()) == Some(reason);
                 if so { Ok(object) } else { Err(json!(status).to_string()) }
             },
         )

@@ -72,14 +72,14 @@ async fn of_two_causes_that_came_while_no_operator_ran_the_higher_one_ends_the_l
     operator.start_again().unwrap();
     for ((pair, phase, reason), (name, _, id)) in PAIRS.iter().zip(&held) {
         if pair.contains(&Happens::LeaseIsDeleted) {
-            world.lease_row_is(*id, &phase.as_str().to_lowercase()).await;
+            world.lease_row_is(*id, &phase.into_str().to_lowercase()).await;
         } else {
             world.lease_because(name, *phase, *reason).await;
         }
         let record = world.record(*id).await.unwrap();
         assert_eq!(record["reason"], json!(reason), "{pair:?} {record}");
         if !pair.contains(&Happens::OriginDeletes) {
-            world.lease_row_is(*id, &phase.as_str().to_lowercase()).await;
+            world.lease_row_is(*id, &phase.into_str().to_lowercase()).await;
         }
     }
 }

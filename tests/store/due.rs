@@ -275,7 +275,7 @@ async fn a_lost_ear_says_so_instead_of_connecting_again_in_silence() {
     .await
     .unwrap();
     let outcome = tokio::time::timeout(Duration::from_secs(5), ends.next()).await.unwrap();
-    assert_eq!(outcome.unwrap_err().category().as_str(), "unavailable");
+    assert_eq!(outcome.unwrap_err().category().into_str(), "unavailable");
 }
 
 #[tokio::test]

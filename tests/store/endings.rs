@@ -42,7 +42,7 @@ async fn an_ending_writes_status_time_reason_and_activity() {
             details,
             json!({
                 "environmentId": lease.environment_id, "driver": "sandbox", "leasePolicy": "ephemeral",
-                "provider": "kubernetes", "executionWorkspaceId": null, "issueId": null, "status": state.as_str(),
+                "provider": "kubernetes", "executionWorkspaceId": null, "issueId": null, "status": state.into_str(),
                 "cleanupStatus": null, "failureReason": failure, "reason": format!("{reason:?}"), "actor": "agent",
                 "run": lease.heartbeat_run_id
             })

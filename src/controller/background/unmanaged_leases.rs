@@ -141,7 +141,7 @@ async fn end_foreign(context: &Context, mirror: &Mirror, end: ForeignLeaseEnd) -
     // Whatever else comes back: its maker has used or ended it, or holds its row; the next sweep sees.
     if let EndOutcome::Ended(row) = outcome {
         context.metrics.leases.ended(reason);
-        tracing::info!(lease = %row.id, reason = reason.as_str(), status = row.status.as_str(), "foreign lease ended");
+        tracing::info!(lease = %row.id, reason = reason.into_str(), status = row.status.into_str(), "foreign lease ended");
         context.count_again(row.environment_id);
     }
     Ok(())

@@ -270,8 +270,8 @@ impl<D: Database, C: Cluster> EnvironmentReconciler<D, C> {
         tracing::info!(
             namespace,
             name,
-            phase = phase.as_str(),
-            reason = reason.as_str(),
+            phase = phase.into_str(),
+            reason = reason.into_str(),
             why = message,
             "environment changed"
         );
@@ -282,7 +282,7 @@ impl<D: Database, C: Cluster> EnvironmentReconciler<D, C> {
                 kind: "Environment",
                 regarding,
                 warning,
-                reason: reason.as_str(),
+                reason: reason.into_str(),
                 message,
             })
             .await;

@@ -274,7 +274,7 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
         {
             EndOutcome::Ended(row) => {
                 self.note_end(scene, reason, &row);
-                tracing::info!(lease = %subject.id, reason = reason.as_str(), status = row.status.as_str(), "lease ended");
+                tracing::info!(lease = %subject.id, reason = reason.into_str(), status = row.status.into_str(), "lease ended");
                 self.context.count_again(row.environment_id);
                 self.context.serve(row.environment_id, 1);
                 Ok(Step::Again)
@@ -307,12 +307,12 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
                 })
                 .await?;
             self.context.committed::<ForeignEnd>(Key::Lease(subject.id));
-            let status = ending.state.as_str();
+            let status = ending.state.into_str();
             if scene.view.object.as_ref().and_then(|object| object.ended_status) == Some(LeaseState::PendingCleanup) {
                 tracing::info!(lease = %subject.id, status, "the cleanup of an ended lease is over");
             } else {
                 self.note_foreign_end(scene, ending.reason);
-                let reason = ending.reason.as_str();
+                let reason = ending.reason.into_str();
                 tracing::info!(lease = %subject.id, reason, status, "lease was ended by another writer");
             }
             if let Some(object) = &scene.view.object {

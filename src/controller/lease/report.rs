@@ -100,7 +100,7 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
             tracing::warn!(
                 namespace,
                 name,
-                reason = reason.as_str(),
+                reason = reason.into_str(),
                 why = message,
                 "lease is not mirrored"
             );
@@ -119,8 +119,8 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
         tracing::info!(
             namespace,
             name,
-            phase = phase.as_str(),
-            reason = reason.as_str(),
+            phase = phase.into_str(),
+            reason = reason.into_str(),
             why = message,
             "lease changed"
         );
@@ -161,8 +161,8 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
             self.context.metrics.leases.ending_rewritten();
             let message = format!(
                 "the ended lease was rewritten in the database from {} to {}: it is left as written, and this object as it is",
-                ending.state.as_str(),
-                row.status.as_str()
+                ending.state.into_str(),
+                row.status.into_str()
             );
             tracing::warn!(lease = %subject.id, why = message, "an ended lease was rewritten");
             self.cluster
@@ -238,7 +238,7 @@ fn notice(lease: &LeaseObject, warning: bool, reason: Reason, message: String) -
         kind: "EnvironmentLease",
         regarding: lease.meta.clone(),
         warning,
-        reason: reason.as_str(),
+        reason: reason.into_str(),
         message,
     }
 }

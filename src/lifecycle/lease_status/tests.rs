@@ -1,5 +1,7 @@
 //! What a status shows of a lease whose row does not follow its object, and of one whose cleanup goes on after its end.
 
+use strum::VariantArray as _;
+
 use super::*;
 
 fn second(second: i64) -> Timestamp {
@@ -158,7 +160,7 @@ fn a_lease_whose_cleanup_is_pending_follows_to_its_final_status_and_keeps_its_re
             (Some(Reason::RunFailed), &pending.message)
         );
         assert_eq!(status.conditions, pending.conditions, "it ended then, and not now");
-        for later in LeaseState::ALL {
+        for later in LeaseState::VARIANTS {
             let again = lease_status(Some(&status), 1, &ended(*later, Reason::EndedInDatabase), second(30));
             assert_eq!(again.phase, status.phase, "{later:?} after {state:?}");
         }

@@ -1,6 +1,7 @@
 //! Ends of runs, as rows and objects of each kind tell them.
 
 use serde_json::json;
+use strum::VariantArray as _;
 
 use super::*;
 
@@ -75,7 +76,7 @@ fn any_other_kind_is_over_by_condition_or_phase() {
 
 #[test]
 fn a_row_is_over_exactly_when_its_status_is_terminal() {
-    for status in RunStatus::ALL {
+    for status in RunStatus::VARIANTS {
         assert_eq!(status.outcome().is_some(), status.is_terminal(), "{status:?}");
     }
 }

@@ -182,7 +182,7 @@ async fn whatever_a_request_fails_for_its_neighbours_land_and_it_alone_is_told()
         let answers = join_all((0..200).map(|row| batcher.ask(request(row)))).await;
         for (row, answer) in (0..200).zip(answers) {
             match answer {
-                Err(error) => assert_eq!((row, error.category().as_str()), (77, category), "{word}"),
+                Err(error) => assert_eq!((row, error.category().into_str()), (77, category), "{word}"),
                 Ok(answer) => assert_eq!(answer.0, row),
             }
         }
@@ -247,7 +247,7 @@ async fn a_failure_of_the_database_reaches_every_caller_once() {
         let (batcher, batches, _lead) = batcher();
         let answers = join_all([(1, ""), (2, word), (3, "")].map(|request| batcher.ask(request))).await;
         for answer in answers {
-            assert_eq!(answer.unwrap_err().category().as_str(), expected);
+            assert_eq!(answer.unwrap_err().category().into_str(), expected);
         }
         assert_eq!(sizes(&batches), [3]);
     }

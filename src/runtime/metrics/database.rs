@@ -6,6 +6,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use strum::IntoStaticStr;
 use uuid::Uuid;
 
 use super::families::{DELAYS, DURATIONS, Families, FloatGauge, Histograms, ROWS};
@@ -28,7 +29,8 @@ pub struct DatabaseMetrics {
 }
 
 /// Who has set a row aside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr)]
+#[strum(const_into_str, serialize_all = "snake_case")]
 pub enum Place {
     Reconcile,
     /// The sweep of foreign leases.
@@ -176,17 +178,13 @@ impl DatabaseMetrics {
 
     /// An operation of the store failed.
     pub fn failed(&self, category: Category) {
-        let category = category.as_str();
+        let category = category.into_str();
         self.errors.get_or_create(&CategoryLabel { category }).inc();
     }
 
     /// A row was passed over: it could not be read, or the database refused it.
     pub fn set_aside(&self, place: Place) {
-        let by = match place {
-            Place::Reconcile => "reconcile",
-            Place::Sweep => "sweep",
-            Place::Retention => "retention",
-        };
+        let by = place.into_str();
         self.set_aside.get_or_create(&PlaceLabel { by }).inc();
     }
 

@@ -8,7 +8,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 
 use super::families::{Counted, DELAYS, Families};
-use crate::api::{Driver, Reason};
+use crate::api::Reason;
 use crate::cache::Census;
 
 /// By how much a lease outlives its run where that is counted: what `docs/operations.md` asks the database for.
@@ -54,7 +54,7 @@ pub(super) struct ReasonLabel {
 
 impl From<Reason> for ReasonLabel {
     fn from(reason: Reason) -> Self {
-        let reason = reason.as_str();
+        let reason = reason.into_str();
         Self { reason }
     }
 }
@@ -113,18 +113,18 @@ impl LeaseMetrics {
     pub fn set_census(&self, census: Census) {
         let leases = census.leases.into_iter().map(|(by, count)| {
             let labels = PhasePolicyDriver {
-                phase: by.phase.as_str(),
-                policy: by.policy.as_str(),
-                driver: by.driver.map_or(NONE, Driver::as_str),
+                phase: by.phase.into_str(),
+                policy: by.policy.into_str(),
+                driver: by.driver.map_or(NONE, Into::into),
             };
             (labels, count)
         });
         let pending = census.pending.into_iter().map(|(reason, count)| {
-            let reason = reason.map_or(NONE, Reason::as_str);
+            let reason = reason.map_or(NONE, Into::into);
             (ReasonLabel { reason }, count)
         });
         let environments = census.environments.into_iter().map(|((phase, driver), count)| {
-            let (phase, driver) = (phase.as_str(), driver.as_str());
+            let (phase, driver) = (phase.into_str(), driver.into_str());
             (PhaseDriver { phase, driver }, count)
         });
         self.leases.set(leases.collect());

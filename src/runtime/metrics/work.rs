@@ -7,6 +7,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use strum::{IntoStaticStr, VariantArray};
 
 use super::families::{Counted, DELAYS, DURATIONS, Families, FloatGauge, Histograms, number};
 
@@ -22,7 +23,8 @@ pub struct WorkMetrics {
 }
 
 /// Why something is to be looked at again at a moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, IntoStaticStr, VariantArray)]
+#[strum(const_into_str, serialize_all = "snake_case")]
 pub enum Cause {
     /// A lease's `expiresAt`.
     Ttl,
@@ -36,29 +38,6 @@ pub enum Cause {
     Retry,
     /// Another look at what could not be settled, or is to be shown at a measured pace.
     Look,
-}
-
-impl Cause {
-    pub const ALL: [Self; 6] = [
-        Self::Ttl,
-        Self::Heartbeat,
-        Self::Acquire,
-        Self::Removal,
-        Self::Retry,
-        Self::Look,
-    ];
-
-    /// The metric's label.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Ttl => "ttl",
-            Self::Heartbeat => "heartbeat",
-            Self::Acquire => "acquire",
-            Self::Removal => "removal",
-            Self::Retry => "retry",
-            Self::Look => "look",
-        }
-    }
 }
 
 /// Keys of one kind that are ready and wait for a free hand.
@@ -87,7 +66,7 @@ struct CauseLabel {
 
 impl From<Cause> for CauseLabel {
     fn from(cause: Cause) -> Self {
-        let cause = cause.as_str();
+        let cause = cause.into_str();
         Self { cause }
     }
 }
@@ -140,8 +119,9 @@ impl WorkMetrics {
 
     /// How many keys have their moment.
     pub fn set_deadlines(&self, deadlines: &HashMap<Cause, usize>) {
-        let counted = Cause::ALL.map(|cause| (cause.into(), deadlines.get(&cause).copied().unwrap_or_default()));
-        self.deadlines.set(counted.into());
+        let count = |cause| deadlines.get(&cause).copied().unwrap_or_default();
+        let counted = Cause::VARIANTS.iter().map(|cause| ((*cause).into(), count(*cause)));
+        self.deadlines.set(counted.collect());
     }
 
     /// A key is looked at, so long after its moment.

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::LeaseRow;
 use crate::lifecycle::{Ending, LeaseState};
-use crate::store::{Access, Leader, Request, Store, StoreError, column, spelling};
+use crate::store::{Access, Leader, Request, Store, StoreError, column};
 
 /// A lease that is to end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,13 +108,13 @@ impl Request for ForeignLeaseEnd {
             .bind(&leader.installation)
             .bind(leader.epoch)
             .bind(column(&ends, |end| end.id))
-            .bind(column(&ends, |end| end.ending.state.as_str()))
-            .bind(column(&ends, |end| spelling::reason(end.ending.reason)))
+            .bind(column(&ends, |end| end.ending.state.into_str()))
+            .bind(column(&ends, |end| end.ending.reason.into_str()))
             .bind(column(&ends, |end| end.ending.message.as_str()))
             .bind(column(&ends, |end| end.only_if_expired))
             .bind(column(&guards, |(unused_for, _)| *unused_for))
             .bind(column(&guards, |(_, cleanup_failed)| *cleanup_failed))
-            .bind(column(&ends, |end| end.leaves.as_str()))
+            .bind(column(&ends, |end| end.leaves.into_str()))
             .bind(column(&ends, |end| end.run_ended_at.map(ToSqlx::to_sqlx)))
             .fetch_all(&store.pool)
             .await?;
@@ -340,8 +340,8 @@ impl Request for ForeignEnd {
         .bind(&leader.installation)
         .bind(leader.epoch)
         .bind(column(ends, |end| end.id))
-        .bind(column(ends, |end| end.ending.state.as_str()))
-        .bind(column(ends, |end| spelling::reason(end.ending.reason)))
+        .bind(column(ends, |end| end.ending.state.into_str()))
+        .bind(column(ends, |end| end.ending.reason.into_str()))
         .bind(column(ends, |end| end.ending.message.as_str()))
         .bind(column(ends, |end| end.run_ended_at.map(ToSqlx::to_sqlx)))
         .fetch_one(&store.pool)

@@ -39,7 +39,6 @@ pub struct LeaseRow {
     pub issue_id: Option<Uuid>,
     /// Its heartbeat run; null once the run's row is deleted.
     pub heartbeat_run_id: Option<Uuid>,
-    #[serde(deserialize_with = "spelling::read_lease_state")]
     pub status: LeaseState,
     #[serde(deserialize_with = "spelling::read_policy")]
     pub lease_policy: LeasePolicy,

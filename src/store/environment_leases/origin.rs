@@ -28,7 +28,7 @@ pub async fn list(
     )
     .bind(company_id)
     .bind(environment_id)
-    .bind(status.map(LeaseState::as_str))
+    .bind(status.map(|status| status.into_str()))
     .fetch_all(&store.pool)
     .await?;
     // One that holds a value outside its closed set is named in the log and left out.

@@ -5,7 +5,6 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::{EnvironmentOutcome, EnvironmentRow, EnvironmentSync};
-use crate::lifecycle::EnvironmentState;
 use crate::store::environment_object::EnvironmentObjectRow;
 use crate::store::session::Session;
 use crate::store::{Leader, StoreError, local, local_intent, spelling};
@@ -200,7 +199,7 @@ async fn write_fields(
     .bind(row.id)
     .bind(sync.name.as_deref())
     .bind(sync.description.as_deref())
-    .bind(sync.status.map(EnvironmentState::as_str))
+    .bind(sync.status.map(|status| status.into_str()))
     .bind(sync.metadata.as_ref().map(Json))
     .fetch_optional(connection)
     .await?;

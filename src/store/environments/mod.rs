@@ -31,7 +31,6 @@ pub struct EnvironmentRow {
     #[serde(deserialize_with = "spelling::read_driver")]
     pub driver: Driver,
     /// Whether it grants.
-    #[serde(deserialize_with = "spelling::read_environment_state")]
     pub status: EnvironmentState,
     /// Configuration in the origin's own shape.
     #[serde(deserialize_with = "spelling::read_json")]

@@ -23,7 +23,7 @@ pub async fn list(
          ORDER BY e.created_at, e.id",
     )
     .bind(company_id)
-    .bind(status.map(EnvironmentState::as_str))
+    .bind(status.map(|status| status.into_str()))
     .fetch_all(&store.pool)
     .await?;
     readable(store, rows)

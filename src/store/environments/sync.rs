@@ -243,7 +243,7 @@ async fn sync_others(
         .bind(column(syncs, |sync| sync.name.as_deref().unwrap_or(&sync.version.name)))
         .bind(column(syncs, |sync| sync.description.as_deref()))
         .bind(column(syncs, |sync| {
-            sync.status.unwrap_or(EnvironmentState::Active).as_str()
+            sync.status.unwrap_or(EnvironmentState::Active).into_str()
         }))
         .bind(column(syncs, |sync| Json(&sync.config)))
         .bind(column(syncs, |sync| sync.metadata.as_ref().map(Json)))

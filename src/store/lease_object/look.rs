@@ -211,13 +211,13 @@ impl Looked {
     ) -> Result<LeaseView, StoreError> {
         let run = match (self.run_id, self.run_status, self.run_agent_id) {
             (None, _, _) => RunLook::None,
-            (Some(run), Some(text), Some(agent_id)) => match RunStatus::parse(&text) {
-                Some(status) => RunLook::Found {
+            (Some(run), Some(text), Some(agent_id)) => match text.parse() {
+                Ok(status) => RunLook::Found {
                     status,
                     agent_id,
                     finished_at: self.run_finished_at.map(jiff_sqlx::Timestamp::to_jiff),
                 },
-                None => {
+                Err(_) => {
                     tracing::warn!(%run, status = text, "a run has a status of which nothing is known: it ends no lease");
                     RunLook::Unknown
                 }

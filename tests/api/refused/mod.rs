@@ -6,6 +6,7 @@ mod reports;
 
 use environment_operator::api;
 use serde_json::Value;
+use strum::VariantArray as _;
 
 use crate::support::{Attempt, Kind, Namespaced, schema, visit_rules};
 
@@ -67,9 +68,9 @@ fn every_rule_has_a_sentence_that_a_bad_manifest_shows() {
 /// The whole message: `{unchecked}` stands for what the API server adds where the schema refuses before the rules are
 /// asked, `{reasons}` for the closed set of reasons.
 pub fn whole(refusal: &str) -> String {
-    let reasons: Vec<_> = api::Reason::ALL
+    let reasons: Vec<_> = api::Reason::VARIANTS
         .iter()
-        .map(|reason| format!("{:?}", reason.as_str()))
+        .map(|reason| format!("{:?}", reason.into_str()))
         .collect();
     refusal.replace("{reasons}", &reasons.join(", ")).replace(
         "{unchecked}",

@@ -10,7 +10,6 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use environment_operator::api::{EnvironmentLease, LeasePhase, Reason};
-use environment_operator::lifecycle::LeaseState;
 use fastrand::Rng;
 use futures::StreamExt;
 use harness::operator::Operator;
@@ -195,7 +194,7 @@ fn of_record(record: &Value) -> (Uuid, Outcome) {
     let text = |key: &str| record[key].as_str().map(str::to_owned);
     let outcome = match (text("ended_status"), text("reason"), text("message")) {
         (Some(state), Some(reason), Some(message)) => Outcome::Ended(
-            LeaseState::parse(&state).unwrap(),
+            state.parse().unwrap(),
             serde_json::from_value::<Reason>(Value::String(reason)).unwrap(),
             message,
         ),
@@ -207,8 +206,8 @@ fn of_record(record: &Value) -> (Uuid, Outcome) {
 /// The outcome without what differs from lease to lease.
 fn kind(outcome: &Outcome) -> String {
     match outcome {
-        Outcome::Ended(state, reason, _) => format!("{} {}", state.as_str(), reason.as_str()),
-        Outcome::Refused(reason) => format!("refused {}", reason.as_str()),
+        Outcome::Ended(state, reason, _) => format!("{} {}", state.into_str(), reason.into_str()),
+        Outcome::Refused(reason) => format!("refused {}", reason.into_str()),
         Outcome::Nothing | Outcome::Waiting | Outcome::Held => format!("{outcome:?}"),
     }
 }

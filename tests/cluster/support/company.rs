@@ -70,7 +70,7 @@ impl World<'_> {
     /// Waits until the Environment is not ready for this reason; returns it with the message.
     pub async fn environment_not_ready(&self, name: &str, reason: Reason) -> (Environment, String) {
         eventually(
-            &format!("environment {name} says {}", reason.as_str()),
+            &format!("environment {name} says {}", reason.into_str()),
             LIMIT,
             async || {
                 let object = self.environments().get(name).await.map_err(|error| error.to_string())?;

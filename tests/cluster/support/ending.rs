@@ -70,19 +70,19 @@ impl Expected<'_> {
                 (condition.status, condition.reason),
                 (value, self.reason),
                 "{}",
-                type_.as_str()
+                type_.into_str()
             );
         }
     }
 
     /// Returns when the row says it ended.
     async fn check_rows(self, world: &World<'_>, id: Uuid) -> Option<jiff::Timestamp> {
-        let state = self.phase.as_str().to_lowercase();
+        let state = self.phase.into_str().to_lowercase();
         let row = world.lease_row(id).await.unwrap();
         assert_eq!(row["status"], *state, "{row}");
         let explained = match self.phase {
             LeasePhase::Released => Value::Null,
-            _ => json!(format!("{}: {}", self.reason.as_str(), self.message)),
+            _ => json!(format!("{}: {}", self.reason.into_str(), self.message)),
         };
         assert_eq!(row["failure_reason"], explained, "{row}");
         assert_eq!(row["cleanup_status"], Value::Null, "{row}");

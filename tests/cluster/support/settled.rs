@@ -200,7 +200,7 @@ impl Picture {
             }
             return faults;
         };
-        let phase = status.phase.map(|phase| phase.as_str().to_lowercase());
+        let phase = status.phase.map(|phase| phase.into_str().to_lowercase());
         if json!(phase) != row["status"] {
             faults.push(format!("lease {name} is {phase:?}, its row {}", row["status"]));
         }

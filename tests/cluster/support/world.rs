@@ -306,7 +306,7 @@ impl<'p> World<'p> {
     /// Waits until the lease has this phase.
     #[track_caller]
     pub fn lease_in(&self, name: &str, phase: LeasePhase) -> impl Future<Output = EnvironmentLease> {
-        object_that(self.leases(), name, phase.as_str().to_owned(), move |lease| {
+        object_that(self.leases(), name, phase.into_str().to_owned(), move |lease| {
             let status = lease.status.clone().unwrap_or_default();
             if status.phase == Some(phase) {
                 Ok(())
@@ -324,7 +324,7 @@ impl<'p> World<'p> {
         phase: LeasePhase,
         reason: Reason,
     ) -> impl Future<Output = EnvironmentLease> {
-        let what = format!("{} because of {}", phase.as_str(), reason.as_str());
+        let what = format!("{} because of {}", phase.into_str(), reason.into_str());
         object_that(self.leases(), name, what, move |lease| {
             let status = lease.status.clone().unwrap_or_default();
             let so = status.phase == Some(phase) && status.reason == Some(reason);
@@ -338,7 +338,7 @@ impl<'p> World<'p> {
         object_that(
             self.environments(),
             name,
-            phase.as_str().to_owned(),
+            phase.into_str().to_owned(),
             move |environment| {
                 let status = environment.status.clone().unwrap_or_default();
                 if status.phase == Some(phase) {
@@ -389,7 +389,7 @@ impl<'p> World<'p> {
         let mut list = events.list(&ListParams::default()).await.unwrap().items;
         list.retain(|event| {
             let regarding = event.regarding.as_ref().and_then(|object| object.name.as_deref());
-            regarding == Some(name) && event.reason.as_deref() == Some(reason.as_str())
+            regarding == Some(name) && event.reason.as_deref() == Some(reason.into_str())
         });
         list
     }

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 
+use strum::VariantArray as _;
+
 use super::*;
 
 /// A cause, whether it is visible, and what it gives.
@@ -116,7 +118,7 @@ fn everything() -> Vec<Facts> {
             for environment in environments {
                 for flags in 0..8 {
                     let flag = |place: u8| flags & (1 << place) != 0;
-                    everything.extend(LeasePolicy::ALL.iter().map(|policy| Facts {
+                    everything.extend(LeasePolicy::VARIANTS.iter().map(|policy| Facts {
                         object: object.clone(),
                         run,
                         environment,

@@ -1,6 +1,7 @@
 //! The grant's statement, what is bound to it, and what its rows mean.
 
 use std::collections::HashMap;
+use std::str::FromStr as _;
 
 use sqlx::postgres::PgArguments;
 use sqlx::types::Json;
@@ -59,10 +60,11 @@ impl Tagged {
                 format!("run/{} does not exist in this company", id(grant.run_id)),
             ),
             // Of a status that nothing is known of it can't be said that the run is over: the next look tells.
-            "RunAlreadyFinished" if RunStatus::parse(&detail).is_none() => GrantOutcome::Busy,
+            "RunAlreadyFinished" if RunStatus::from_str(&detail).is_err() => GrantOutcome::Busy,
             "RunAlreadyFinished" => {
                 // In the words of the decision, which says the same where it sees the end before the statement does.
-                let ended = RunStatus::parse(&detail)
+                let ended = RunStatus::from_str(&detail)
+                    .ok()
                     .and_then(RunStatus::outcome)
                     .map_or("ended", RunOutcome::as_verb);
                 let message = format!("{run} {ended} before the lease was granted");
