@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A moment in UTC with millisecond precision (`2026-01-31T12:00:00.000Z`), the precision of the origin's clients.
+/// A moment in UTC with millisecond precision (`2026-01-31T12:00:00.000Z`), the precision of the Paperclip server's clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Timestamp(jiff::Timestamp);

@@ -55,7 +55,7 @@ pub fn validate_lease(spec: &EnvironmentLeaseSpec) -> Result<(), String> {
     unreserved(spec.metadata.as_ref(), &["driver"])
 }
 
-/// By these keys of an environment's metadata an origin's server knows the environments that it manages itself.
+/// By these keys of an environment's metadata a Paperclip server knows the environments that it manages itself.
 const RESERVED_OF_ENVIRONMENTS: [&str; 5] = [
     "managedByPaperclip",
     "managedKubernetesSandbox",
@@ -64,7 +64,7 @@ const RESERVED_OF_ENVIRONMENTS: [&str; 5] = [
     "defaultForInstance",
 ];
 
-/// Keys that begin so are an origin's server's own, wherever they stand.
+/// Keys that begin so are a Paperclip server's own, wherever they stand.
 const RESERVED_PREFIX: &str = "_paperclip";
 
 /// Refuses metadata with a key that is not the user's to set.
@@ -75,7 +75,7 @@ fn unreserved(metadata: Option<&CompactObject>, keys: &[&str]) -> Result<(), Str
     match members.keys().find(reserved) {
         None => Ok(()),
         Some(key) => Err(format!(
-            "spec.metadata has the key {key}, which the operator or the origin's server sets: remove it"
+            "spec.metadata has the key {key}, which the operator or the Paperclip server sets: remove it"
         )),
     }
 }
@@ -165,7 +165,7 @@ mod tests {
     fn a_key_that_is_not_the_user_s_to_set_is_refused_by_name() {
         let refusal = |key: &str| {
             Err(format!(
-                "spec.metadata has the key {key}, which the operator or the origin's server sets: remove it"
+                "spec.metadata has the key {key}, which the operator or the Paperclip server sets: remove it"
             ))
         };
         let keys = RESERVED_OF_ENVIRONMENTS

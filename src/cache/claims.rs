@@ -1,4 +1,4 @@
-//! Claims: which environments each may be for, whose it is, and its place in line.
+//! Claims: which environments each may be for, whose it is, and its place in the wait queue.
 //!
 //! What a reconcile of a former leadership has found out moves nobody, nor does what one has found out about a lease that is
 //! not there any more.
@@ -6,10 +6,10 @@
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{Index, Key, LOCAL_NAME, Reference, Wakes};
+use super::{Cache, Key, LOCAL_NAME, Reference, Wakes};
 use crate::api::{EnvironmentLeaseStatus, LeasePhase, Reason};
 use crate::cache::object::{EnvironmentObject, LeaseObject, Meta};
-use crate::cache::wait_queue::Place;
+use crate::cache::wait_queue::Position;
 use crate::cache::{Class, Lane};
 use crate::lifecycle::lease_status::shown_ending;
 
@@ -36,7 +36,7 @@ impl Wants {
 pub struct Looked {
     /// The lease.
     pub id: Uuid,
-    /// See [`Index::term`].
+    /// See [`Cache::term`].
     pub term: u64,
 }
 
@@ -51,7 +51,7 @@ pub struct Limited {
     pub free: usize,
 }
 
-impl Index {
+impl Cache {
     /// Rises with each leadership of this replica.
     pub const fn term(&self) -> u64 {
         self.term
@@ -60,7 +60,7 @@ impl Index {
     /// A leadership begins: no claim has been looked at, and no silence from before it counts. Everybody is looked at.
     pub fn begin_term(&mut self, now: Instant) -> Wakes {
         self.term += 1;
-        self.line.begin();
+        self.wait_queue.begin();
         self.begin_leadership(now);
         let leases = self.leases.known().into_iter().map(Key::Lease);
         let environments = self.environments.known().into_iter().map(Key::Environment);
@@ -71,7 +71,7 @@ impl Index {
         let (listed, gone): (Vec<Key>, Vec<Key>) = environments.chain(leases).partition(there);
         Wakes {
             listed,
-            changed: self.tombstones.iter().copied().chain(gone).collect(),
+            changed: self.missed_deletions.iter().copied().chain(gone).collect(),
         }
     }
 
@@ -80,16 +80,16 @@ impl Index {
         of.term == self.term && self.leases.get(of.id).is_some()
     }
 
-    /// Nothing else holds the claim back: it stands in the line of this environment. Its place, and who has to be looked at.
-    pub fn stand(&mut self, of: Looked, environment: Limited) -> (Place, Wakes) {
+    /// Nothing else holds the claim back: it stands in the wait queue of this environment. Its place, and who has to be looked at.
+    pub fn stand(&mut self, of: Looked, environment: Limited) -> (Position, Wakes) {
         let Some(lease) = self.leases.get(of.id).filter(|_| self.counts(of)).cloned() else {
-            return (Place::InDoubt, Wakes::none());
+            return (Position::InDoubt, Wakes::none());
         };
         let wants = self.wants_of(&lease);
-        self.line.arrive(of.id, lease.meta.created_at, wants);
-        let woken = self.line.stand(of.id, environment.row);
+        self.wait_queue.arrive(of.id, lease.meta.created_at, wants);
+        let woken = self.wait_queue.stand(of.id, environment.row);
         let wants = self.wants_of_row(environment.row, environment.company);
-        let place = self.line.place(of.id, environment.row, environment.free, wants);
+        let place = self.wait_queue.place(of.id, environment.row, environment.free, wants);
         (place, Wakes::of_leases(woken))
     }
 
@@ -98,15 +98,15 @@ impl Index {
         if !self.counts(of) {
             return Wakes::none();
         }
-        Wakes::of_leases(self.line.stand_aside(of.id))
+        Wakes::of_leases(self.wait_queue.stand_aside(of.id))
     }
 
     /// It is no claim any more; who has to be looked at.
-    pub fn leave_line(&mut self, of: Looked) -> Wakes {
+    pub fn leave_wait_queue(&mut self, of: Looked) -> Wakes {
         if of.term != self.term {
             return Wakes::none();
         }
-        Wakes::of_leases(self.line.leave(of.id))
+        Wakes::of_leases(self.wait_queue.leave(of.id))
     }
 
     /// A read has shown in which Namespace (uid) a claim is.

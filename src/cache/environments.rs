@@ -1,22 +1,22 @@
-//! Environments as the feed of their kind has shown them.
+//! Environments as the watch of their kind has shown them.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::{Index, Key, Lists, Wakes, Wants};
+use super::{Cache, Key, Lists, Wakes, Wants};
 use crate::cache::object::EnvironmentObject;
 use crate::lifecycle::ResourceVersion;
 
-impl Index {
-    /// Takes an environment in that the feed has told of; whom this concerns.
+impl Cache {
+    /// Takes an environment in that the watch has told of; whom this concerns.
     pub fn apply_environment(&mut self, environment: EnvironmentObject) -> Wakes {
         self.environments.heard(&environment.meta);
         self.take_environment(environment)
     }
 
-    /// Takes an environment in that the API server has answered with; whom this concerns: nobody where the feed knows better.
+    /// Takes an environment in that the API server has answered with; whom this concerns: nobody where the watch knows better.
     pub fn read_environment(&mut self, environment: EnvironmentObject) -> Wakes {
         if self.environments.is_past(&environment.meta) {
             return Wakes::none();
@@ -91,7 +91,7 @@ impl Index {
 
     /// Forgets a deleted environment for which nothing is left to do.
     pub fn forget_environment(&mut self, uid: Uuid) {
-        self.tombstones.remove(&Key::Environment(uid));
+        self.missed_deletions.remove(&Key::Environment(uid));
         let Some(gone) = self.environments.forget(uid) else {
             return;
         };
@@ -100,11 +100,11 @@ impl Index {
 
     /// The same for environments.
     pub fn forget_gone_environments(&mut self, version: &ResourceVersion) {
-        let tombstones = self.tombstones.iter().filter_map(|key| match key {
+        let missed_deletions = self.missed_deletions.iter().filter_map(|key| match key {
             Key::Environment(uid) => Some(*uid),
             Key::Lease(_) => None,
         });
-        let gone: Vec<Uuid> = tombstones.chain(self.environments.gone_until(version)).collect();
+        let gone: Vec<Uuid> = missed_deletions.chain(self.environments.gone_until(version)).collect();
         gone.into_iter()
             .for_each(|environment| self.forget_environment(environment));
     }

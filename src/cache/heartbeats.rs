@@ -1,7 +1,7 @@
 //! Heartbeats: for how long each lease has been silent, of the time in which it could have been heard.
 //!
 //! A heartbeat that the operator could not hear is none that was missed. So silence is not measured on the clock, but on the
-//! *heard time* of the feed that brings the leases: it stands while the feed is broken, and what passed between its last sign
+//! *heard time* of the watch that brings the leases: it stands while the watch is broken, and what passed between its last sign
 //! of life and its breaking does not count either. It is monotonic, and begins anew with every leadership.
 
 use std::collections::HashMap;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::Index;
+use super::Cache;
 use crate::api::LeasePhase;
 use crate::cache::object::LeaseObject;
 
@@ -23,12 +23,12 @@ const PROOF_PAUSE: Duration = Duration::from_millis(500);
 /// When leases were last heard.
 #[derive(Debug, Default)]
 pub(super) struct Heartbeats {
-    /// By the Namespace that a feed is limited to (none: all).
-    feeds: HashMap<Option<String>, HeardTime>,
+    /// By the Namespace that a watch is limited to (none: all).
+    watches: HashMap<Option<String>, HeardTime>,
     beats: HashMap<Uuid, Beat>,
 }
 
-/// A clock that runs only while a feed can be heard.
+/// A clock that runs only while a watch can be heard.
 #[derive(Debug)]
 struct HeardTime {
     /// What has run for certain: up to the last sign of life.
@@ -55,14 +55,14 @@ pub struct Silence {
     lasted: Duration,
     /// `spec.heartbeatTimeoutSeconds`.
     timeout: Duration,
-    /// Its feed can be heard.
+    /// Its watch can be heard.
     heard: bool,
     /// How long ago its annotation was last seen to change, by the monotonic clock.
     pub beaten: Option<Duration>,
 }
 
 impl Silence {
-    /// Whether it has lasted for too long, as far as the feed tells.
+    /// Whether it has lasted for too long, as far as the watch tells.
     pub fn is_too_long(&self) -> bool {
         self.lasted >= self.timeout
     }
@@ -109,14 +109,16 @@ fn timeout(lease: &LeaseObject) -> Option<Duration> {
 }
 
 impl Heartbeats {
-    fn feed(&self, namespace: &str) -> Option<&HeardTime> {
-        self.feeds.get(&Some(namespace.to_owned())).or(self.feeds.get(&None))
+    fn watch(&self, namespace: &str) -> Option<&HeardTime> {
+        self.watches
+            .get(&Some(namespace.to_owned()))
+            .or(self.watches.get(&None))
     }
 
-    fn feed_mut(&mut self, namespace: &str) -> Option<&mut HeardTime> {
+    fn watch_mut(&mut self, namespace: &str) -> Option<&mut HeardTime> {
         let own = Some(namespace.to_owned());
-        let scope = if self.feeds.contains_key(&own) { own } else { None };
-        self.feeds.get_mut(&scope)
+        let scope = if self.watches.contains_key(&own) { own } else { None };
+        self.watches.get_mut(&scope)
     }
 
     /// Takes a newer state of a lease in. What is expected for the first time, and every change of the annotation, counts.
@@ -129,7 +131,7 @@ impl Heartbeats {
         let expected = before.filter(|before| timeout(before).is_some());
         let changed = expected.is_some_and(|before| before.meta.renew_time != lease.meta.renew_time);
         if changed || expected.is_none() {
-            let since = self.feed_mut(&lease.meta.namespace).map(|feed| feed.mark(now));
+            let since = self.watch_mut(&lease.meta.namespace).map(|watch| watch.mark(now));
             let seen = changed.then_some(now);
             self.beats.insert(
                 uid,
@@ -151,18 +153,18 @@ impl Heartbeats {
     }
 
     fn silence(&self, lease: &LeaseObject, now: Instant) -> Option<Silence> {
-        let (beat, feed) = (self.beats.get(&lease.meta.uid)?, self.feed(&lease.meta.namespace)?);
+        let (beat, watch) = (self.beats.get(&lease.meta.uid)?, self.watch(&lease.meta.namespace)?);
         Some(Silence {
-            lasted: feed.read(now).saturating_sub(beat.since.max(feed.leadership)),
+            lasted: watch.read(now).saturating_sub(beat.since.max(watch.leadership)),
             timeout: timeout(lease)?,
-            heard: feed.open,
+            heard: watch.open,
             beaten: beat.seen.map(|seen| now - seen),
         })
     }
 }
 
-impl Index {
-    /// The feed of the leases of a Namespace (none: of all) has given a sign of life.
+impl Cache {
+    /// The watch of the leases of a Namespace (none: of all) has given a sign of life.
     pub fn hear_leases(&mut self, scope: Option<&str>, now: Instant) {
         let unheard = || HeardTime {
             settled: Duration::ZERO,
@@ -170,29 +172,32 @@ impl Index {
             open: true,
             leadership: Duration::ZERO,
         };
-        let feeds = &mut self.heartbeats.feeds;
-        feeds.entry(scope.map(str::to_owned)).or_insert_with(unheard).hear(now);
+        let watches = &mut self.heartbeats.watches;
+        watches
+            .entry(scope.map(str::to_owned))
+            .or_insert_with(unheard)
+            .hear(now);
     }
 
-    /// The feed has broken off: until it is heard again, no lease can be.
+    /// The watch has broken off: until it is heard again, no lease can be.
     pub fn lose_leases(&mut self, scope: Option<&str>) {
-        if let Some(feed) = self.heartbeats.feeds.get_mut(&scope.map(str::to_owned)) {
-            feed.open = false;
+        if let Some(watch) = self.heartbeats.watches.get_mut(&scope.map(str::to_owned)) {
+            watch.open = false;
         }
     }
 
-    /// The API server was too slow to prove a silence in this Namespace: what passed since the feed's last sign of life does
+    /// The API server was too slow to prove a silence in this Namespace: what passed since the watch's last sign of life does
     /// not count.
     pub fn doubt_leases(&mut self, namespace: &str, now: Instant) {
-        if let Some(feed) = self.heartbeats.feed_mut(namespace) {
-            feed.last_sign = now;
+        if let Some(watch) = self.heartbeats.watch_mut(namespace) {
+            watch.last_sign = now;
         }
     }
 
     /// A leadership begins: no silence from before it counts.
     pub fn begin_leadership(&mut self, now: Instant) {
-        for feed in self.heartbeats.feeds.values_mut() {
-            feed.leadership = feed.mark(now);
+        for watch in self.heartbeats.watches.values_mut() {
+            watch.leadership = watch.mark(now);
         }
     }
 
@@ -245,16 +250,16 @@ mod tests {
         LeaseObject::decode("", "", object).unwrap()
     }
 
-    /// An index whose one feed is heard at `now`, and in it the lease.
-    fn index(now: Instant) -> Index {
-        let mut index = Index::default();
-        index.hear_leases(None, now);
-        let _ = index.apply_lease(lease(1, None));
-        index
+    /// A cache whose one watch is heard at `now`, and in it the lease.
+    fn cache(now: Instant) -> Cache {
+        let mut cache = Cache::default();
+        cache.hear_leases(None, now);
+        let _ = cache.apply_lease(lease(1, None));
+        cache
     }
 
-    fn too_long(index: &Index) -> bool {
-        index.silence(UID, Instant::now()).unwrap().is_too_long()
+    fn too_long(cache: &Cache) -> bool {
+        cache.silence(UID, Instant::now()).unwrap().is_too_long()
     }
 
     async fn pass(seconds: u64) {
@@ -263,119 +268,119 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn every_change_of_the_annotation_is_a_heartbeat_and_nothing_else_is() {
-        let mut index = index(Instant::now());
+        let mut cache = cache(Instant::now());
         for (version, renew_time) in [(2, Some("1")), (3, Some("2")), (4, None), (5, Some("2"))] {
             pass(TIMEOUT - 1).await;
-            let _ = index.apply_lease(lease(version, renew_time));
+            let _ = cache.apply_lease(lease(version, renew_time));
             pass(1).await;
-            assert!(!too_long(&index), "heard one second ago: {renew_time:?}");
+            assert!(!too_long(&cache), "heard one second ago: {renew_time:?}");
         }
-        let _ = index.apply_lease(lease(6, Some("2")));
+        let _ = cache.apply_lease(lease(6, Some("2")));
         pass(TIMEOUT - 2).await;
-        assert!(!too_long(&index));
+        assert!(!too_long(&cache));
         pass(1).await;
-        assert!(too_long(&index), "the same value again is none");
-        assert_eq!(index.silent_leases(Instant::now()), [UID]);
+        assert!(too_long(&cache), "the same value again is none");
+        assert_eq!(cache.silent_leases(Instant::now()), [UID]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_heartbeat_concerns_no_key_and_any_other_change_does() {
-        let mut index = index(Instant::now());
-        assert_eq!(index.apply_lease(lease(2, Some("1"))), []);
-        assert_eq!(index.leases.get(UID).unwrap().meta.resource_version.as_str(), "2");
+        let mut cache = cache(Instant::now());
+        assert_eq!(cache.apply_lease(lease(2, Some("1"))), []);
+        assert_eq!(cache.leases.get(UID).unwrap().meta.resource_version.as_str(), "2");
         let key = [super::super::Key::Lease(UID)];
-        assert_eq!(index.apply_lease(object(3, Some("2"), json!(5), "Active")), key);
-        assert_eq!(index.apply_lease(object(4, Some("3"), json!(5), "Released")), key);
-        assert_eq!(index.silence(UID, Instant::now()), None);
+        assert_eq!(cache.apply_lease(object(3, Some("2"), json!(5), "Active")), key);
+        assert_eq!(cache.apply_lease(object(4, Some("3"), json!(5), "Released")), key);
+        assert_eq!(cache.silence(UID, Instant::now()), None);
     }
 
     #[tokio::test(start_paused = true)]
     async fn nothing_is_expected_before_the_grant_after_the_end_or_without_a_timeout() {
-        let mut index = Index::default();
-        index.hear_leases(None, Instant::now());
-        let _ = index.apply_lease(object(1, None, json!(TIMEOUT), "Pending"));
-        assert_eq!(index.silence(UID, Instant::now()), None);
+        let mut cache = Cache::default();
+        cache.hear_leases(None, Instant::now());
+        let _ = cache.apply_lease(object(1, None, json!(TIMEOUT), "Pending"));
+        assert_eq!(cache.silence(UID, Instant::now()), None);
         pass(TIMEOUT).await;
-        let _ = index.apply_lease(lease(2, None));
+        let _ = cache.apply_lease(lease(2, None));
         pass(1).await;
-        assert!(!too_long(&index), "it counts from the grant");
+        assert!(!too_long(&cache), "it counts from the grant");
         for (version, timeout, phase) in [(3, json!(TIMEOUT), "Retained"), (4, Value::Null, "Active")] {
-            let _ = index.apply_lease(object(version, None, timeout, phase));
-            assert_eq!(index.silence(UID, Instant::now()), None, "{phase}");
+            let _ = cache.apply_lease(object(version, None, timeout, phase));
+            assert_eq!(cache.silence(UID, Instant::now()), None, "{phase}");
         }
         pass(TIMEOUT).await;
-        let _ = index.apply_lease(lease(5, None));
-        assert!(!too_long(&index), "it counts from when it is expected");
+        let _ = cache.apply_lease(lease(5, None));
+        assert!(!too_long(&cache), "it counts from when it is expected");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_changed_timeout_counts_from_the_last_heartbeat() {
-        let mut index = index(Instant::now());
+        let mut cache = cache(Instant::now());
         pass(6).await;
-        let _ = index.apply_lease(object(2, None, json!(20), "Active"));
+        let _ = cache.apply_lease(object(2, None, json!(20), "Active"));
         pass(6).await;
-        assert!(!too_long(&index));
-        let _ = index.apply_lease(object(3, None, json!(11), "Active"));
-        assert!(too_long(&index));
+        assert!(!too_long(&cache));
+        let _ = cache.apply_lease(object(3, None, json!(11), "Active"));
+        assert!(too_long(&cache));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn time_in_which_the_feed_was_broken_does_not_count() {
-        let mut index = index(Instant::now());
+    async fn time_in_which_the_watch_was_broken_does_not_count() {
+        let mut cache = cache(Instant::now());
         pass(4).await;
-        index.hear_leases(None, Instant::now());
+        cache.hear_leases(None, Instant::now());
         pass(3).await; // it was silent before it broke: nobody knows since when
-        index.lose_leases(None);
+        cache.lose_leases(None);
         pass(3600).await;
-        assert!(!too_long(&index));
-        assert!(index.silence(UID, Instant::now()).unwrap().patience() >= DEAF_PAUSE);
-        index.hear_leases(None, Instant::now());
+        assert!(!too_long(&cache));
+        assert!(cache.silence(UID, Instant::now()).unwrap().patience() >= DEAF_PAUSE);
+        cache.hear_leases(None, Instant::now());
         pass(5).await;
-        assert!(!too_long(&index), "nine seconds were heard");
+        assert!(!too_long(&cache), "nine seconds were heard");
         assert_eq!(
-            index.silence(UID, Instant::now()).unwrap().patience(),
+            cache.silence(UID, Instant::now()).unwrap().patience(),
             Duration::from_secs(1)
         );
         pass(1).await;
-        assert!(too_long(&index));
+        assert!(too_long(&cache));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_leadership_begins_afresh_and_so_does_an_api_server_that_was_too_slow() {
-        let mut index = index(Instant::now());
+        let mut cache = cache(Instant::now());
         pass(TIMEOUT).await;
-        assert!(too_long(&index));
-        index.begin_leadership(Instant::now());
-        assert!(!too_long(&index));
+        assert!(too_long(&cache));
+        cache.begin_leadership(Instant::now());
+        assert!(!too_long(&cache));
         pass(TIMEOUT).await;
-        assert!(too_long(&index));
-        index.doubt_leases("a", Instant::now());
-        assert!(!too_long(&index));
+        assert!(too_long(&cache));
+        cache.doubt_leases("a", Instant::now());
+        assert!(!too_long(&cache));
         pass(TIMEOUT).await;
-        assert!(too_long(&index));
+        assert!(too_long(&cache));
     }
 
     #[tokio::test(start_paused = true)]
     async fn each_namespace_that_is_watched_alone_is_heard_by_its_own_feed() {
-        let mut index = Index::default();
+        let mut cache = Cache::default();
         for scope in [Some("a"), Some("b")] {
-            index.hear_leases(scope, Instant::now());
+            cache.hear_leases(scope, Instant::now());
         }
-        let _ = index.apply_lease(lease(1, None));
-        index.lose_leases(Some("b"));
+        let _ = cache.apply_lease(lease(1, None));
+        cache.lose_leases(Some("b"));
         pass(TIMEOUT).await;
-        assert!(too_long(&index));
-        index.lose_leases(Some("a"));
-        assert!(!too_long(&index));
+        assert!(too_long(&cache));
+        cache.lose_leases(Some("a"));
+        assert!(!too_long(&cache));
     }
 
     #[tokio::test(start_paused = true)]
     async fn only_a_change_that_was_seen_tells_of_use() {
-        let mut index = index(Instant::now());
-        let beaten = |index: &Index| index.silence(UID, Instant::now()).unwrap().beaten;
-        assert_eq!(beaten(&index), None);
-        let _ = index.apply_lease(lease(2, Some("1")));
+        let mut cache = cache(Instant::now());
+        let beaten = |cache: &Cache| cache.silence(UID, Instant::now()).unwrap().beaten;
+        assert_eq!(beaten(&cache), None);
+        let _ = cache.apply_lease(lease(2, Some("1")));
         pass(3).await;
-        assert_eq!(beaten(&index), Some(Duration::from_secs(3)));
+        assert_eq!(beaten(&cache), Some(Duration::from_secs(3)));
     }
 }

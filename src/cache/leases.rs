@@ -1,4 +1,4 @@
-//! Leases as the feed of their kind has shown them, and the ways to find them from what they refer to.
+//! Leases as the watch of their kind has shown them, and the ways to find them from what they refer to.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{Index, Key, Lists, RunKey, Wakes, Wants};
+use super::{Cache, Key, Lists, RunKey, Wakes, Wants};
 use crate::api::{EnvironmentLeaseStatus, LeasePhase};
 use crate::cache::object::LeaseObject;
 use crate::lifecycle::ResourceVersion;
@@ -35,21 +35,21 @@ fn differs_by_metadata_alone(before: &LeaseObject, after: &LeaseObject) -> bool 
     before.meta.deleting == after.meta.deleting && before.shows_the_same(after)
 }
 
-impl Index {
-    /// Takes a lease in that the feed has told of; whom this concerns. A mere heartbeat concerns nobody: it is noted here, and
+impl Cache {
+    /// Takes a lease in that the watch has told of; whom this concerns. A mere heartbeat concerns nobody: it is noted here, and
     /// nothing else follows from it.
     pub fn apply_lease(&mut self, lease: LeaseObject) -> Wakes {
         self.leases.heard(&lease.meta);
-        self.line.next_moment();
+        self.wait_queue.next_moment();
         self.take_lease(lease)
     }
 
-    /// Takes a lease in that the API server has answered with; whom this concerns: nobody where the feed knows better.
+    /// Takes a lease in that the API server has answered with; whom this concerns: nobody where the watch knows better.
     pub fn read_lease(&mut self, lease: LeaseObject) -> Wakes {
         if self.leases.is_past(&lease.meta) {
             return Wakes::none();
         }
-        self.line.next_moment();
+        self.wait_queue.next_moment();
         self.take_lease(lease)
     }
 
@@ -71,9 +71,9 @@ impl Index {
             self.refer(&after);
             if is_claim(&after) {
                 let wants = self.wants_of(&after);
-                self.line.arrive(uid, after.meta.created_at, wants);
+                self.wait_queue.arrive(uid, after.meta.created_at, wants);
             } else {
-                moved_up = moved_up.and(Wakes::of_leases(self.line.leave(uid)));
+                moved_up = moved_up.and(Wakes::of_leases(self.wait_queue.leave(uid)));
             }
         }
         Wakes::of_leases(changed).and(moved_up)
@@ -82,7 +82,7 @@ impl Index {
     /// It stands in no line any more, and no heartbeat is expected of it; who may move up.
     fn leave(&mut self, uid: Uuid) -> Wakes {
         self.heartbeats.forget(uid);
-        Wakes::of_leases(self.line.leave(uid))
+        Wakes::of_leases(self.wait_queue.leave(uid))
     }
 
     /// Marks a lease as deleted; whom this concerns.
@@ -110,7 +110,7 @@ impl Index {
         for gone in self.leases.missing(namespace, &listed, version) {
             wakes = wakes.and(self.delete_lease(LeaseObject::clone(&gone)));
         }
-        self.line.next_moment();
+        self.wait_queue.next_moment();
         for lease in leases {
             wakes = wakes.and(self.take_lease(lease));
         }
@@ -129,10 +129,10 @@ impl Index {
         listed.then(|| held().map(|lease| lease.meta.uid).collect())
     }
 
-    /// Forgets a deleted lease for which nothing is left to do; who may move up in line.
+    /// Forgets a deleted lease for which nothing is left to do; who may move up in the wait queue.
     pub fn forget_lease(&mut self, uid: Uuid) -> Wakes {
         self.namespaces_of_claims.remove(&uid);
-        self.tombstones.remove(&Key::Lease(uid));
+        self.missed_deletions.remove(&Key::Lease(uid));
         self.rewritten.remove(&uid);
         if self.leases.get(uid).is_some() {
             return Wakes::none(); // it is there: what was decided about it is out of date
@@ -194,17 +194,17 @@ impl Index {
         for lease in here.iter().filter(|lease| is_claim(lease)) {
             self.refer(lease);
             let wants = self.wants_of(lease);
-            self.line.want(lease.meta.uid, wants);
+            self.wait_queue.want(lease.meta.uid, wants);
         }
     }
 
     /// Forgets the deleted leases that were no newer than a complete list: their rows are found by comparing with it (I5).
     pub fn forget_gone_leases(&mut self, version: &ResourceVersion) -> Wakes {
-        let tombstones = self.tombstones.iter().filter_map(|key| match key {
+        let missed_deletions = self.missed_deletions.iter().filter_map(|key| match key {
             Key::Lease(uid) => Some(*uid),
             Key::Environment(_) => None,
         });
-        let gone: Vec<Uuid> = tombstones.chain(self.leases.gone_until(version)).collect();
+        let gone: Vec<Uuid> = missed_deletions.chain(self.leases.gone_until(version)).collect();
         let forgotten = gone.into_iter().map(|lease| self.forget_lease(lease));
         forgotten.fold(Wakes::none(), Wakes::and)
     }

@@ -1,4 +1,4 @@
-//! What the feeds have shown: a synchronous index of small structs, and which keys an event concerns.
+//! What the watches have shown: a synchronous cache of small structs, and which keys an event concerns.
 //!
 //! Absence here is never proof of a deletion: only a Deleted event, a relist or a live read is (I5).
 
@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use uuid::Uuid;
 
 use crate::cache::object::{EnvironmentObject, LeaseObject, NamespaceObject};
-use crate::cache::wait_queue::Line;
+use crate::cache::wait_queue::WaitQueue;
 use crate::lifecycle::ResourceVersion;
 
 mod claims;
@@ -27,12 +27,12 @@ mod wakes;
 pub use claims::{Limited, Looked, Wants};
 use heartbeats::Heartbeats;
 use leases::Reference;
-pub use object_counts::Census;
+pub use object_counts::ObjectCounts;
 pub use objects::Objects;
 pub use priority::{Class, Lane};
 use runs::RunObjects;
 pub use runs::{KnownRun, RunKey, RunKindState};
-pub use shared::{Reading, SharedIndex};
+pub use shared::{Reading, SharedCache};
 pub use wakes::Wakes;
 
 /// Something to be reconciled, by uid: another object under the same name is another key.
@@ -43,9 +43,9 @@ pub enum Key {
     Lease(Uuid),
 }
 
-/// Everything that the feeds have shown.
+/// Everything that the watches have shown.
 #[derive(Debug, Default)]
-pub struct Index {
+pub struct Cache {
     /// Namespaces by name.
     pub namespaces: HashMap<String, NamespaceObject>,
     pub environments: Objects<EnvironmentObject>,
@@ -61,10 +61,10 @@ pub struct Index {
     /// The Namespace (uid) that a read has shown a claim to be in: it is in no other as long as it lives.
     pub namespaces_of_claims: HashMap<Uuid, Uuid>,
     /// Claims, and who of them waits for room.
-    pub line: Line,
+    pub wait_queue: WaitQueue,
     term: u64,
     /// Objects of which nothing is known but that a complete list did not hold them.
-    tombstones: HashSet<Key>,
+    missed_deletions: HashSet<Key>,
     heartbeats: Heartbeats,
     /// Nonces of the Locals that are being made at the moment.
     locals_in_the_making: HashSet<Uuid>,
@@ -75,14 +75,14 @@ pub struct Index {
 /// The version of the last complete list, by the Namespace that was listed (none: all).
 pub type Lists = HashMap<Option<String>, ResourceVersion>;
 
-impl Index {
+impl Cache {
     /// Whether anything is known of what a key stands for.
     pub fn knows(&self, key: Key) -> bool {
         let known = match key {
             Key::Lease(uid) => self.leases.get(uid).or(self.leases.gone(uid)).is_some(),
             Key::Environment(uid) => self.environments.get(uid).or(self.environments.gone(uid)).is_some(),
         };
-        known || self.tombstones.contains(&key)
+        known || self.missed_deletions.contains(&key)
     }
 
     /// The version of an object that is there.
@@ -95,20 +95,20 @@ impl Index {
     }
 
     /// A complete list did not hold this object, of which a row tells.
-    pub fn bury(&mut self, key: Key) -> Wakes {
+    pub fn note_missed_deletion(&mut self, key: Key) -> Wakes {
         let known = match key {
             Key::Lease(uid) => self.leases.get(uid).is_some(),
             Key::Environment(uid) => self.environments.get(uid).is_some(),
         };
         if !known {
-            self.tombstones.insert(key);
+            self.missed_deletions.insert(key);
         }
         Wakes::of([key])
     }
 
     /// Whether a complete list has shown that this object is gone.
-    pub fn is_tombstone(&self, key: Key) -> bool {
-        self.tombstones.contains(&key)
+    pub fn is_missed_deletion(&self, key: Key) -> bool {
+        self.missed_deletions.contains(&key)
     }
 }
 
@@ -116,7 +116,7 @@ impl Index {
 pub const LOCAL_NAME: &str = "local";
 
 #[cfg(test)]
-impl Index {
+impl Cache {
     /// How much is remembered, by what for: each has its line in docs/architecture.md.
     pub fn sizes(&self) -> Vec<(&'static str, usize)> {
         let [leases, gone_leases] = self.leases.sizes();
@@ -124,24 +124,24 @@ impl Index {
         let referred: usize = self.leases_by.values().map(HashSet::len).sum();
         let of_company: usize = self.namespaces_of_company.values().map(HashSet::len).sum();
         vec![
-            ("index: namespaces", self.namespaces.len() + of_company),
-            ("index: environments", environments),
-            ("index: deleted environments", gone_environments),
-            ("index: rows of environments", self.environments_by_row.len()),
-            ("index: leases", leases),
-            ("index: deleted leases", gone_leases),
-            ("index: references", referred + self.references.len()),
-            ("index: run objects", self.runs.size()),
+            ("cache: namespaces", self.namespaces.len() + of_company),
+            ("cache: environments", environments),
+            ("cache: deleted environments", gone_environments),
+            ("cache: rows of environments", self.environments_by_row.len()),
+            ("cache: leases", leases),
+            ("cache: deleted leases", gone_leases),
+            ("cache: references", referred + self.references.len()),
+            ("cache: run objects", self.runs.size()),
             (
-                "index: vanished run objects",
+                "cache: vanished run objects",
                 self.runs.vanished.values().map(Vec::len).sum(),
             ),
-            ("index: namespaces of claims", self.namespaces_of_claims.len()),
-            ("index: rewritten leases", self.rewritten.len()),
-            ("index: tombstones", self.tombstones.len()),
-            ("index: heartbeats", self.heartbeats.size()),
-            ("index: locals in the making", self.locals_in_the_making.len()),
-            ("line: claims", self.line.size()),
+            ("cache: namespaces of claims", self.namespaces_of_claims.len()),
+            ("cache: rewritten leases", self.rewritten.len()),
+            ("cache: missed deletions", self.missed_deletions.len()),
+            ("cache: heartbeats", self.heartbeats.size()),
+            ("cache: locals in the making", self.locals_in_the_making.len()),
+            ("wait queue: claims", self.wait_queue.size()),
         ]
     }
 }

@@ -1,13 +1,13 @@
-//! Namespaces as their feed has shown them, and what is in them.
+//! Namespaces as their watch has shown them, and what is in them.
 
 use std::collections::HashSet;
 
 use uuid::Uuid;
 
-use super::{Index, Key, Reference, Wakes};
+use super::{Cache, Key, Reference, Wakes};
 use crate::cache::object::NamespaceObject;
 
-impl Index {
+impl Cache {
     /// Takes a Namespace in; whom this concerns: everything in it when its label or its end has come.
     pub fn apply_namespace(&mut self, namespace: NamespaceObject) -> Wakes {
         let known = self.namespaces.get(&namespace.meta.name);

@@ -38,9 +38,9 @@ pub struct Meta {
     pub local_intent: Option<Uuid>,
 }
 
-/// An object that a feed can carry.
+/// An object that a watch can carry.
 pub trait Watched: Sized + Send + 'static {
-    /// Reads the object as the API server sends it. Group and kind are the feed's: items of a list of a built-in kind do
+    /// Reads the object as the API server sends it. Group and kind are the watch's: items of a list of a built-in kind do
     /// not name theirs.
     ///
     /// Of what its user or another version of the operator has written, nothing makes it fail: what can't be read is told by

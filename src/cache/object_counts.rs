@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::Index;
+use super::Cache;
 use crate::api::{Driver, EnvironmentPhase, LeasePhase, LeasePolicy, Reason};
 
 /// What leases are counted by.
@@ -18,7 +18,7 @@ pub struct LeasesBy {
 
 /// How many objects there are, as they show themselves.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Census {
+pub struct ObjectCounts {
     pub leases: HashMap<LeasesBy, usize>,
     /// Claims that wait, by the reason that they show; none: nobody has looked at them yet.
     pub pending: HashMap<Option<Reason>, usize>,
@@ -26,29 +26,32 @@ pub struct Census {
     pub environments: HashMap<(EnvironmentPhase, Driver), usize>,
 }
 
-impl Index {
+impl Cache {
     /// Counts the objects that are there by what they show.
-    pub fn census(&self) -> Census {
-        let mut census = Census::default();
+    pub fn object_counts(&self) -> ObjectCounts {
+        let mut object_counts = ObjectCounts::default();
         for lease in self.leases.iter() {
             let status = lease.status.as_ref();
             let phase = status.and_then(|status| status.phase).unwrap_or(LeasePhase::Pending);
             if phase == LeasePhase::Pending {
                 let reason = status.and_then(|status| status.reason);
-                *census.pending.entry(reason).or_default() += 1;
+                *object_counts.pending.entry(reason).or_default() += 1;
             }
             let by = LeasesBy {
                 phase,
                 policy: lease.spec.policy,
                 driver: status.and_then(|status| Some(status.environment.as_ref()?.driver)),
             };
-            *census.leases.entry(by).or_default() += 1;
+            *object_counts.leases.entry(by).or_default() += 1;
         }
         for environment in self.environments.iter() {
             let phase = environment.status.as_ref().and_then(|status| status.phase);
             let phase = phase.unwrap_or(EnvironmentPhase::Pending);
-            *census.environments.entry((phase, environment.spec.driver)).or_default() += 1;
+            *object_counts
+                .environments
+                .entry((phase, environment.spec.driver))
+                .or_default() += 1;
         }
-        census
+        object_counts
     }
 }

@@ -18,7 +18,7 @@ pub struct Objects<T> {
     by_name: HashMap<String, HashMap<String, Uuid>>,
     /// Deleted ones, until what follows from it is done.
     gone: HashMap<Uuid, Arc<T>>,
-    /// How far the feed of a Namespace (none: of all) has come.
+    /// How far the watch of a Namespace (none: of all) has come.
     heard: HashMap<Option<String>, ResourceVersion>,
 }
 
@@ -66,7 +66,7 @@ impl<T: Watched> Objects<T> {
         self.by_uid.values()
     }
 
-    /// The feed has listed a Namespace (none: all) at this version.
+    /// The watch has listed a Namespace (none: all) at this version.
     pub(super) fn listed(&mut self, namespace: Option<&str>, version: &ResourceVersion) {
         let heard = self.heard.entry(namespace.map(str::to_owned));
         let heard = heard.or_insert_with(|| version.clone());
@@ -75,7 +75,7 @@ impl<T: Watched> Objects<T> {
         }
     }
 
-    /// The feed has told of this version of an object.
+    /// The watch has told of this version of an object.
     pub(super) fn heard(&mut self, meta: &Meta) {
         let own = Some(meta.namespace.clone());
         let scope = if self.heard.contains_key(&own) { own } else { None };
@@ -88,7 +88,7 @@ impl<T: Watched> Objects<T> {
         }
     }
 
-    /// Whether the feed has come past this version of an object that is not known: it was there, and is gone.
+    /// Whether the watch has come past this version of an object that is not known: it was there, and is gone.
     pub(super) fn is_past(&self, meta: &Meta) -> bool {
         let of_namespace = self.heard.get(&Some(meta.namespace.clone()));
         let heard = of_namespace.or_else(|| self.heard.get(&None));

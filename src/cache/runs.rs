@@ -6,7 +6,7 @@ use kube::core::GroupVersionKind;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{Index, Key, Reference, Wakes};
+use super::{Cache, Key, Reference, Wakes};
 use crate::api::ObjectRef;
 use crate::cache::object::{Meta, RunObject};
 use crate::lifecycle::lease_status::shown_ending;
@@ -49,12 +49,12 @@ impl RunKey {
         (self.group.clone(), self.kind.clone())
     }
 
-    fn place(&self) -> Place {
+    fn place(&self) -> Position {
         (self.namespace.clone(), self.name.clone())
     }
 }
 
-/// What the index knows of a run object.
+/// What the cache knows of a run object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KnownRun {
     Present {
@@ -88,12 +88,12 @@ const LATEST: usize = 8;
 type GroupKind = (String, String);
 
 /// Namespace and name.
-type Place = (String, String);
+type Position = (String, String);
 
 /// All run objects. There may be many more of them than leases, so of each no more is kept than is decided upon.
 #[derive(Debug, Default)]
 pub(super) struct RunObjects {
-    present: HashMap<GroupKind, HashMap<Place, PresentRun>>,
+    present: HashMap<GroupKind, HashMap<Position, PresentRun>>,
     /// Those that vanished while a lease named them, the last one last.
     pub(super) vanished: HashMap<RunKey, Vec<(Uuid, VanishedRun)>>,
     /// By the Namespace that is watched (none: all).
@@ -134,7 +134,7 @@ impl RunObjects {
     }
 }
 
-impl Index {
+impl Cache {
     /// Takes a run object in; the leases that it concerns.
     pub fn apply_run(&mut self, key: &RunKey, run: RunObject) -> Wakes {
         let (uid, resource_version) = (run.meta.uid, run.meta.resource_version);
@@ -177,7 +177,7 @@ impl Index {
     ) -> Wakes {
         self.set_run_kind(kind, namespace, RunKindState::Listed);
         let listed: HashSet<Uuid> = runs.iter().map(|run| run.meta.uid).collect();
-        let missing = |((place, _), run): &(&Place, &PresentRun)| {
+        let missing = |((place, _), run): &(&Position, &PresentRun)| {
             namespace.is_none_or(|namespace| place == namespace)
                 && !listed.contains(&run.uid)
                 && run.resource_version <= *version
@@ -245,7 +245,7 @@ impl Index {
         vanished.iter().find(|(uid, _)| *uid == pinned).map(|(_, run)| run)
     }
 
-    /// Since when the run object at `key` (with `pinned`, the one with that uid) is seen to be over or gone, by what the feeds
+    /// Since when the run object at `key` (with `pinned`, the one with that uid) is seen to be over or gone, by what the watches
     /// have shown.
     pub fn run_over_since(&self, key: &RunKey, pinned: Option<Uuid>) -> Option<Instant> {
         let present = self

@@ -1,12 +1,12 @@
-//! The line of the claims for which a limited environment has no room. Pure.
+//! The wait queue of the claims for which a limited environment has no room. Pure.
 //!
-//! Every claim that the feeds show is known here from that moment on, so that none is overtaken only because it has not been
-//! looked at yet. A claim that nothing else holds back stands in the line of its environment, in the order of the [`Turn`]s;
+//! Every claim that the watches show is known here from that moment on, so that none is overtaken only because it has not been
+//! looked at yet. A claim that nothing else holds back stands in the wait queue of its environment, in the order of the [`Turn`]s;
 //! one that is held back stands aside and keeps its turn. How many leases are free is not kept here: who is looked at learns
 //! it from the database.
 //!
 //! Operations that may let others move up say who has to be looked at. Whoever is first learns of a free lease when one ends,
-//! and whoever is granted wakes as many as are free after that; so no lease stays free while somebody stands in line.
+//! and whoever is granted wakes as many as are free after that; so no lease stays free while somebody stands in the wait queue.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
@@ -28,13 +28,13 @@ const LONG_WAIT: Duration = Duration::from_secs(10);
 
 /// The claims, and who stands where.
 #[derive(Debug, Default)]
-pub struct Line {
+pub struct WaitQueue {
     claims: HashMap<Uuid, Claim>,
-    /// Who stands in line, by the environment's row.
+    /// Who stands in the wait queue, by the environment's row.
     lines: HashMap<Uuid, BTreeSet<Turn>>,
     /// Those who have not been looked at, by what they may be for.
     undecided: HashMap<Wants, BTreeSet<Turn>>,
-    /// Those who stand in line and wait for an older claim to be looked at, by what that may be for.
+    /// Those who stand in the wait queue and wait for an older claim to be looked at, by what that may be for.
     in_doubt: HashMap<Wants, BTreeSet<Turn>>,
     moment: u64,
 }
@@ -43,7 +43,7 @@ pub struct Line {
 struct Claim {
     turn: Turn,
     wants: Wants,
-    standing: Standing,
+    eligibility: Eligibility,
     /// The claims that are for these are waited for.
     doubts: Vec<Wants>,
     told_at: Option<Instant>,
@@ -52,18 +52,18 @@ struct Claim {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
-    /// Not looked at since this replica leads: it may be first in the line of whatever it wants.
+enum Eligibility {
+    /// Not looked at since this replica leads: it may be first in the wait queue of whatever it wants.
     Undecided,
     /// Something else holds it back, or its environment is not limited.
     Aside,
-    /// In the line of this environment's row.
+    /// In the wait queue of this environment's row.
     In(Uuid),
 }
 
 /// Where a claim stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Position {
     /// One of the free leases is for it.
     Served,
     /// Only if the older claims that may be for this environment, and have not been looked at yet, leave one.
@@ -72,7 +72,7 @@ pub enum Place {
     Waits(usize),
 }
 
-impl Line {
+impl WaitQueue {
     /// Something new is seen: claims that arrive from here on come after those before, if they are of one second.
     pub fn next_moment(&mut self) {
         self.moment += 1;
@@ -90,7 +90,7 @@ impl Line {
             place.insert(Claim {
                 turn,
                 wants,
-                standing: Standing::Undecided,
+                eligibility: Eligibility::Undecided,
                 doubts: Vec::new(),
                 told_at: None,
                 waits_for: None,
@@ -102,7 +102,7 @@ impl Line {
     pub fn want(&mut self, id: Uuid, wants: Wants) {
         let Some(claim) = self.claims.get_mut(&id) else { return };
         let before = std::mem::replace(&mut claim.wants, wants.clone());
-        if before != wants && claim.standing == Standing::Undecided {
+        if before != wants && claim.eligibility == Eligibility::Undecided {
             let turn = claim.turn;
             take_from(&mut self.undecided, &before, turn);
             self.undecided.entry(wants.clone()).or_default().insert(turn);
@@ -121,7 +121,7 @@ impl Line {
         self.lines.clear();
         self.in_doubt.clear();
         for claim in self.claims.values_mut() {
-            claim.standing = Standing::Undecided;
+            claim.eligibility = Eligibility::Undecided;
             claim.doubts.clear();
             claim.told_at = None;
             let undecided = self.undecided.entry(claim.wants.clone()).or_default();
@@ -139,31 +139,31 @@ impl Line {
 
     /// Something else holds the claim back. Who has to be looked at now.
     pub fn stand_aside(&mut self, id: Uuid) -> Vec<Uuid> {
-        self.move_to(id, Standing::Aside)
+        self.move_to(id, Eligibility::Aside)
     }
 
-    /// Nothing else holds the claim back: it stands in the line of this environment. Who has to be looked at now.
+    /// Nothing else holds the claim back: it stands in the wait queue of this environment. Who has to be looked at now.
     pub fn stand(&mut self, id: Uuid, environment: Uuid) -> Vec<Uuid> {
-        let woken = self.move_to(id, Standing::In(environment));
+        let woken = self.move_to(id, Eligibility::In(environment));
         if let Some(claim) = self.claims.get(&id) {
             self.lines.entry(environment).or_default().insert(claim.turn);
         }
         woken
     }
 
-    /// The place of a claim that stands in the line of an environment with so many free leases. `wants`: what claims want that
+    /// The place of a claim that stands in the wait queue of an environment with so many free leases. `wants`: what claims want that
     /// may be for this environment.
-    pub fn place(&mut self, id: Uuid, environment: Uuid, free: usize, wants: Vec<Wants>) -> Place {
-        let (Some(claim), Some(line)) = (self.claims.get_mut(&id), self.lines.get(&environment)) else {
-            return Place::InDoubt;
+    pub fn place(&mut self, id: Uuid, environment: Uuid, free: usize, wants: Vec<Wants>) -> Position {
+        let (Some(claim), Some(wait_queue)) = (self.claims.get_mut(&id), self.lines.get(&environment)) else {
+            return Position::InDoubt;
         };
         let turn = claim.turn;
         for doubt in std::mem::take(&mut claim.doubts) {
             take_from(&mut self.in_doubt, &doubt, turn);
         }
-        let ahead = line.range(..turn).count();
+        let ahead = wait_queue.range(..turn).count();
         if ahead >= free {
-            return Place::Waits(ahead + 1);
+            return Position::Waits(ahead + 1);
         }
         let left = free - ahead;
         let older = |wants: &Wants| {
@@ -177,19 +177,19 @@ impl Line {
             .map(|(older, wants)| (wants, older))
             .collect();
         if doubts.iter().map(|(_, older)| older).sum::<usize>() < left {
-            return Place::Served;
+            return Position::Served;
         }
         claim.doubts = doubts.into_iter().map(|(wants, _)| wants).collect();
         for doubt in &claim.doubts {
             self.in_doubt.entry(doubt.clone()).or_default().insert(turn);
         }
-        Place::InDoubt
+        Position::InDoubt
     }
 
-    /// The first claims in the line of an environment.
+    /// The first claims in the wait queue of an environment.
     pub fn first(&self, environment: Uuid, count: usize) -> Vec<Uuid> {
-        let line = self.lines.get(&environment).into_iter().flatten();
-        line.take(count).map(|turn| turn.id).collect()
+        let wait_queue = self.lines.get(&environment).into_iter().flatten();
+        wait_queue.take(count).map(|turn| turn.id).collect()
     }
 
     /// The turn of a claim.
@@ -226,14 +226,18 @@ impl Line {
         claim.waits_for.take_if(|wait| long(*wait)).is_some()
     }
 
-    fn move_to(&mut self, id: Uuid, standing: Standing) -> Vec<Uuid> {
-        let Some(claim) = self.claims.get_mut(&id).filter(|claim| claim.standing != standing) else {
+    fn move_to(&mut self, id: Uuid, eligibility: Eligibility) -> Vec<Uuid> {
+        let Some(claim) = self
+            .claims
+            .get_mut(&id)
+            .filter(|claim| claim.eligibility != eligibility)
+        else {
             return Vec::new();
         };
         let before = Claim {
             turn: claim.turn,
             wants: claim.wants.clone(),
-            standing: std::mem::replace(&mut claim.standing, standing),
+            eligibility: std::mem::replace(&mut claim.eligibility, eligibility),
             doubts: std::mem::take(&mut claim.doubts),
             told_at: claim.told_at,
             waits_for: claim.waits_for,
@@ -246,16 +250,16 @@ impl Line {
         for doubt in &claim.doubts {
             take_from(&mut self.in_doubt, doubt, claim.turn);
         }
-        match claim.standing {
-            Standing::Aside => Vec::new(),
-            Standing::Undecided => {
+        match claim.eligibility {
+            Eligibility::Aside => Vec::new(),
+            Eligibility::Undecided => {
                 take_from(&mut self.undecided, &claim.wants, claim.turn);
                 self.no_longer_in_doubt(&claim.wants)
             }
-            Standing::In(environment) => {
+            Eligibility::In(environment) => {
                 take_from(&mut self.lines, &environment, claim.turn);
-                let line = self.lines.get(&environment).into_iter().flatten().zip(1..);
-                let moved_up = line.filter(|(turn, place)| *place == 1 || *turn > &claim.turn && is_news(*place));
+                let wait_queue = self.lines.get(&environment).into_iter().flatten().zip(1..);
+                let moved_up = wait_queue.filter(|(turn, place)| *place == 1 || *turn > &claim.turn && is_news(*place));
                 moved_up.map(|(turn, _)| turn.id).collect()
             }
         }

@@ -1,10 +1,10 @@
-//! The keys that a change of the index concerns.
+//! The keys that a change of the cache concerns.
 
 use uuid::Uuid;
 
 use super::Key;
 
-/// Keys that have to be looked at because the index has changed. They leave it by [`super::SharedIndex::change`] alone, which
+/// Keys that have to be looked at because the cache has changed. They leave it by [`super::SharedCache::change`] alone, which
 /// hands them on with the lanes that they wait in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[must_use = "what is not looked at now is not looked at before everything is listed again"]

@@ -7,14 +7,14 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{Error, migrate};
-use crate::cache::SharedIndex;
+use crate::cache::SharedCache;
 use crate::controller::run::{self as controller, Parts};
 use crate::mirror::{Examine, Mirror};
 use crate::random::{self, Backoff};
 use crate::runtime::client::{self, Connection};
 use crate::runtime::configuration::Settings;
 use crate::runtime::health::{self, DatabaseTrouble, Health};
-use crate::runtime::leadership::{Answer, Campaign, KnownLeader, Request};
+use crate::runtime::leadership::{Answer, Elector, KnownLeader, Request};
 use crate::runtime::metrics::Metrics;
 use crate::runtime::shutdown;
 use crate::runtime::supervision::Supervisor;
@@ -108,10 +108,10 @@ async fn operate(
     );
     let identified = store.clone();
     metrics.measure_when_read(move |metrics| metrics.database.set_identity(identified.id()));
-    let index = SharedIndex::default();
+    let cache = SharedCache::default();
 
     let expiry = Duration::from_secs(lead::TERM_SECONDS.into());
-    let (campaign, leadership) = Campaign::new(expiry, health.clone(), Arc::clone(metrics));
+    let (elector, leadership) = Elector::new(expiry, health.clone(), Arc::clone(metrics));
     let row = LeadershipRow {
         store: store.clone(),
         cluster,
@@ -119,13 +119,13 @@ async fn operate(
         namespaces: settings.identity.namespaces.clone(),
         holder: holder(),
         known: KnownLeader::default(),
-        index: index.clone(),
+        cache: cache.clone(),
     };
-    let campaign_stop = CancellationToken::new();
-    let office = Supervisor::new(campaign_stop.clone());
+    let elector_stop = CancellationToken::new();
+    let office = Supervisor::new(elector_stop.clone());
     office.spawn(
         "leadership",
-        campaign.run(move |request| row.clone().ask(request), campaign_stop.clone()),
+        elector.run(move |request| row.clone().ask(request), elector_stop.clone()),
     );
 
     let (observer, looking) = (Arc::clone(metrics), leadership.clone());
@@ -144,7 +144,7 @@ async fn operate(
         leadership,
         health: health.clone(),
         metrics: Arc::clone(metrics),
-        index,
+        cache,
         settings: settings.clone(),
         instance: host(),
     };
@@ -155,7 +155,7 @@ async fn operate(
     }
 
     // Leadership outlives the work, for what the work flushes must still be proven.
-    campaign_stop.cancel();
+    elector_stop.cancel();
     office.join().await;
     store.close().await;
     match worked {
@@ -244,7 +244,7 @@ async fn open_store(settings: &Settings, cluster: &str) -> Result<Store, StartEr
     Ok(store)
 }
 
-/// The leadership's row, as the campaign asks for it.
+/// The leadership's row, as the elector asks for it.
 #[derive(Clone)]
 struct LeadershipRow {
     store: Store,
@@ -253,7 +253,7 @@ struct LeadershipRow {
     namespaces: Vec<String>,
     holder: String,
     known: KnownLeader,
-    index: SharedIndex,
+    cache: SharedCache,
 }
 
 impl LeadershipRow {
@@ -301,7 +301,7 @@ impl LeadershipRow {
         }
         let listed = async {
             loop {
-                let held = self.index.read().held_leases(&self.namespaces);
+                let held = self.cache.read().held_leases(&self.namespaces);
                 match held {
                     Some(held) => return held,
                     None => sleep(LISTING_PAUSE).await,

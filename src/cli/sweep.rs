@@ -11,10 +11,10 @@ use super::{Error, cluster_of, open};
 use crate::controller::background::unmanaged_leases;
 use crate::controller::lease::preview::preview;
 use crate::lifecycle::Ending;
-use crate::lifecycle::foreign::Decision as ForeignDecision;
 use crate::lifecycle::lease::Decision;
+use crate::lifecycle::unmanaged::Decision as UnmanagedDecision;
 use crate::runtime::configuration::{DatabaseSettings, EndingSettings, IdentitySettings};
-use crate::store::{Leader, Store, cluster, foreign_leases, sweep};
+use crate::store::{self, Leader, Store, cluster, sweep};
 
 /// Leases that are looked at together.
 const PART: usize = 200;
@@ -57,7 +57,7 @@ pub(super) async fn plan(arguments: &Arguments) -> Result<String, Error> {
         incarnation: 0,
     };
     let mut planned = own(&store, &asker, &identity.namespaces).await?;
-    planned.extend(foreign(&store, arguments).await?);
+    planned.extend(unmanaged(&store, arguments).await?);
     Ok(print(&planned, arguments.verbose))
 }
 
@@ -83,22 +83,22 @@ async fn own(store: &Store, asker: &Leader, namespaces: &[String]) -> Result<Vec
     Ok(planned)
 }
 
-async fn foreign(store: &Store, arguments: &Arguments) -> Result<Vec<Planned>, Error> {
+async fn unmanaged(store: &Store, arguments: &Arguments) -> Result<Vec<Planned>, Error> {
     let mut planned = Vec::new();
-    let Some(rules) = arguments.endings.foreign_rules(arguments.database.mode) else {
+    let Some(rules) = arguments.endings.unmanaged_rules(arguments.database.mode) else {
         return Ok(planned);
     };
-    for part in foreign_leases::candidates(store).await?.chunks(PART) {
+    for part in store::unmanaged_leases::candidates(store).await?.chunks(PART) {
         for due in unmanaged_leases::judge(store, &rules, part).await?.due {
             let (action, ending) = match due.decision {
-                ForeignDecision::End { ending, .. } => ("end", ending),
-                ForeignDecision::Report(ending) => ("report", ending),
-                ForeignDecision::Leave => continue,
+                UnmanagedDecision::End { ending, .. } => ("end", ending),
+                UnmanagedDecision::Report(ending) => ("report", ending),
+                UnmanagedDecision::Leave => continue,
             };
             planned.push(Planned {
                 company: due.row.company_id,
                 lease: due.row.id,
-                owner: "foreign",
+                owner: "unmanaged",
                 action,
                 ending,
             });

@@ -7,7 +7,7 @@ use crate::store::Mode;
 
 #[derive(Args, Debug)]
 pub(super) struct Arguments {
-    /// Who owns the origin's tables
+    /// Who owns the Paperclip server's tables
     #[arg(long, env = "ENVIRONMENT_OPERATOR_MODE", value_parser = parse_mode(), default_value = "standalone")]
     mode: Mode,
 }

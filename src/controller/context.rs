@@ -9,12 +9,12 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::work::queue::Queue;
-use super::work::requeue::Later;
+use super::work::requeue::Requeue;
 use super::work::trouble::Troubles;
 use crate::cache::object::LeaseObject;
-use crate::cache::{Class, Index, Key, Lane, Looked, Reading, RunKey, SharedIndex, Wakes};
+use crate::cache::{Cache, Class, Key, Lane, Looked, Reading, RunKey, SharedCache, Wakes};
 use crate::lifecycle::ResourceVersion;
-use crate::lifecycle::foreign::Rules;
+use crate::lifecycle::unmanaged::Rules;
 use crate::runtime::configuration::{NoticeSource, RunKind};
 use crate::runtime::metrics::Metrics;
 use crate::store::{Mode, Request};
@@ -27,14 +27,14 @@ const ACTIVE_LEASES_INTERVAL: Duration = Duration::from_secs(1);
 pub struct ReconcileSettings {
     /// The Namespaces that are looked after; empty: all.
     pub namespaces: Vec<String>,
-    /// Whose the origin's tables are, and so who makes companies.
+    /// Whose the Paperclip server's tables are, and so who makes companies.
     pub mode: Mode,
     /// The kinds of run objects that are watched.
     pub run_kinds: Vec<RunKind>,
     /// Which sources may end leases.
     pub notice_by: BTreeSet<NoticeSource>,
-    /// What the sweep may do about foreign leases; `None`: they are left alone.
-    pub foreign: Option<Rules>,
+    /// What the sweep may do about unmanaged leases; `None`: they are left alone.
+    pub unmanaged: Option<Rules>,
 }
 
 impl ReconcileSettings {
@@ -52,7 +52,7 @@ impl ReconcileSettings {
 /// What everything that runs here shares.
 pub struct Context {
     /// What the watches have shown.
-    pub index: SharedIndex,
+    pub cache: SharedCache,
     /// What has to be reconciled, and when.
     pub queue: Arc<Queue>,
     /// What is counted.
@@ -67,9 +67,9 @@ pub struct Context {
 
 impl Context {
     /// Nothing is queued, and nobody has troubles yet.
-    pub fn new(index: SharedIndex, metrics: Arc<Metrics>, settings: ReconcileSettings) -> Self {
+    pub fn new(cache: SharedCache, metrics: Arc<Metrics>, settings: ReconcileSettings) -> Self {
         Self {
-            index,
+            cache,
             queue: Arc::default(),
             metrics,
             settings,
@@ -78,30 +78,30 @@ impl Context {
         }
     }
 
-    /// The index as it is. Never held across an await.
-    pub fn index(&self) -> Reading<'_> {
-        self.index.read()
+    /// The cache as it is. Never held across an await.
+    pub fn cache(&self) -> Reading<'_> {
+        self.cache.read()
     }
 
-    /// Changes the index; whom that concerns is looked at.
-    pub(super) fn learn(&self, change: impl FnOnce(&mut Index) -> Wakes) {
-        self.queue.extend(self.index.change(change, |_, _| true));
+    /// Changes the cache; whom that concerns is looked at.
+    pub(super) fn learn(&self, change: impl FnOnce(&mut Cache) -> Wakes) {
+        self.queue.extend(self.cache.change(change, |_, _| true));
     }
 
-    /// Changes the index by what `source` has noticed. One that may not end leases wakes none that are held.
-    pub(super) fn learn_from(&self, source: NoticeSource, change: impl FnOnce(&mut Index) -> Wakes) {
+    /// Changes the cache by what `source` has noticed. One that may not end leases wakes none that are held.
+    pub(super) fn learn_from(&self, source: NoticeSource, change: impl FnOnce(&mut Cache) -> Wakes) {
         let may_end = self.settings.notice_by.contains(&source);
-        let admits = |index: &Index, key: &Key| may_end || !index.is_held(key);
-        self.queue.extend(self.index.change(change, admits));
+        let admits = |cache: &Cache, key: &Key| may_end || !cache.is_held(key);
+        self.queue.extend(self.cache.change(change, admits));
     }
 
     /// The API server has refused a write for another version than the one that was decided upon. What `read` takes in is
     /// decided upon at once; where that brings no other version, trying in haste would not bring it.
-    pub(super) fn decide_anew(&self, key: Key, decided_upon: &ResourceVersion, read: impl FnOnce(&mut Index) -> Wakes) {
+    pub(super) fn decide_anew(&self, key: Key, decided_upon: &ResourceVersion, read: impl FnOnce(&mut Cache) -> Wakes) {
         let mut news = false;
-        self.learn(|index| {
-            let wakes = read(index);
-            news = index.version(key) != Some(decided_upon);
+        self.learn(|cache| {
+            let wakes = read(cache);
+            news = cache.version(key) != Some(decided_upon);
             wakes.and(if news { Wakes::of([key]) } else { Wakes::none() })
         });
         if !news {
@@ -120,12 +120,12 @@ impl Context {
     }
 
     /// Looks at a key again after a pause.
-    pub(super) fn later(&self, key: Key, later: Later) {
-        let lane = self.index().lane(&key);
+    pub(super) fn later(&self, key: Key, later: Requeue) {
+        let lane = self.cache().lane(&key);
         self.later_in(lane, key, later);
     }
 
-    fn later_in(&self, lane: Lane, key: Key, later: Later) {
+    fn later_in(&self, lane: Lane, key: Key, later: Requeue) {
         self.queue.push_at(key, Instant::now() + later.pause, later.cause, lane);
     }
 
@@ -144,27 +144,27 @@ impl Context {
 
     /// The number of active leases of an environment's row has changed: its objects will show it, once a second at most.
     pub(super) fn count_again(&self, environment_id: Uuid) {
-        let index = self.index();
-        let keys = index
+        let cache = self.cache();
+        let keys = cache
             .environments_of_row(environment_id)
             .into_iter()
             .map(Key::Environment);
-        let keys: Vec<(Key, Lane)> = keys.map(|key| (key, index.lane(&key))).collect();
-        drop(index);
+        let keys: Vec<(Key, Lane)> = keys.map(|key| (key, cache.lane(&key))).collect();
+        drop(cache);
         for (key, lane) in keys {
             let class = Class::Resync; // nobody waits for it
-            self.later_in(Lane { class, ..lane }, key, Later::look(ACTIVE_LEASES_INTERVAL));
+            self.later_in(Lane { class, ..lane }, key, Requeue::look(ACTIVE_LEASES_INTERVAL));
         }
     }
 
     /// Something else holds a claim back.
     pub(super) fn stand_aside(&self, of: Looked) {
-        self.learn(|index| index.stand_aside(of));
+        self.learn(|cache| cache.stand_aside(of));
     }
 
     /// So many more leases of an environment may be granted: those who are first in its line are looked at.
     pub(super) fn serve(&self, environment_id: Uuid, free: usize) {
-        let first = self.index().line.first(environment_id, free);
+        let first = self.cache().wait_queue.first(environment_id, free);
         self.wake(first.into_iter().map(Key::Lease));
     }
 
@@ -174,7 +174,7 @@ impl Context {
         if !lapsed {
             *lapsed_at = None;
         } else if lapsed_at.is_none() {
-            *lapsed_at = self.index().newest_lease();
+            *lapsed_at = self.cache().newest_lease();
         }
     }
 
@@ -193,6 +193,6 @@ impl Context {
 
     /// Has those looked at that show nothing yet, or why nothing could be done for them: that has become another reason.
     pub(super) fn wake_without_store(&self) {
-        self.learn(|index| Wakes::of(index.without_store()));
+        self.learn(|cache| Wakes::of(cache.without_store()));
     }
 }

@@ -11,12 +11,12 @@ use super::background::{missed_deletions, retention, run_events, sweep};
 use super::context::{Context, ReconcileSettings};
 use super::reconcile::Reconcilers;
 use super::workers;
-use crate::cache::SharedIndex;
+use crate::cache::SharedCache;
 use crate::cache::object::{EnvironmentObject, LeaseObject, NamespaceObject, RunObject};
 use crate::controller::outside::cluster::KubeCluster;
 use crate::controller::outside::event::Emitter;
-use crate::controller::outside::permissions::Rights;
-use crate::controller::watch::list_watch::{self, FeedSettings};
+use crate::controller::outside::permissions::Permissions;
+use crate::controller::watch::list_watch::{self, WatchSettings};
 use crate::controller::watch::sink::{Fed, Sink};
 use crate::controller::watch::source;
 use crate::controller::watch::source::Source;
@@ -39,8 +39,8 @@ pub struct Parts {
     /// Where readiness is reported.
     pub health: Health,
     pub metrics: Arc<Metrics>,
-    /// What the feeds show, empty yet.
-    pub index: SharedIndex,
+    /// What the watches show, empty yet.
+    pub cache: SharedCache,
     pub settings: Settings,
     /// The name of this replica, for Events.
     pub instance: String,
@@ -57,57 +57,57 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), TaskEnded>
         leadership,
         health,
         metrics,
-        index,
+        cache,
         settings,
         instance,
     } = parts;
-    let rights = Rights::new(health.clone());
-    let emitter = Emitter::new(client.clone(), instance, metrics.clone(), rights.clone());
-    let cluster = KubeCluster::new(client.clone(), emitter, rights.clone());
+    let permissions = Permissions::new(health.clone());
+    let emitter = Emitter::new(client.clone(), instance, metrics.clone(), permissions.clone());
+    let cluster = KubeCluster::new(client.clone(), emitter, permissions.clone());
     let of_reconcilers = ReconcileSettings {
         namespaces: settings.identity.namespaces.clone(),
         mode: settings.database.mode,
         run_kinds: settings.endings.watched_kinds(),
         notice_by: settings.endings.sources(),
-        foreign: settings.endings.foreign_rules(settings.database.mode),
+        unmanaged: settings.endings.unmanaged_rules(settings.database.mode),
     };
-    let context = Arc::new(Context::new(index, metrics.clone(), of_reconcilers));
+    let context = Arc::new(Context::new(cache, metrics.clone(), of_reconcilers));
     let reconcilers = Arc::new(Reconcilers::new(context.clone(), mirror, cluster));
     let mirror = reconcilers.database.clone();
-    let feeds = Feeds {
+    let watches = Watches {
         tasks: Supervisor::new(stop.clone()),
         client,
         context: context.clone(),
         health,
-        rights,
-        settings: FeedSettings {
+        permissions,
+        settings: WatchSettings {
             watch_timeout: settings.pace.watch_timeout,
             resync_interval: settings.pace.resync_interval,
         },
         listed: watch::Sender::new(0),
-        tombstones: Arc::default(),
+        missed_deletions: Arc::default(),
     };
-    let expected = feeds.start(&settings);
-    let tasks = feeds.tasks.clone();
+    let expected = watches.start(&settings);
+    let tasks = watches.tasks.clone();
     let mirror_broken = mirror.broken();
     metrics.measure_when_read(measure(
         context.queue.clone(),
-        context.index.clone(),
+        context.cache.clone(),
         mirror.store().clone(),
     ));
     if settings.database.has_run_trigger() {
         tasks.spawn(
             "listener for run ends",
-            run_events::listen(context.clone(), mirror.clone(), feeds.health.clone(), stop.clone()),
+            run_events::listen(context.clone(), mirror.clone(), watches.health.clone(), stop.clone()),
         );
     } else {
         tasks.spawn(
             "poll for run ends",
-            run_events::poll(context.clone(), mirror.clone(), feeds.health.clone(), stop.clone()),
+            run_events::poll(context.clone(), mirror.clone(), watches.health.clone(), stop.clone()),
         );
     }
     let worked = tokio::select! {
-        worked = tasks.guard(work(&feeds, reconcilers, expected, leadership, &settings, stop)) => worked,
+        worked = tasks.guard(work(&watches, reconcilers, expected, leadership, &settings, stop)) => worked,
         name = mirror_broken => Err(TaskEnded::Panicked {
             name: format!("batcher {name}"),
             message: "its words are in the log".to_owned(),
@@ -117,26 +117,26 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), TaskEnded>
     worked
 }
 
-/// What waits for all feeds to be listed once.
+/// What waits for all watches to be listed once.
 async fn work(
-    feeds: &Feeds,
+    watches: &Watches,
     reconcilers: Arc<Reconcilers<Mirror, KubeCluster>>,
     expected: usize,
     leadership: Leadership,
     settings: &Settings,
     stop: CancellationToken,
 ) {
-    let (tasks, context, mirror) = (&feeds.tasks, &reconcilers.context, &reconcilers.database);
-    if !workers::listed(feeds.listed.subscribe(), expected, &stop).await {
+    let (tasks, context, mirror) = (&watches.tasks, &reconcilers.context, &reconcilers.database);
+    if !workers::listed(watches.listed.subscribe(), expected, &stop).await {
         return;
     }
-    let (looked, buried) = watch::channel(None);
+    let (looked, searched) = watch::channel(None);
     let leader = leadership.leader();
     let looking = missed_deletions::watch(
         context.clone(),
         mirror.clone(),
         leader.clone(),
-        feeds.tombstones.clone(),
+        watches.missed_deletions.clone(),
         looked,
         stop.clone(),
     );
@@ -155,36 +155,36 @@ async fn work(
     let scopes = settings.identity.namespaces.len().max(1); // without names all are one
     let kinds = context.settings.run_kinds.len() * scopes;
     workers::run_kinds_heard_of(context, kinds, &stop).await;
-    workers::work(reconcilers, leadership, buried, stop).await;
+    workers::work(reconcilers, leadership, searched, stop).await;
 }
 
 /// What is measured when the metrics are read. It holds on to what it measures alone: the reconciler holds the metrics.
-fn measure(queue: Arc<Queue>, index: SharedIndex, store: Store) -> impl Fn(&Metrics) + Send + Sync + 'static {
+fn measure(queue: Arc<Queue>, cache: SharedCache, store: Store) -> impl Fn(&Metrics) + Send + Sync + 'static {
     move |metrics| {
-        let standing = queue.standing(Instant::now());
-        metrics.work.set_waiting("Environment", standing.environments);
-        metrics.work.set_waiting("EnvironmentLease", standing.leases);
-        metrics.work.set_deadlines(&standing.timers);
-        let census = index.read().census();
-        metrics.leases.set_census(census);
+        let size = queue.size(Instant::now());
+        metrics.work.set_waiting("Environment", size.environments);
+        metrics.work.set_waiting("EnvironmentLease", size.leases);
+        metrics.work.set_deadlines(&size.timers);
+        let object_counts = cache.read().object_counts();
+        metrics.leases.set_object_counts(object_counts);
         metrics.database.set_pool("main", store.pool_use());
     }
 }
 
-/// The feeds that are to be followed.
-struct Feeds {
+/// The watches that are to be followed.
+struct Watches {
     tasks: Supervisor,
     client: Client,
     context: Arc<Context>,
     health: Health,
-    rights: Rights,
-    settings: FeedSettings,
+    permissions: Permissions,
+    settings: WatchSettings,
     listed: watch::Sender<usize>,
-    tombstones: Arc<Notify>,
+    missed_deletions: Arc<Notify>,
 }
 
-impl Feeds {
-    /// Starts all feeds; how many of them must be listed before anything is decided.
+impl Watches {
+    /// Starts all watches; how many of them must be listed before anything is decided.
     ///
     /// The run kinds are not among these, and are waited for a while only: without them leases still end by every other cause.
     fn start(&self, settings: &Settings) -> usize {
@@ -205,22 +205,22 @@ impl Feeds {
 
     fn follow<T: Fed>(&self, source: Source, scope: Option<&str>, needed: bool) {
         let name = source.display();
-        self.health.expect_feed(&name);
+        self.health.expect_watch(&name);
         let sink = Sink {
             context: self.context.clone(),
             health: self.health.clone(),
-            rights: self.rights.clone(),
+            permissions: self.permissions.clone(),
             listed: self.listed.clone(),
-            tombstones: self.tombstones.clone(),
+            missed_deletions: self.missed_deletions.clone(),
             name,
             scope: scope.map(str::to_owned),
         };
         let (client, settings) = (self.client.clone(), self.settings);
         let mut counted = !needed;
-        let task = format!("feed {}", source.display());
+        let task = format!("watch {}", source.display());
         self.tasks.spawn(task, async move {
             let kind = source.kind.clone();
-            list_watch::follow(&client, &source, settings, |event: list_watch::FeedEvent<T>| {
+            list_watch::follow(&client, &source, settings, |event: list_watch::WatchEvent<T>| {
                 sink.take(&mut counted, &kind, event)
             })
             .await;

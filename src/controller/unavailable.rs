@@ -13,7 +13,7 @@ use crate::controller::outside::cluster::Cluster;
 use crate::controller::outside::database::Database;
 use crate::controller::outside::event::Notice;
 use crate::lifecycle::EnvironmentState;
-use crate::lifecycle::environment_status::{self, MirroredEnvironment, Standing, environment_status};
+use crate::lifecycle::environment_status::{self, LocalRole, MirroredEnvironment, environment_status};
 use crate::lifecycle::lease_status::{self, lease_status};
 
 const MESSAGE: &str = "the database can't be reached: nothing is granted until it is back";
@@ -39,7 +39,7 @@ impl<D: Database, C: Cluster> Reconcilers<D, C> {
     }
 
     async fn report_on_claim(&self, id: Uuid, refusal: Option<&str>) -> Result<(), ReconcileError> {
-        let Some(lease) = self.context.index().leases.get(id).cloned() else {
+        let Some(lease) = self.context.cache().leases.get(id).cloned() else {
             return Ok(());
         };
         let before = lease.status.as_ref();
@@ -50,9 +50,9 @@ impl<D: Database, C: Cluster> Reconcilers<D, C> {
             tracing::debug!(lease = %id, "left to who leads now");
             return Ok(());
         }
-        let verdict = lease_status::Verdict::Pending(Reason::StoreUnavailable, message(refusal));
+        let update = lease_status::StatusUpdate::Pending(Reason::StoreUnavailable, message(refusal));
         let (generation, run) = (lease.meta.generation, lease.spec.run.as_ref());
-        let status = lease_status(before, generation, run, &verdict, now());
+        let status = lease_status(before, generation, run, &update, now());
         let said = |status: &EnvironmentLeaseStatus| (status.reason, status.message.clone());
         if before.map(said) == Some(said(&status)) {
             return Ok(());
@@ -65,16 +65,16 @@ impl<D: Database, C: Cluster> Reconcilers<D, C> {
     }
 
     async fn report_on_environment(&self, id: Uuid, refusal: Option<&str>) -> Result<(), ReconcileError> {
-        let Some(environment) = self.context.index().environments.get(id).cloned() else {
+        let Some(environment) = self.context.cache().environments.get(id).cloned() else {
             return Ok(());
         };
         let before = environment.status.as_ref();
-        let verdict = environment_status::Verdict {
+        let update = environment_status::StatusUpdate {
             row: before.and_then(last_row),
-            standing: before.and_then(Standing::shown),
+            role: before.and_then(LocalRole::shown),
             fault: Some((Reason::StoreUnavailable, message(refusal))),
         };
-        let status = environment_status(before, environment.meta.generation, &verdict, now());
+        let status = environment_status(before, environment.meta.generation, &update, now());
         let sentence = said_of_store(&status).unwrap_or_default().to_owned();
         if before.and_then(|status| status.observed_generation) == Some(environment.meta.generation) {
             // What is mirrored stays so; and what another replica may have said by now is not contradicted.
@@ -108,7 +108,7 @@ impl<D: Database, C: Cluster> Reconcilers<D, C> {
     pub(super) async fn report_refused(&self, key: Key, reason: Reason, sentence: &str) -> Result<(), ReconcileError> {
         match key {
             Key::Lease(id) => {
-                let Some(lease) = self.context.index().leases.get(id).cloned() else {
+                let Some(lease) = self.context.cache().leases.get(id).cloned() else {
                     return Ok(());
                 };
                 if is_or_was_claim(&lease) {
@@ -127,16 +127,16 @@ impl<D: Database, C: Cluster> Reconcilers<D, C> {
                 Ok(())
             }
             Key::Environment(id) => {
-                let Some(environment) = self.context.index().environments.get(id).cloned() else {
+                let Some(environment) = self.context.cache().environments.get(id).cloned() else {
                     return Ok(());
                 };
                 let status = environment.status.as_ref();
-                let verdict = environment_status::Verdict {
+                let update = environment_status::StatusUpdate {
                     row: status.and_then(last_row),
-                    standing: status.and_then(Standing::shown),
+                    role: status.and_then(LocalRole::shown),
                     fault: Some((reason, sentence.to_owned())),
                 };
-                let status = environment_status(status, environment.meta.generation, &verdict, now());
+                let status = environment_status(status, environment.meta.generation, &update, now());
                 self.environments.write_environment_status(&environment, status).await
             }
         }

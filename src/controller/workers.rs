@@ -36,32 +36,32 @@ const CONCURRENCY: usize = SHARE + 64;
 
 /// Works until `stop`, then finishes what it has begun.
 ///
-/// `buried` tells the epoch in which what was deleted unseen has been looked for. Only then the first key is taken: of
+/// `searched` tells the epoch in which what was deleted unseen has been looked for. Only then the first key is taken: of
 /// several causes that came while nobody led the highest has to be visible when the first is decided upon.
 pub async fn work<D: Database, C: Cluster>(
     reconcilers: Arc<Reconcilers<D, C>>,
     leadership: Leadership,
-    mut buried: watch::Receiver<Option<i64>>,
+    mut searched: watch::Receiver<Option<i64>>,
     stop: CancellationToken,
 ) {
     let context = reconcilers.context.clone();
     let (mut state, mut refusal) = (leadership.state(), leadership.refusal());
-    let hands = Arc::new(Semaphore::new(CONCURRENCY));
+    let permits = Arc::new(Semaphore::new(CONCURRENCY));
     let mut running = JoinSet::new();
     let (mut begun, mut told) = (None, None);
     loop {
         let now = *state.borrow_and_update();
         let why = refusal.borrow_and_update().clone();
-        let looked = *buried.borrow_and_update();
+        let looked = *searched.borrow_and_update();
         // The term in which keys are taken; one begins also where the end of the one before has passed unnoticed.
         let term = match now {
             LeadershipState::Leading { epoch } => Some(epoch).filter(|_| looked == Some(epoch)),
             _ => None,
         };
         if term.is_some() && term != begun {
-            // Opened first: what happened before is among the index's keys, what happens from here on is pushed.
+            // Opened first: what happened before is among the cache's keys, what happens from here on is pushed.
             context.queue.open();
-            context.learn(|index| index.begin_term(Instant::now()));
+            context.learn(|cache| cache.begin_term(Instant::now()));
         } else if matches!(now, LeadershipState::Following | LeadershipState::Unknown) {
             context.queue.close();
             context.troubles.clear();
@@ -79,14 +79,14 @@ pub async fn work<D: Database, C: Cluster>(
             () = stop.cancelled() => break,
             changed = state.changed() => if changed.is_err() { break },
             changed = refusal.changed() => if changed.is_err() { break },
-            changed = buried.changed() => if changed.is_err() { break },
+            changed = searched.changed() => if changed.is_err() { break },
             Some(_) = running.join_next() => {}
-            key = next(&context, &hands), if works => {
-                let (key, hand) = key;
+            key = next(&context, &permits), if works => {
+                let (key, permit) = key;
                 let (reconcilers, leadership) = (reconcilers.clone(), leadership.clone());
                 let span = tracing::info_span!("reconcile", kind = kind(key), id = %id(key), result = Empty);
                 let work = async move {
-                    let _hand = hand;
+                    let _hand = permit;
                     run_to_the_end(&reconcilers, &leadership, key, now).await;
                 };
                 running.spawn(work.instrument(span));
@@ -96,10 +96,10 @@ pub async fn work<D: Database, C: Cluster>(
     while running.join_next().await.is_some() {}
 }
 
-/// A free hand, then the next key. Dropped between the two, nothing is lost: the key is taken last.
-async fn next(context: &Context, hands: &Arc<Semaphore>) -> (Key, Option<tokio::sync::OwnedSemaphorePermit>) {
-    let hand = hands.clone().acquire_owned().await.ok(); // never closed
-    (context.queue.next().await, hand)
+/// A free permit, then the next key. Dropped between the two, nothing is lost: the key is taken last.
+async fn next(context: &Context, permits: &Arc<Semaphore>) -> (Key, Option<tokio::sync::OwnedSemaphorePermit>) {
+    let permit = permits.clone().acquire_owned().await.ok(); // never closed
+    (context.queue.next().await, permit)
 }
 
 /// The kind of what a key stands for, as metrics and traces name it.
@@ -211,7 +211,7 @@ pub(in crate::controller) async fn tell_of_failure<D: Database, C: Cluster>(
 /// Has a key tried again whose run has failed. What was forgotten while the database was away is left to the rows, which whoever
 /// leads next asks.
 pub(in crate::controller) fn put_back(context: &Context, key: Key) {
-    if context.has_lapsed() && !context.index().knows(key) {
+    if context.has_lapsed() && !context.cache().knows(key) {
         context.troubles.settle(key, context.troubles.tries(key));
         context.queue.done(key);
     } else {
@@ -225,7 +225,7 @@ pub(in crate::controller) async fn reconcile<D: Database, C: Cluster>(
     key: Key,
 ) -> Result<(), ReconcileError> {
     let context = &reconcilers.context;
-    let term = context.index().term();
+    let term = context.cache().term();
     // What it shares with others is behind locks whose holders leave it whole.
     AssertUnwindSafe(reconcilers.reconcile(key))
         .catch_unwind()
@@ -238,7 +238,7 @@ pub(in crate::controller) async fn reconcile<D: Database, C: Cluster>(
         })
 }
 
-/// Waits until `expected` feeds have been listed; false when the process stops before.
+/// Waits until `expected` watches have been listed; false when the process stops before.
 pub async fn listed(mut listed: watch::Receiver<usize>, expected: usize, stop: &CancellationToken) -> bool {
     tokio::select! {
         () = stop.cancelled() => false,
@@ -250,7 +250,7 @@ pub async fn listed(mut listed: watch::Receiver<usize>, expected: usize, stop: &
 /// most other causes, and has to be visible when the first is decided upon.
 pub async fn run_kinds_heard_of(context: &Context, expected: usize, stop: &CancellationToken) {
     let heard = async {
-        while context.index().run_kinds_heard_of() < expected {
+        while context.cache().run_kinds_heard_of() < expected {
             sleep(RUN_KINDS_PAUSE).await;
         }
     };

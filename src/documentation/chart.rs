@@ -80,7 +80,7 @@ fn name(flag: &Arg) -> &str {
     flag.get_long().unwrap()
 }
 
-/// `foreign-grace` is `foreignGrace`.
+/// `unmanaged-grace` is `unmanagedGrace`.
 fn key(flag: &Arg) -> String {
     let mut words = name(flag).split('-');
     let first = words.next().unwrap().to_owned();

@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 
 use super::{read, table};
-use crate::cache::Index;
+use crate::cache::Cache;
 use crate::controller::work::queue::Queue;
 
 #[test]
 fn whatever_grows_is_documented_with_what_shrinks_it() {
     let rows = table(&read("docs/architecture.md"), "## What grows, and who shrinks it");
     let documented: BTreeSet<String> = rows.into_iter().map(|row| row[0].clone()).collect();
-    let sizes = Index::default().sizes().into_iter().chain(Queue::default().sizes());
+    let sizes = Cache::default().sizes().into_iter().chain(Queue::default().sizes());
     let measured: BTreeSet<String> = sizes.map(|(name, _)| name.to_owned()).collect();
     assert_eq!(documented, measured);
 }

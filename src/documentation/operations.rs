@@ -8,7 +8,7 @@ use clap::Args as _;
 
 use super::agrees;
 use crate::api::{Driver, EnvironmentPhase, LeasePhase, LeasePolicy, Reason};
-use crate::cache::Census;
+use crate::cache::ObjectCounts;
 use crate::cache::object_counts::LeasesBy;
 use crate::runtime::configuration::{LogSettings, Settings};
 use crate::runtime::metrics::{Cause, LeaseOwner, Metrics, Place, Waiting};
@@ -84,7 +84,7 @@ fn exercise(metrics: &Metrics) {
     metrics.work.set_waiting("EnvironmentLease", Waiting::default());
     metrics.work.set_deadlines(&HashMap::new());
     metrics.work.looked_after_deadline(Cause::Ttl, Duration::ZERO);
-    metrics.leases.set_census(Census {
+    metrics.leases.set_object_counts(ObjectCounts {
         leases: [(
             LeasesBy {
                 phase: LeasePhase::Pending,
@@ -113,8 +113,8 @@ fn exercise(metrics: &Metrics) {
     metrics.database.failed(Category::Unavailable);
     metrics.database.set_aside(Place::Sweep);
     metrics.database.set_notification_queue_usage(0.0);
-    metrics.cluster.set_feed_freshness("EnvironmentLease", Duration::ZERO);
-    metrics.cluster.feed_listed("EnvironmentLease");
+    metrics.cluster.set_watch_freshness("EnvironmentLease", Duration::ZERO);
+    metrics.cluster.watch_listed("EnvironmentLease");
     metrics.cluster.object_unreadable("EnvironmentLease", "spec");
     metrics.cluster.event_published();
     metrics.cluster.event_dropped();
@@ -128,7 +128,7 @@ fn exercise(metrics: &Metrics) {
     metrics.sweep.done(Duration::ZERO, 0.0);
     metrics.sweep.found(1);
     metrics.sweep.set_leaked(LeaseOwner::Operator, 0);
-    metrics.sweep.set_reported_foreign(&[(Reason::RunGone, 1)].into());
+    metrics.sweep.set_reported_unmanaged(&[(Reason::RunGone, 1)].into());
     metrics.sweep.rows_removed(1);
     metrics.sweep.retention_succeeded(0.0);
 }

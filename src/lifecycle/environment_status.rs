@@ -26,14 +26,14 @@ pub struct MirroredEnvironment {
 
 /// Which part a Local object has among those of its company in its cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum LocalRole {
     /// It stands for the company's row.
     Canonical,
     /// Another object does.
     Duplicate(CanonicalRef),
 }
 
-impl Standing {
+impl LocalRole {
     /// The part that the object shows.
     pub fn shown(status: &EnvironmentStatus) -> Option<Self> {
         if let Some(canonical) = &status.canonical_ref {
@@ -47,11 +47,11 @@ impl Standing {
 
 /// What has become of an environment object.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Verdict {
+pub struct StatusUpdate {
     /// The row, where there is one; it stays the last good one while the spec is at fault.
     pub row: Option<MirroredEnvironment>,
     /// Of a Local that is mirrored, its part.
-    pub standing: Option<Standing>,
+    pub role: Option<LocalRole>,
     /// Why the spec is not mirrored, where it is not.
     pub fault: Option<(Reason, String)>,
 }
@@ -60,11 +60,11 @@ pub struct Verdict {
 pub fn environment_status(
     previous: Option<&EnvironmentStatus>,
     generation: i64,
-    verdict: &Verdict,
+    update: &StatusUpdate,
     now: Timestamp,
 ) -> EnvironmentStatus {
     let mut status = previous.cloned().unwrap_or_default();
-    if let Some(row) = &verdict.row {
+    if let Some(row) = &update.row {
         status.environment_id = Some(row.environment_id);
         status.company_id = Some(row.company_id);
         status.name = Some(row.name.clone());
@@ -73,10 +73,10 @@ pub fn environment_status(
         // Leases do not outlive the row.
         status.active_leases = status.active_leases.map(|_| 0);
     }
-    let state = verdict.row.as_ref().map(|row| row.state);
-    status.canonical_ref = match &verdict.standing {
-        Some(Standing::Duplicate(canonical)) => Some(canonical.clone()),
-        Some(Standing::Canonical) | None => None,
+    let state = update.row.as_ref().map(|row| row.state);
+    status.canonical_ref = match &update.role {
+        Some(LocalRole::Duplicate(canonical)) => Some(canonical.clone()),
+        Some(LocalRole::Canonical) | None => None,
     };
     status.phase = Some(match state {
         None => EnvironmentPhase::Pending,
@@ -84,7 +84,7 @@ pub fn environment_status(
         Some(EnvironmentState::Active) => EnvironmentPhase::Active,
         Some(EnvironmentState::Archived) => EnvironmentPhase::Archived,
     });
-    let fault = verdict.fault.clone();
+    let fault = update.fault.clone();
     let mirrored = "the row in the database says what the spec says".to_owned();
     let accepting = match (state, &fault) {
         // What would be granted is not what the object says.
@@ -119,14 +119,14 @@ pub fn environment_status(
         condition(ConditionType::Accepting, accepting),
         condition(ConditionType::Mirrored, good(Reason::Mirrored)),
     ];
-    conditions.extend(verdict.standing.as_ref().map(|standing| {
-        let said = match standing {
-            Standing::Canonical => (
+    conditions.extend(update.role.as_ref().map(|role| {
+        let said = match role {
+            LocalRole::Canonical => (
                 true,
                 Reason::Canonical,
                 "this object stands for the company's Local".to_owned(),
             ),
-            Standing::Duplicate(CanonicalRef { namespace, name }) => {
+            LocalRole::Duplicate(CanonicalRef { namespace, name }) => {
                 let message = format!("environment {name} of namespace {namespace} stands for the company's Local");
                 (false, Reason::Duplicate, message)
             }
@@ -154,7 +154,7 @@ mod tests {
         Timestamp::cut(jiff::Timestamp::UNIX_EPOCH)
     }
 
-    fn shown(previous: Option<&EnvironmentStatus>, state: EnvironmentState, standing: Standing) -> EnvironmentStatus {
+    fn shown(previous: Option<&EnvironmentStatus>, state: EnvironmentState, role: LocalRole) -> EnvironmentStatus {
         let row = MirroredEnvironment {
             environment_id: Uuid::from_u128(1),
             company_id: Uuid::from_u128(2),
@@ -162,16 +162,16 @@ mod tests {
             state,
             active_leases: 0,
         };
-        let verdict = Verdict {
+        let update = StatusUpdate {
             row: Some(row),
-            standing: Some(standing),
+            role: Some(role),
             fault: None,
         };
-        environment_status(previous, 1, &verdict, moment())
+        environment_status(previous, 1, &update, moment())
     }
 
-    fn elsewhere() -> Standing {
-        Standing::Duplicate(CanonicalRef {
+    fn elsewhere() -> LocalRole {
+        LocalRole::Duplicate(CanonicalRef {
             namespace: "team".to_owned(),
             name: "local".to_owned(),
         })
@@ -206,29 +206,29 @@ mod tests {
     #[test]
     fn a_part_that_changes_leaves_nothing_of_the_former_one() {
         let duplicate = shown(None, EnvironmentState::Active, elsewhere());
-        let canonical = shown(Some(&duplicate), EnvironmentState::Active, Standing::Canonical);
+        let canonical = shown(Some(&duplicate), EnvironmentState::Active, LocalRole::Canonical);
         assert_eq!(canonical.phase, Some(EnvironmentPhase::Active));
         assert_eq!(canonical.canonical_ref, None);
-        assert_eq!(Standing::shown(&canonical), Some(Standing::Canonical));
+        assert_eq!(LocalRole::shown(&canonical), Some(LocalRole::Canonical));
         assert_eq!(
             condition(&canonical, ConditionType::Canonical),
             (ConditionStatus::True, Reason::Canonical)
         );
         let again = shown(Some(&canonical), EnvironmentState::Active, elsewhere());
-        assert_eq!(Standing::shown(&again), Some(elsewhere()));
+        assert_eq!(LocalRole::shown(&again), Some(elsewhere()));
         assert_eq!(again, duplicate);
     }
 
     #[test]
     fn an_environment_whose_row_has_gone_holds_no_lease_and_keeps_its_id() {
-        let gone = Verdict {
+        let gone = StatusUpdate {
             row: None,
-            standing: None,
+            role: None,
             fault: Some((Reason::CompanyNotFound, "gone".to_owned())),
         };
         let never = environment_status(None, 1, &gone, moment());
         assert_eq!(never.active_leases, None);
-        let mut before = shown(None, EnvironmentState::Active, Standing::Canonical);
+        let mut before = shown(None, EnvironmentState::Active, LocalRole::Canonical);
         before.active_leases = Some(3);
         let after = environment_status(Some(&before), 1, &gone, moment());
         assert_eq!(

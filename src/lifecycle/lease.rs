@@ -53,7 +53,7 @@ pub enum Object {
     },
     /// It was seen to be deleted.
     Deleted,
-    /// Nothing is known: the row is ours, but no feed has shown the object (its Namespace is not watched any more).
+    /// Nothing is known: the row is ours, but no watch has shown the object (its Namespace is not watched any more).
     Unseen,
 }
 

@@ -33,7 +33,7 @@ pub struct Grant {
 
 /// What has become of a lease.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Verdict {
+pub enum StatusUpdate {
     /// The claim waits.
     Pending(Reason, String),
     /// The claim has failed: it never had a row.
@@ -72,27 +72,27 @@ pub fn lease_status(
     previous: Option<&EnvironmentLeaseStatus>,
     generation: i64,
     asked: Option<&RunRef>,
-    verdict: &Verdict,
+    update: &StatusUpdate,
     now: Timestamp,
 ) -> EnvironmentLeaseStatus {
     if let Some(shown) = previous.filter(|status| shown_ending(status).is_some()) {
-        return follow_cleanup(shown, verdict);
+        return follow_cleanup(shown, update);
     }
     let mut status = previous.cloned().unwrap_or_default();
-    if matches!(verdict, Verdict::Pending(..) | Verdict::Refused(..)) {
+    if matches!(update, StatusUpdate::Pending(..) | StatusUpdate::Refused(..)) {
         status.run = status.run.or_else(|| asked.and_then(asked_run));
     }
     let no_row = |reason: &Reason, message: &String| Some((*reason, message.clone()));
-    let (phase, active, finished, fault, reason, message) = match verdict {
-        Verdict::Pending(reason, message) => {
+    let (phase, active, finished, fault, reason, message) = match update {
+        StatusUpdate::Pending(reason, message) => {
             let fault = no_row(reason, message);
             (LeasePhase::Pending, false, false, fault, *reason, message.clone())
         }
-        Verdict::Refused(reason, message) => {
+        StatusUpdate::Refused(reason, message) => {
             let fault = no_row(reason, message);
             (LeasePhase::Failed, false, true, fault, *reason, message.clone())
         }
-        Verdict::Held { grant, fault } => {
+        StatusUpdate::Held { grant, fault } => {
             if let Some(grant) = grant {
                 fill(&mut status, grant);
             }
@@ -104,7 +104,7 @@ pub fn lease_status(
             let phase = LeasePhase::Active;
             (phase, true, false, fault.clone(), Reason::Granted, message)
         }
-        Verdict::Ended {
+        StatusUpdate::Ended {
             grant,
             ending,
             released_at,
@@ -184,14 +184,14 @@ pub fn display_of_row(id: Uuid) -> String {
 
 /// An ending that is shown stays, with its reason. Where the provider's resources waited for their removal, the final status
 /// follows it.
-fn follow_cleanup(shown: &EnvironmentLeaseStatus, verdict: &Verdict) -> EnvironmentLeaseStatus {
+fn follow_cleanup(shown: &EnvironmentLeaseStatus, update: &StatusUpdate) -> EnvironmentLeaseStatus {
     let mut status = shown.clone();
-    if let Verdict::Ended {
+    if let StatusUpdate::Ended {
         ending,
         released_at,
         cleanup_status,
         ..
-    } = verdict
+    } = update
     {
         status.cleanup_status.clone_from(cleanup_status);
         if shown.phase == Some(LeasePhase::PendingCleanup) && ending.state.is_final() {

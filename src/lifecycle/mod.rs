@@ -1,12 +1,12 @@
 //! Every decision about environments and leases, pure: no I/O, no clock, no async.
 //!
-//! - [`vocabulary`]: the closed sets of the origin's tables
+//! - [`vocabulary`]: the closed sets of the Paperclip server's tables
 //! - [`run`]: when a run is over, and how it ended
 //! - [`ending`]: why a lease ends, and which cause wins when several are visible
 //! - [`capacity`]: whether a limited environment has room for one more
 //! - [`lease`]: what to do with one lease, from all that is known about it
 //! - [`unseen`]: what to do with a claim that can't be looked at
-//! - [`foreign`]: what to do with a lease that never had an object
+//! - [`unmanaged`]: what to do with a lease that never had an object
 //! - [`lease_status`], [`environment_status`]: what the objects show
 //! - [`event_type`]: which of a lease's transitions a person has to look at
 //! - [`removal`]: when the object of a finished lease has had its time
@@ -17,13 +17,13 @@ pub mod capacity;
 pub mod ending;
 pub mod environment_status;
 pub mod event_type;
-pub mod foreign;
 pub mod lease;
 pub mod lease_status;
 pub mod removal;
 pub mod resource_version;
 pub mod run;
 mod turn;
+pub mod unmanaged;
 pub mod unseen;
 mod vocabulary;
 

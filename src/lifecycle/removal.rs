@@ -35,7 +35,7 @@ mod tests {
 
     use super::*;
     use crate::api::{Reason, Timestamp};
-    use crate::lifecycle::lease_status::{Verdict, lease_status};
+    use crate::lifecycle::lease_status::{StatusUpdate, lease_status};
     use crate::lifecycle::{Ending, LeaseState};
 
     fn second(second: i64) -> jiff::Timestamp {
@@ -48,14 +48,14 @@ mod tests {
             reason: Reason::RunFinished,
             message: String::new(),
         };
-        let verdict = Verdict::Ended {
+        let update = StatusUpdate::Ended {
             grant: None,
             ending,
             released_at: None,
             cleanup_status: None,
             fault: None,
         };
-        lease_status(None, 1, None, &verdict, Timestamp::cut(second(100)))
+        lease_status(None, 1, None, &update, Timestamp::cut(second(100)))
     }
 
     #[test]
@@ -79,7 +79,7 @@ mod tests {
         let released = ended(LeaseState::Released);
         assert_eq!(removal_at(&released, Some(second(90)), 5), Some(second(95)));
         assert_eq!(removal_at(&released, None, 5), Some(second(105)));
-        let refused = Verdict::Refused(Reason::RunGone, String::new());
+        let refused = StatusUpdate::Refused(Reason::RunGone, String::new());
         let refused = lease_status(None, 1, None, &refused, Timestamp::cut(second(100)));
         assert_eq!(
             removal_at(&refused, None, 0),

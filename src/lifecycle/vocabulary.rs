@@ -1,4 +1,4 @@
-//! The closed sets of values as the origin's tables spell them (DOMAIN: "Closed sets of values").
+//! The closed sets of values as the Paperclip server's tables spell them (DOMAIN: "Closed sets of values").
 
 use serde::Deserialize;
 use strum::{EnumString, IntoStaticStr, VariantArray};

@@ -6,11 +6,11 @@ use crate::api::{CompactObject, Reason, Timestamp};
 use crate::cache::object::LeaseObject;
 use crate::lifecycle::lease_status::{Fault, shown_fault};
 use crate::store::environment_leases::LeaseRow;
-use crate::store::lease_object::{LeaseObjectRow, LeaseView};
+use crate::store::lease_object::{LeaseObjectRow, LeaseSnapshot};
 
 /// Whether the row says what the spec says, as far as a spec may change and can be stored. Keys of others are no difference.
 /// Of a spec that can't be read nothing is written: what stands in its place is nobody's wish.
-pub fn in_step(lease: &LeaseObject, view: &LeaseView) -> bool {
+pub fn in_step(lease: &LeaseObject, view: &LeaseSnapshot) -> bool {
     let (Some(row), Some(object)) = (&view.row, &view.object) else {
         return true;
     };
@@ -19,7 +19,7 @@ pub fn in_step(lease: &LeaseObject, view: &LeaseView) -> bool {
 
 /// Why row and object do not agree where that is not mended: the spec cannot be stored as it is, or the row has been changed
 /// in columns that are written once (or, in the others, since the spec was last written).
-pub fn fault(lease: &LeaseObject, view: &LeaseView) -> Option<Fault> {
+pub fn fault(lease: &LeaseObject, view: &LeaseSnapshot) -> Option<Fault> {
     let (row, object) = (view.row.as_ref()?, view.object.as_ref()?);
     if let Err(message) = lease.check() {
         return Some((Reason::InvalidSpec, message));
@@ -35,7 +35,7 @@ pub fn fault(lease: &LeaseObject, view: &LeaseView) -> Option<Fault> {
 
 /// What the object and the row of a lease that has ended do not agree about. Nothing of it is mended any more, so only what the
 /// spec says counts: when it was granted, and until when, is past. An edit may have come with what has ended the lease.
-pub fn fault_at_end(lease: &LeaseObject, view: &LeaseView) -> Option<Fault> {
+pub fn fault_at_end(lease: &LeaseObject, view: &LeaseSnapshot) -> Option<Fault> {
     let (row, object) = (view.row.as_ref()?, view.object.as_ref()?);
     if let Err(message) = lease.check() {
         return Some((Reason::InvalidSpec, message));
@@ -58,7 +58,7 @@ pub fn fault_at_end(lease: &LeaseObject, view: &LeaseView) -> Option<Fault> {
 
 /// Whether an edit of `spec.metadata` has still to be written before the lease ends: afterwards nothing is. Whatever else an edit
 /// says is past with the end.
-pub fn has_unwritten_metadata(lease: &LeaseObject, view: &LeaseView) -> bool {
+pub fn has_unwritten_metadata(lease: &LeaseObject, view: &LeaseSnapshot) -> bool {
     let (Some(row), Some(object)) = (&view.row, &view.object) else {
         return false;
     };
@@ -98,7 +98,7 @@ pub fn is_granted_row(row: &LeaseRow, object: &LeaseObjectRow) -> bool {
 
 /// Whether the time of the row has passed, by the database's clock. Where an edit of the spec that is still to be written gives it
 /// a longer one, that one counts.
-pub fn expired(view: &LeaseView, object: Option<&LeaseObject>) -> bool {
+pub fn expired(view: &LeaseSnapshot, object: Option<&LeaseObject>) -> bool {
     let (Some(row), written) = (&view.row, view.object.as_ref().map(|object| object.generation)) else {
         return false;
     };

@@ -4,23 +4,23 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::facts::Subject;
+use super::facts::ObservedLease;
 use crate::api::{ConditionStatus, Driver, Reason};
 use crate::cache::object::EnvironmentObject;
-use crate::cache::{Index, Key, LOCAL_NAME};
+use crate::cache::{Cache, Key, LOCAL_NAME};
 use crate::lifecycle::EnvironmentState;
 use crate::lifecycle::lease::Environment;
-use crate::store::lease_object::{EnvironmentChoice, LeaseView, RunLook};
+use crate::store::lease_object::{EnvironmentChoice, LeaseSnapshot, RunLook};
 
 /// Which environment a claim chooses; none where it names one that is not there.
 ///
-/// Asked once for each scene: the look answers for what was chosen before it, and the index may say something else after.
-pub fn choice(index: &Index, subject: &Subject) -> Option<EnvironmentChoice> {
-    let lease = subject.object.as_ref()?;
+/// Asked once for each observation: the look answers for what was chosen before it, and the cache may say something else after.
+pub fn choice(cache: &Cache, observed: &ObservedLease) -> Option<EnvironmentChoice> {
+    let lease = observed.object.as_ref()?;
     let Some(reference) = &lease.spec.environment_ref else {
         return Some(EnvironmentChoice::Default);
     };
-    match index.environments.named(&lease.meta.namespace, &reference.name) {
+    match cache.environments.named(&lease.meta.namespace, &reference.name) {
         Some(environment) => Some(EnvironmentChoice::Object(environment.meta.uid)),
         None if reference.name == LOCAL_NAME => Some(EnvironmentChoice::Local),
         None => None,
@@ -29,45 +29,45 @@ pub fn choice(index: &Index, subject: &Subject) -> Option<EnvironmentChoice> {
 
 /// What is known of the environment: of the row where there is one, else of the one that was chosen before the look.
 pub fn environment(
-    index: &Index,
-    subject: &Subject,
-    view: &LeaseView,
+    cache: &Cache,
+    observed: &ObservedLease,
+    view: &LeaseSnapshot,
     choice: Option<EnvironmentChoice>,
     was_gone: bool,
 ) -> Environment {
     if view.object.is_none() {
         match choice {
             None => return Environment::NotFound,
-            Some(EnvironmentChoice::Default) if !agent_is_known(subject, view) => return Environment::Unsettled,
+            Some(EnvironmentChoice::Default) if !agent_is_known(observed, view) => return Environment::Unsettled,
             Some(EnvironmentChoice::Default | EnvironmentChoice::Local | EnvironmentChoice::Object(_)) => {}
         }
     }
     match (&view.environment, choice) {
         _ if view.environment_deleted => Environment::Deleted,
-        (Some(row), _) if view.object.is_some() && (was_gone || is_gone(index, row.id, row.driver)) => {
+        (Some(row), _) if view.object.is_some() && (was_gone || is_gone(cache, row.id, row.driver)) => {
             Environment::Deleted
         }
         (Some(row), Some(EnvironmentChoice::Object(id)))
-            if row.status == EnvironmentState::Archived && is_to_be_active(index, id) =>
+            if row.status == EnvironmentState::Archived && is_to_be_active(cache, id) =>
         {
             Environment::NotMirrored
         }
         (Some(row), Some(EnvironmentChoice::Object(id)))
-            if view.object.is_none() && is_of_another_driver(index, id, row.driver) =>
+            if view.object.is_none() && is_of_another_driver(cache, id, row.driver) =>
         {
             Environment::NotMirrored
         }
         (Some(row), _) if row.status == EnvironmentState::Archived => Environment::Archived,
         (Some(_), _) => Environment::Active,
         (None, Some(EnvironmentChoice::Object(_))) => Environment::NotMirrored,
-        (None, _) if local_object(index, subject, view).is_some() => Environment::NotMirrored,
+        (None, _) if local_object(cache, observed, view).is_some() => Environment::NotMirrored,
         (None, _) => Environment::LocalMissing,
     }
 }
 
 /// Whether the object wants its row to be active: a row that is not yet, or that another writer has archived, will be.
-fn is_to_be_active(index: &Index, id: Uuid) -> bool {
-    index.environments.get(id).is_some_and(|environment| {
+fn is_to_be_active(cache: &Cache, id: Uuid) -> bool {
+    cache.environments.get(id).is_some_and(|environment| {
         let spec = &environment.spec;
         // A Local's row belongs to the company: what the spec leaves out is not written, and nothing is repaired.
         spec.driver != Driver::Local && spec.archived != Some(true) && environment.check().is_ok()
@@ -75,36 +75,36 @@ fn is_to_be_active(index: &Index, id: Uuid) -> bool {
 }
 
 /// Whether another writer has given the row another driver than its object has: a grant would be of something else.
-fn is_of_another_driver(index: &Index, id: Uuid, driver: Driver) -> bool {
-    let environment = index.environments.get(id);
+fn is_of_another_driver(cache: &Cache, id: Uuid, driver: Driver) -> bool {
+    let environment = cache.environments.get(id);
     environment.is_some_and(|environment| environment.spec.driver != driver)
 }
 
 /// The Environment object whose reconcile makes the row that a claim waits for.
-pub fn awaited_object(index: &Index, subject: &Subject, view: &LeaseView) -> Option<Uuid> {
-    match choice(index, subject) {
+pub fn awaited_object(cache: &Cache, observed: &ObservedLease, view: &LeaseSnapshot) -> Option<Uuid> {
+    match choice(cache, observed) {
         Some(EnvironmentChoice::Object(id)) => Some(id),
-        Some(EnvironmentChoice::Local | EnvironmentChoice::Default) => local_object(index, subject, view),
+        Some(EnvironmentChoice::Local | EnvironmentChoice::Default) => local_object(cache, observed, view),
         None => None,
     }
 }
 
 /// Whether the environment's object is gone, though its row may not say so yet. A Local's row has an id of its own.
-fn is_gone(index: &Index, id: Uuid, driver: Driver) -> bool {
-    driver != Driver::Local && (index.environments.gone(id).is_some() || index.is_tombstone(Key::Environment(id)))
+fn is_gone(cache: &Cache, id: Uuid, driver: Driver) -> bool {
+    driver != Driver::Local && (cache.environments.gone(id).is_some() || cache.is_missed_deletion(Key::Environment(id)))
 }
 
 /// The same of the environment that the lease shows. Asked before the look, like the choice: after a look that came too early
-/// for the archived row the index may have forgotten that the object is gone.
-pub fn shown_is_gone(index: &Index, subject: &Subject) -> bool {
-    let status = subject.object.as_ref().and_then(|lease| lease.status.as_ref());
+/// for the archived row the cache may have forgotten that the object is gone.
+pub fn shown_is_gone(cache: &Cache, observed: &ObservedLease) -> bool {
+    let status = observed.object.as_ref().and_then(|lease| lease.status.as_ref());
     let shown = status.and_then(|status| status.environment.as_ref());
-    shown.is_some_and(|shown| is_gone(index, shown.id, shown.driver))
+    shown.is_some_and(|shown| is_gone(cache, shown.id, shown.driver))
 }
 
 /// Whether the agent whose default environment counts is there: that of the spec, else the run's.
-fn agent_is_known(subject: &Subject, view: &LeaseView) -> bool {
-    let named = subject
+fn agent_is_known(observed: &ObservedLease, view: &LeaseSnapshot) -> bool {
+    let named = observed
         .object
         .as_ref()
         .is_some_and(|lease| lease.spec.agent_id.is_some());
@@ -116,12 +116,12 @@ fn agent_is_known(subject: &Subject, view: &LeaseView) -> bool {
 }
 
 /// An object that stands for the Local of the lease's company, or will as soon as it is mirrored.
-pub fn local_object(index: &Index, subject: &Subject, view: &LeaseView) -> Option<Uuid> {
+pub fn local_object(cache: &Cache, observed: &ObservedLease, view: &LeaseSnapshot) -> Option<Uuid> {
     if view.local_object.is_some() {
         return view.local_object;
     }
-    let lease = subject.object.as_ref()?;
-    let company_of = |namespace: &str| index.namespaces.get(namespace)?.company().ok();
+    let lease = observed.object.as_ref()?;
+    let company_of = |namespace: &str| cache.namespaces.get(namespace)?.company().ok();
     let company = view.recorded_company.or_else(|| company_of(&lease.meta.namespace))?;
     // The Namespace's label may have been changed since the object was mirrored: then it stays its former company's.
     let is_of_another = |environment: &EnvironmentObject| {
@@ -134,7 +134,7 @@ pub fn local_object(index: &Index, subject: &Subject, view: &LeaseView) -> Optio
             && fault(environment).is_none()
             && !is_of_another(environment)
     };
-    let local = index.environments_of_company(company).find(promising);
+    let local = cache.environments_of_company(company).find(promising);
     local.map(|environment| environment.meta.uid)
 }
 

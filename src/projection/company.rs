@@ -4,13 +4,13 @@ use uuid::Uuid;
 
 use crate::api::{COMPANY_LABEL, Reason};
 use crate::cache::object::NamespaceObject;
-use crate::store::{Mode, Settle};
+use crate::store::{Mode, NamespaceBinding};
 
 /// What stands of a Namespace's company, seen from one object in it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Company {
-    /// It is this one; `settle` where that has still to be recorded with the first row.
-    Known(Uuid, Option<Settle>),
+    /// It is this one; `binding` where that has still to be recorded with the first row.
+    Known(Uuid, Option<NamespaceBinding>),
     /// It can't be told, or not any more.
     Doubt(Reason, String),
 }
@@ -18,7 +18,7 @@ pub enum Company {
 /// Judges a Namespace's company for an object that has no row yet. `exists`: the company has its row.
 ///
 /// Standalone a company's row is made with the first row of its first Namespace, and never again for a Namespace that had
-/// it; attached it is the origin's server that makes companies.
+/// it; attached it is the Paperclip server that makes companies.
 pub fn of_new_object(namespace: &NamespaceObject, recorded: Option<Uuid>, exists: bool, mode: Mode) -> Company {
     let name = &namespace.meta.name;
     match (recorded, namespace.company()) {
@@ -42,11 +42,11 @@ pub fn of_new_object(namespace: &NamespaceObject, recorded: Option<Uuid>, exists
             ),
         ),
         (None, Ok(named)) => {
-            let settle = Settle {
+            let binding = NamespaceBinding {
                 namespace_uid: namespace.meta.uid,
                 namespace: name.clone(),
             };
-            Company::Known(named, Some(settle))
+            Company::Known(named, Some(binding))
         }
         (None, Err(message)) => Company::Doubt(Reason::CompanyNotFound, message),
     }
@@ -128,14 +128,14 @@ mod tests {
             let namespace = namespace(None);
             let (reason, _) = doubted(of_new_object(&namespace, Some(team), false, mode));
             assert_eq!(reason, Reason::CompanyNotFound, "it had one, which is gone");
-            let settle = Some(Settle {
+            let binding = Some(NamespaceBinding {
                 namespace_uid: team,
                 namespace: "team".to_owned(),
             });
             let there = of_new_object(&namespace, None, true, mode);
-            assert_eq!(there, Company::Known(team, settle.clone()));
+            assert_eq!(there, Company::Known(team, binding.clone()));
             match of_new_object(&namespace, None, false, mode) {
-                Company::Known(id, made) => assert_eq!((mode, id, made), (Mode::Standalone, team, settle)),
+                Company::Known(id, made) => assert_eq!((mode, id, made), (Mode::Standalone, team, binding)),
                 Company::Doubt(reason, _) => assert_eq!((mode, reason), (Mode::Attached, Reason::CompanyNotFound)),
             }
         }

@@ -1,6 +1,6 @@
 //! What is particular to each driver: how a spec becomes the row's `config`, and what a lease takes from it.
 //!
-//! The origin reads `config` by a strict schema per driver (DOMAIN: "config per driver"): not a key more, not a key less.
+//! The Paperclip server reads `config` by a strict schema per driver (DOMAIN: "config per driver"): not a key more, not a key less.
 
 use serde_json::{Map, Value, json};
 
@@ -8,7 +8,7 @@ use crate::api::{CompactObject, Driver, EnvironmentSpec};
 
 /// The row's `config` for a spec; `{}` for a Local and for a spec whose member is missing (the schema refuses those).
 ///
-/// A reference to a Secret stays in Kubernetes: the origin's `privateKeySecretRef` names a secret of its own.
+/// A reference to a Secret stays in Kubernetes: the Paperclip server's `privateKeySecretRef` names a secret of its own.
 pub fn config(spec: &EnvironmentSpec) -> Value {
     match spec.driver {
         Driver::Local => json!({}),
@@ -114,7 +114,7 @@ mod tests {
         serde_json::from_value(value).unwrap()
     }
 
-    /// A golden file: a spec, and the config that the origin reads strictly.
+    /// A golden file: a spec, and the config that the Paperclip server reads strictly.
     macro_rules! golden {
         ($name:literal) => {
             include_str!(concat!("../../tests/fixtures/config/", $name, ".json"))

@@ -8,9 +8,9 @@ use crate::cache::object::{EnvironmentObject, NamespaceObject};
 use crate::lifecycle::EnvironmentState;
 use crate::projection::company::{self, Company};
 use crate::projection::driver;
-use crate::store::environment_object::EnvironmentView;
+use crate::store::environment_object::EnvironmentSnapshot;
 use crate::store::environments::EnvironmentSync;
-use crate::store::{Mode, ObjectVersion, Settle};
+use crate::store::{Mode, NamespaceBinding, ObjectVersion};
 
 /// What is to be done about the row of an environment that is there.
 pub enum Plan {
@@ -25,27 +25,27 @@ pub enum Plan {
 /// Plans the row. Pure.
 pub fn plan(
     environment: &EnvironmentObject,
-    view: &EnvironmentView,
+    view: &EnvironmentSnapshot,
     namespace: Option<&NamespaceObject>,
     mode: Mode,
 ) -> Plan {
     if let Err(message) = environment.check() {
         return Plan::Fault(Reason::InvalidSpec, message);
     }
-    let (company_id, settle) = match (&view.object, namespace) {
+    let (company_id, binding) = match (&view.object, namespace) {
         (Some(object), _) => (object.company_id, None),
         (None, Some(namespace)) if namespace.meta.deleting => {
             return Plan::Fault(Reason::Waiting, "the namespace is being deleted".to_owned());
         }
         (None, Some(namespace)) => {
             match company::of_new_object(namespace, view.recorded_company, view.company_exists, mode) {
-                Company::Known(id, settle) => (id, settle),
+                Company::Known(id, binding) => (id, binding),
                 Company::Doubt(reason, message) => return Plan::Fault(reason, message),
             }
         }
         (None, None) => return Plan::Fault(Reason::Waiting, "the namespace is gone".to_owned()),
     };
-    let sync = wanted(environment, company_id, settle);
+    let sync = wanted(environment, company_id, binding);
     if in_step(&sync, view) {
         Plan::InStep
     } else {
@@ -53,7 +53,7 @@ pub fn plan(
     }
 }
 
-fn wanted(environment: &EnvironmentObject, company_id: Uuid, settle: Option<Settle>) -> EnvironmentSync {
+fn wanted(environment: &EnvironmentObject, company_id: Uuid, binding: Option<NamespaceBinding>) -> EnvironmentSync {
     let (meta, spec) = (&environment.meta, &environment.spec);
     let local = spec.driver == Driver::Local;
     let state = |archived| {
@@ -72,7 +72,7 @@ fn wanted(environment: &EnvironmentObject, company_id: Uuid, settle: Option<Sett
             generation: meta.generation,
         },
         company_id,
-        settle,
+        binding,
         driver: spec.driver,
         name: spec
             .display_name
@@ -94,7 +94,7 @@ fn wanted(environment: &EnvironmentObject, company_id: Uuid, settle: Option<Sett
 }
 
 /// Whether row and record say what is wanted. A Local's fields are never repaired: two clusters would fight over them.
-fn in_step(sync: &EnvironmentSync, view: &EnvironmentView) -> bool {
+fn in_step(sync: &EnvironmentSync, view: &EnvironmentSnapshot) -> bool {
     let (Some(row), Some(object)) = (&view.row, &view.object) else {
         return false;
     };

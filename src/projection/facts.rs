@@ -1,4 +1,4 @@
-//! The lease as the feeds know it, and single facts about it from what was gathered. Pure.
+//! The lease as the watches know it, and single facts about it from what was gathered. Pure.
 
 use std::sync::Arc;
 
@@ -10,14 +10,14 @@ use crate::cache::object::LeaseObject;
 use crate::lifecycle::lease::{Object, Obstacle, Row};
 use crate::lifecycle::lease_status::{display_of_object, display_of_row, shown_ending};
 use crate::projection::company::Company;
-use crate::store::lease_object::{EnvironmentChoice, LeaseView, RunLook};
+use crate::store::lease_object::{EnvironmentChoice, LeaseSnapshot, RunLook};
 
 /// The most bytes of what is quoted of a spec.
 const QUOTED_BYTES: usize = 128;
 
-/// The lease as the feeds know it.
+/// The lease as the watches know it.
 #[derive(Clone, Debug)]
-pub struct Subject {
+pub struct ObservedLease {
     /// uid of the object.
     pub id: Uuid,
     /// The object: as it is, or as it was before its deletion.
@@ -28,7 +28,7 @@ pub struct Subject {
     pub term: u64,
 }
 
-impl Subject {
+impl ObservedLease {
     /// Which lease was looked at, and in which leadership.
     pub const fn looked(&self) -> Looked {
         Looked {
@@ -44,20 +44,20 @@ impl Subject {
 }
 
 /// What is known of the lease object itself.
-pub fn object(subject: &Subject) -> Object {
-    match &subject.object {
-        Some(lease) if !subject.deleted => Object::Present {
+pub fn object(observed: &ObservedLease) -> Object {
+    match &observed.object {
+        Some(lease) if !observed.deleted => Object::Present {
             release: lease.spec.release,
             deleting: lease.meta.deleting,
             shown: lease.status.as_ref().and_then(shown_ending),
         },
-        _ if subject.deleted => Object::Deleted,
+        _ if observed.deleted => Object::Deleted,
         _ => Object::Unseen,
     }
 }
 
 /// The row. `object` is the lease object, where it is there.
-pub fn row(view: &LeaseView, object: Option<&LeaseObject>) -> Row {
+pub fn row(view: &LeaseSnapshot, object: Option<&LeaseObject>) -> Row {
     let recorded = view.object.as_ref().and_then(|object| object.ending());
     match (&view.row, &view.object) {
         (Some(row), _) => Row::Present {
@@ -71,15 +71,15 @@ pub fn row(view: &LeaseView, object: Option<&LeaseObject>) -> Row {
 }
 
 /// The policy: of the row where there is one, else of the spec.
-pub fn policy(subject: &Subject, view: &LeaseView) -> LeasePolicy {
+pub fn policy(observed: &ObservedLease, view: &LeaseSnapshot) -> LeasePolicy {
     let of_row = view.row.as_ref().map(|row| row.lease_policy);
     of_row
-        .or(subject.object.as_ref().map(|lease| lease.spec.policy))
+        .or(observed.object.as_ref().map(|lease| lease.spec.policy))
         .unwrap_or_default()
 }
 
 /// The run object: of a granted lease the one that was pinned, of a claim the one that it names.
-pub fn run_object(subject: &Subject, view: &LeaseView) -> Option<ObjectRef> {
+pub fn run_object(observed: &ObservedLease, view: &LeaseSnapshot) -> Option<ObjectRef> {
     if let Some(row) = &view.object {
         return Some(ObjectRef {
             api_version: row.run_api_version.clone()?,
@@ -88,15 +88,15 @@ pub fn run_object(subject: &Subject, view: &LeaseView) -> Option<ObjectRef> {
             uid: row.run_uid.clone(),
         });
     }
-    subject.object.as_ref()?.spec.run.as_ref()?.object_ref.clone()
+    observed.object.as_ref()?.spec.run.as_ref()?.object_ref.clone()
 }
 
 /// How the run is called in messages; none where the lease has none.
-pub fn run_display(subject: &Subject, view: &LeaseView, object: Option<&ObjectRef>) -> Option<String> {
+pub fn run_display(observed: &ObservedLease, view: &LeaseSnapshot, object: Option<&ObjectRef>) -> Option<String> {
     if let Some(object) = object {
         return Some(display_of_object(object));
     }
-    let claimed = || subject.object.as_ref()?.spec.run.as_ref()?.heartbeat_run_id;
+    let claimed = || observed.object.as_ref()?.spec.run.as_ref()?.heartbeat_run_id;
     let id = view.object.as_ref().and_then(|row| row.run_id).or_else(claimed)?;
     Some(display_of_row(id))
 }
@@ -120,9 +120,13 @@ pub fn quoted(said: &str) -> String {
 }
 
 /// The environment's name. Of a claim whose choice is not there, the look has answered for another environment.
-pub fn environment_display(subject: &Subject, view: &LeaseView, choice: Option<EnvironmentChoice>) -> String {
+pub fn environment_display(
+    observed: &ObservedLease,
+    view: &LeaseSnapshot,
+    choice: Option<EnvironmentChoice>,
+) -> String {
     let named = || {
-        subject
+        observed
             .object
             .as_ref()?
             .spec
@@ -151,7 +155,7 @@ pub fn acquire_deadline(lease: &LeaseObject) -> jiff::Timestamp {
 /// What stands between a claim and a grant besides run and environment: what never goes away before what may.
 pub fn obstacle(
     lease: &LeaseObject,
-    view: &LeaseView,
+    view: &LeaseSnapshot,
     of_run: Option<Obstacle>,
     company: Option<&Company>,
 ) -> Option<Obstacle> {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 
-use crate::lifecycle::foreign::Rules;
+use crate::lifecycle::unmanaged::Rules;
 use crate::store::Mode;
 
 mod duration;
@@ -61,10 +61,10 @@ pub struct DatabaseSettings {
     /// Postgres, as a libpq URL; needs session connections (no transaction pooler)
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub database_url: DatabaseUrl,
-    /// Who owns the origin's tables
+    /// Who owns the Paperclip server's tables
     #[arg(long, env = "ENVIRONMENT_OPERATOR_MODE", value_parser = parse_mode(), default_value = "standalone")]
     pub mode: Mode,
-    /// In mode attached, make triggers on the origin's heartbeat_runs that tell of ended runs at once: this alters that table
+    /// In mode attached, make triggers on the Paperclip server's heartbeat_runs that tell of ended runs at once: this alters that table
     #[arg(long, env = "ENVIRONMENT_OPERATOR_RUN_TRIGGER")]
     pub run_trigger: bool,
 }
@@ -106,26 +106,26 @@ pub struct EndingSettings {
     )]
     pub run_kinds: Vec<RunKind>,
     /// What the sweep does with leases that never had an object and whose run is over or whose time has passed [default: end in mode standalone, report in mode attached]
-    #[arg(long, env = "ENVIRONMENT_OPERATOR_FOREIGN_LEASES", value_enum)]
-    pub foreign_leases: Option<ForeignLeases>,
+    #[arg(long, env = "ENVIRONMENT_OPERATOR_UNMANAGED_LEASES", value_enum)]
+    pub unmanaged_leases: Option<UnmanagedLeases>,
     /// How long the run of such a lease must have been over, or its time have passed, before the sweep ends it
-    #[arg(long, env = "ENVIRONMENT_OPERATOR_FOREIGN_GRACE", value_name = "DURATION", default_value = "15m", value_parser = duration::parse)]
-    pub foreign_grace: Duration,
-    /// What makes the operator check whether a lease has to end, separated by commas. Leave one out only for a test: a lease whose end it would have noticed then stays active until another one has the lease checked. Without objects, a lease of a Job that is over stays active until its TTL has passed (deadlines), or until the lease is changed, deleted or listed again (feeds, after at most --resync-interval)
+    #[arg(long, env = "ENVIRONMENT_OPERATOR_UNMANAGED_GRACE", value_name = "DURATION", default_value = "15m", value_parser = duration::parse)]
+    pub unmanaged_grace: Duration,
+    /// What makes the operator check whether a lease has to end, separated by commas. Leave one out only for a test: a lease whose end it would have noticed then stays active until another one has the lease checked. Without objects, a lease of a Job that is over stays active until its TTL has passed (deadlines), or until the lease is changed, deleted or listed again (watches, after at most --resync-interval)
     #[arg(
         long,
         env = "ENVIRONMENT_OPERATOR_NOTICE_BY",
         value_name = "SOURCES",
         value_enum,
         value_delimiter = ',',
-        default_values_t = [NoticeSource::Runs, NoticeSource::Objects, NoticeSource::Deadlines, NoticeSource::Feeds, NoticeSource::Sweep]
+        default_values_t = [NoticeSource::Runs, NoticeSource::Objects, NoticeSource::Deadlines, NoticeSource::Watches, NoticeSource::Sweep]
     )]
     pub notice_by: Vec<NoticeSource>,
 }
 
 /// What is done with leases that never had an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ForeignLeases {
+pub enum UnmanagedLeases {
     /// It ends them after the grace; attached, those of sandboxes and plugins are only reported
     End,
     /// It counts them in a metric
@@ -144,7 +144,7 @@ pub enum NoticeSource {
     /// Expiry and heartbeat timeouts, by the deadline queue
     Deadlines,
     /// Leases and environments, by their watches
-    Feeds,
+    Watches,
     /// Whatever the others missed, by the periodic sweep
     Sweep,
 }
@@ -170,11 +170,11 @@ pub struct PaceSettings {
 }
 
 impl EndingSettings {
-    /// What is done with foreign leases in this mode.
-    pub fn foreign_leases(&self, mode: Mode) -> ForeignLeases {
-        self.foreign_leases.unwrap_or(match mode {
-            Mode::Standalone => ForeignLeases::End,
-            Mode::Attached => ForeignLeases::Report,
+    /// What is done with unmanaged leases in this mode.
+    pub fn unmanaged_leases(&self, mode: Mode) -> UnmanagedLeases {
+        self.unmanaged_leases.unwrap_or(match mode {
+            Mode::Standalone => UnmanagedLeases::End,
+            Mode::Attached => UnmanagedLeases::Report,
         })
     }
 
@@ -189,17 +189,17 @@ impl EndingSettings {
         kinds
     }
 
-    /// What may be done about foreign leases in this mode; `None`: they are left alone.
-    pub fn foreign_rules(&self, mode: Mode) -> Option<Rules> {
-        let ends = match self.foreign_leases(mode) {
-            ForeignLeases::End => true,
-            ForeignLeases::Report => false,
-            ForeignLeases::Ignore => return None,
+    /// What may be done about unmanaged leases in this mode; `None`: they are left alone.
+    pub fn unmanaged_rules(&self, mode: Mode) -> Option<Rules> {
+        let ends = match self.unmanaged_leases(mode) {
+            UnmanagedLeases::End => true,
+            UnmanagedLeases::Report => false,
+            UnmanagedLeases::Ignore => return None,
         };
         Some(Rules {
             ends,
             origin_cleans_up: mode == Mode::Attached,
-            grace: self.foreign_grace,
+            grace: self.unmanaged_grace,
         })
     }
 
@@ -212,8 +212,8 @@ impl EndingSettings {
 /// Reads the mode.
 pub fn parse_mode() -> impl TypedValueParser<Value = Mode> {
     PossibleValuesParser::new([
-        PossibleValue::new("standalone").help("The operator creates the origin's tables"),
-        PossibleValue::new("attached").help("The origin's server has created its tables; the operator alters none"),
+        PossibleValue::new("standalone").help("The operator creates the Paperclip server's tables"),
+        PossibleValue::new("attached").help("The Paperclip server has created its tables; the operator alters none"),
     ])
     .map(|text| {
         if text == "attached" {

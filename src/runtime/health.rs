@@ -1,6 +1,6 @@
 //! `/metrics`, `/healthz` and `/readyz`.
 //!
-//! Alive means that the server answers. Ready is the truth about what the process needs: feeds listed and fresh, the
+//! Alive means that the server answers. Ready is the truth about what the process needs: watches listed and fresh, the
 //! database reachable, leadership known, no right refused; a follower is ready too, for it is warm.
 
 use std::collections::BTreeMap;
@@ -31,11 +31,11 @@ pub struct Health {
 }
 
 impl Health {
-    /// Nothing listed, nothing reached, nothing known. A feed that has heard nothing for `stale_after` is stale.
+    /// Nothing listed, nothing reached, nothing known. A watch that has heard nothing for `stale_after` is stale.
     pub fn new(stale_after: Duration) -> Self {
         let readiness = Readiness {
             stale_after,
-            feeds: BTreeMap::new(),
+            watches: BTreeMap::new(),
             lacking: BTreeMap::new(),
             api_server: Err("not reached yet".into()),
             database: Err(DatabaseTrouble::Unreachable("not connected yet".into())),
@@ -46,49 +46,49 @@ impl Health {
         }
     }
 
-    /// Announces a feed: from here on readiness needs it.
-    pub fn expect_feed(&self, kind: &str) {
-        self.lock().feeds.entry(kind.into()).or_default();
+    /// Announces a watch: from here on readiness needs it.
+    pub fn expect_watch(&self, kind: &str) {
+        self.lock().watches.entry(kind.into()).or_default();
     }
 
-    /// The feed has a complete list of its kind.
-    pub fn feed_listed(&self, kind: &str) {
+    /// The watch has a complete list of its kind.
+    pub fn watch_listed(&self, kind: &str) {
         let heard = Some(Instant::now());
-        self.lock().feeds.insert(
+        self.lock().watches.insert(
             kind.into(),
-            Feed {
+            Watch {
                 listed: true,
                 heard,
-                ..Feed::default()
+                ..Watch::default()
             },
         );
     }
 
     /// There is nothing to list: the API server does not serve this kind, and the process can do without. Whether that is
     /// news.
-    pub fn feed_not_served(&self, kind: &str) -> bool {
-        let not_served = Feed {
+    pub fn watch_not_served(&self, kind: &str) -> bool {
+        let not_served = Watch {
             not_served: true,
-            ..Feed::default()
+            ..Watch::default()
         };
-        let before = self.lock().feeds.insert(kind.into(), not_served);
-        !before.is_some_and(|feed| feed.not_served)
+        let before = self.lock().watches.insert(kind.into(), not_served);
+        !before.is_some_and(|watch| watch.not_served)
     }
 
-    /// The feed has heard from the server: an event, a bookmark, the orderly end of a watch.
-    pub fn feed_heard(&self, kind: &str) {
+    /// The watch has heard from the server: an event, a bookmark, the orderly end of a watch.
+    pub fn watch_heard(&self, kind: &str) {
         let mut readiness = self.lock();
-        let feed = readiness.feeds.entry(kind.into()).or_default();
-        feed.heard = Some(Instant::now());
-        feed.trouble = None;
+        let watch = readiness.watches.entry(kind.into()).or_default();
+        watch.heard = Some(Instant::now());
+        watch.trouble = None;
     }
 
-    /// The feed's list or watch failed; `sentence` says how.
-    pub fn feed_failed(&self, kind: &str, sentence: impl Into<String>) {
+    /// The watch's list or watch failed; `sentence` says how.
+    pub fn watch_failed(&self, kind: &str, sentence: impl Into<String>) {
         let mut readiness = self.lock();
-        let feed = readiness.feeds.entry(kind.into()).or_default();
-        feed.not_served = false;
-        feed.trouble = Some(sentence.into());
+        let watch = readiness.watches.entry(kind.into()).or_default();
+        watch.not_served = false;
+        watch.trouble = Some(sentence.into());
     }
 
     /// The API server refuses a right, in these words. Whether that is news.
@@ -106,7 +106,7 @@ impl Health {
         self.lock().lacking.remove(right).is_some()
     }
 
-    /// Whether the API server answered at the start, or a sentence on why not; from then on the feeds tell.
+    /// Whether the API server answered at the start, or a sentence on why not; from then on the watches tell.
     pub fn set_api_server(&self, state: Result<(), String>) {
         self.lock().api_server = state;
     }
@@ -129,13 +129,13 @@ impl Health {
     /// The kinds that are not served, a sentence each: no fault of this process, but leases may wait for them.
     fn remarks(&self) -> Vec<String> {
         let readiness = self.lock();
-        let not_served = readiness.feeds.iter().filter(|(_, feed)| feed.not_served);
+        let not_served = readiness.watches.iter().filter(|(_, watch)| watch.not_served);
         not_served
-            .map(|(kind, _)| format!("feed {kind}: the API server does not serve this kind (yet)"))
+            .map(|(kind, _)| format!("watch {kind}: the API server does not serve this kind (yet)"))
             .collect()
     }
 
-    /// Measures readiness, the database's, and the feeds' freshness: of a kind's feeds, that of the one that has been silent
+    /// Measures readiness, the database's, and the watches' freshness: of a kind's watches, that of the one that has been silent
     /// longest.
     pub fn measure(&self, metrics: &Metrics) {
         metrics.replica.set_ready(self.missing().is_empty());
@@ -149,14 +149,14 @@ impl Health {
         metrics
             .database
             .set_fits(!matches!(trouble, Some(DatabaseTrouble::Unfit(_))));
-        for (name, feed) in &readiness.feeds {
-            if let Some(heard) = feed.heard {
-                let longest = silent.entry(kind_of_feed(name)).or_default();
+        for (name, watch) in &readiness.watches {
+            if let Some(heard) = watch.heard {
+                let longest = silent.entry(kind_of_watch(name)).or_default();
                 *longest = now.duration_since(heard).max(*longest);
             }
         }
         for (kind, since) in silent {
-            metrics.cluster.set_feed_freshness(kind, since);
+            metrics.cluster.set_watch_freshness(kind, since);
         }
     }
 
@@ -186,7 +186,7 @@ impl DatabaseTrouble {
 #[derive(Debug)]
 struct Readiness {
     stale_after: Duration,
-    feeds: BTreeMap<String, Feed>,
+    watches: BTreeMap<String, Watch>,
     lacking: BTreeMap<String, Refusal>,
     api_server: Result<(), String>,
     database: Result<(), DatabaseTrouble>,
@@ -194,7 +194,7 @@ struct Readiness {
 }
 
 #[derive(Debug, Default)]
-struct Feed {
+struct Watch {
     listed: bool,
     not_served: bool,
     heard: Option<Instant>,
@@ -221,12 +221,12 @@ impl Refusal {
 impl Readiness {
     fn missing(&self, now: Instant) -> Vec<String> {
         let mut missing = Vec::new();
-        if self.feeds.is_empty() {
-            missing.push("feeds: not started yet".into());
+        if self.watches.is_empty() {
+            missing.push("watches: not started yet".into());
         }
-        for (kind, feed) in &self.feeds {
-            if let Some(problem) = feed.problem(now, self.stale_after) {
-                missing.push(format!("feed {kind}: {problem}"));
+        for (kind, watch) in &self.watches {
+            if let Some(problem) = watch.problem(now, self.stale_after) {
+                missing.push(format!("watch {kind}: {problem}"));
             }
         }
         let refused = self.lacking.values().filter(|refusal| refusal.counts(now));
@@ -246,7 +246,7 @@ impl Readiness {
     }
 }
 
-impl Feed {
+impl Watch {
     fn problem(&self, now: Instant, stale_after: Duration) -> Option<String> {
         let silence = self.heard.map(|heard| now.duration_since(heard));
         let problem = match silence {
@@ -262,8 +262,8 @@ impl Feed {
     }
 }
 
-/// The kind that a feed is of, for a metric's label: its name without the Namespace that it is limited to, which is somebody's.
-pub fn kind_of_feed(name: &str) -> &str {
+/// The kind that a watch is of, for a metric's label: its name without the Namespace that it is limited to, which is somebody's.
+pub fn kind_of_watch(name: &str) -> &str {
     name.split_once('/').map_or(name, |(kind, _)| kind)
 }
 

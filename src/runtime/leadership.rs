@@ -17,12 +17,12 @@ use crate::random;
 use crate::store::{Leader, StoreError};
 
 mod known;
+mod leader_state;
 mod look;
-mod standing;
 
 pub use known::KnownLeader;
+use leader_state::{Event, LeaderState};
 use look::Look;
-use standing::{Event, Standing};
 
 /// Who leads, as far as this replica knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,9 +110,9 @@ pub enum Request {
 
 /// The loop behind [`Leadership`].
 #[derive(Debug)]
-pub struct Campaign {
+pub struct Elector {
     expiry: Duration,
-    standing: Standing,
+    leader_state: LeaderState,
     state: watch::Sender<LeadershipState>,
     leader: watch::Sender<Option<Leader>>,
     refusal: watch::Sender<Option<String>>,
@@ -128,7 +128,7 @@ pub struct Campaign {
 /// How long a leader waits for its row to be given up; a lost release costs the followers one expiry.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
 
-impl Campaign {
+impl Elector {
     /// A loop that has asked nothing yet, and its handle. `expiry` is that of the row.
     pub fn new(expiry: Duration, health: Health, metrics: Arc<Metrics>) -> (Self, Leadership) {
         let (state, state_receiver) = watch::channel(LeadershipState::Unknown);
@@ -145,11 +145,11 @@ impl Campaign {
             look_now: Arc::clone(&look_now),
             deposed,
         };
-        let standing = Standing::Unknown;
+        let leader_state = LeaderState::Unknown;
         (
             Self {
                 expiry,
-                standing,
+                leader_state,
                 state,
                 leader,
                 refusal,
@@ -174,11 +174,11 @@ impl Campaign {
         while self.wait(pause, &stop).await {
             let asked_at = Instant::now();
             let request = self
-                .standing
+                .leader_state
                 .leader()
                 .map_or(Request::Acquire, |leader| Request::Renew(leader.clone()));
             let left = self
-                .standing
+                .leader_state
                 .until()
                 .map_or(Duration::MAX, |until| until.duration_since(asked_at));
             self.looks.send_modify(Look::begin);
@@ -188,18 +188,18 @@ impl Campaign {
                 answer = timeout(left.min(self.expiry / 3), ask(request)) => answer,
             };
             let answer = answer.unwrap_or_else(|_| Err(look::no_answer()));
-            let (event, trouble) = standing::heard(&answer, asked_at);
+            let (event, trouble) = leader_state::heard(&answer, asked_at);
             self.note(trouble);
             pause = self.pause_after(&event);
             // A database that does not fit is not led from: whoever finds first that it does again need not wait for the term's end.
-            let unfit = self.standing.leader().filter(|_| event == Event::Unfit).cloned();
+            let unfit = self.leader_state.leader().filter(|_| event == Event::Unfit).cloned();
             self.apply(event);
             self.looks.send_modify(|look| look.end(answer.map(drop)));
             if let Some(leader) = unfit {
                 give_up(leader, &ask).await;
             }
         }
-        if let Some(leader) = self.standing.leader().cloned() {
+        if let Some(leader) = self.leader_state.leader().cloned() {
             // Nobody may use the term from here on, so it ends here before it ends there.
             self.apply(Event::Vacant);
             give_up(leader, &ask).await;
@@ -274,11 +274,11 @@ impl Campaign {
     }
 
     fn apply(&mut self, event: Event) {
-        let standing = std::mem::replace(&mut self.standing, Standing::Unknown);
-        self.standing = standing.next(event, self.expiry, Instant::now());
-        let state = self.standing.state();
+        let leader_state = std::mem::replace(&mut self.leader_state, LeaderState::Unknown);
+        self.leader_state = leader_state.next(event, self.expiry, Instant::now());
+        let state = self.leader_state.state();
         // The leader first: whoever hears that this replica leads finds the proof.
-        let leader = self.standing.leader();
+        let leader = self.leader_state.leader();
         self.leader.send_if_modified(|published| {
             let changed = published.as_ref() != leader;
             if changed {

@@ -127,12 +127,12 @@ mod tests {
     #[tokio::test]
     async fn a_task_that_ends_or_panics_ends_the_work_with_a_sentence_that_names_it() {
         for (panics, sentence) in [
-            (false, "the task \"feed Job\" ended without having been told to"),
-            (true, "the task \"feed Job\" panicked: no such Job"),
+            (false, "the task \"watch Job\" ended without having been told to"),
+            (true, "the task \"watch Job\" panicked: no such Job"),
         ] {
             let (tasks, _stop) = supervisor();
             tasks.spawn("sweep", std::future::pending::<()>());
-            tasks.spawn("feed Job", async move {
+            tasks.spawn("watch Job", async move {
                 tokio::task::yield_now().await;
                 assert!(!panics, "no such Job");
             });

@@ -1,4 +1,4 @@
-//! `companies`: the tenants. Standalone the operator makes their rows; attached the origin's server does.
+//! `companies`: the tenants. Standalone the operator makes their rows; attached the Paperclip server does.
 
 use std::collections::HashSet;
 

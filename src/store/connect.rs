@@ -13,12 +13,12 @@ use super::references::References;
 use super::session::{ConnectError, check_server};
 use super::unreadable::UnreadableRows;
 
-/// Who owns the origin's tables.
+/// Who owns the Paperclip server's tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mode {
     /// The operator makes and migrates them.
     Standalone,
-    /// The origin's server does; the operator alters none.
+    /// The Paperclip server's server does; the operator alters none.
     Attached,
 }
 
@@ -136,10 +136,10 @@ impl Store {
         self.known.read().id
     }
 
-    /// Names a foreign lease that cannot be judged in the log, once until something else is wrong with it.
-    pub fn pass_over(&self, foreign_lease: Uuid, error: &StoreError) {
-        if self.unreadable.is_news(foreign_lease, &error.to_string()) {
-            tracing::warn!(lease = %foreign_lease, %error, "foreign lease passed over");
+    /// Names an unmanaged lease that cannot be judged in the log, once until something else is wrong with it.
+    pub fn pass_over(&self, unmanaged_lease: Uuid, error: &StoreError) {
+        if self.unreadable.is_news(unmanaged_lease, &error.to_string()) {
+            tracing::warn!(lease = %unmanaged_lease, %error, "unmanaged lease passed over");
         }
     }
 
@@ -148,7 +148,7 @@ impl Store {
         self.known.read().references
     }
 
-    /// Who owns the origin's tables.
+    /// Who owns the Paperclip server's tables.
     pub fn mode(&self) -> Mode {
         self.mode
     }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::environments::EnvironmentRow;
 use super::local::CanonicalLocal;
 use super::unreadable::Row;
-use super::{Access, Leader, Request, Store, StoreError, column, spelling};
+use super::{Access, Leader, Request, Store, StoreError, column, encoding};
 use crate::api::Driver;
 
 /// A row of the table.
@@ -35,22 +35,22 @@ pub struct EnvironmentObjectRow {
     /// Generation that was last written.
     pub generation: i64,
     /// Driver; immutable.
-    #[serde(deserialize_with = "spelling::read_driver")]
+    #[serde(deserialize_with = "encoding::read_driver")]
     pub driver: Driver,
     pub max_active_leases: Option<i32>,
     /// Whether the operator itself made the object (a lazily made Local).
     pub operator_made: bool,
     /// When the object was made, in whole seconds.
-    #[serde(deserialize_with = "spelling::read_moment")]
+    #[serde(deserialize_with = "encoding::read_moment")]
     pub created_at: jiff::Timestamp,
     /// When the object was seen to be deleted.
-    #[serde(deserialize_with = "spelling::read_optional_moment")]
+    #[serde(deserialize_with = "encoding::read_optional_moment")]
     pub deleted_at: Option<jiff::Timestamp>,
 }
 
 /// What is asked about one Environment object.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EnvironmentLook {
+pub struct EnvironmentQuery {
     /// uid of the object.
     pub id: Uuid,
     pub namespace_uid: Option<Uuid>,
@@ -61,7 +61,7 @@ pub struct EnvironmentLook {
 
 /// What the database knows about one Environment object.
 #[derive(Clone, Debug, PartialEq)]
-pub struct EnvironmentView {
+pub struct EnvironmentSnapshot {
     /// uid of the object.
     pub id: Uuid,
     /// The database's clock.
@@ -84,7 +84,7 @@ pub struct EnvironmentView {
     pub canonical: Option<CanonicalLocal>,
 }
 
-impl EnvironmentView {
+impl EnvironmentSnapshot {
     /// Whether it is settled which Local stands for the company's row, and whether the fields of the one that does were
     /// written as of `generation`, if that is this object. Always so for other drivers.
     pub fn is_chosen(&self, driver: Driver, generation: i64) -> bool {
@@ -97,8 +97,8 @@ impl EnvironmentView {
 }
 
 /// Looks without locks; a deposed replica may look (`leading` tells). The views stand in the order of `looks`.
-impl Request for EnvironmentLook {
-    type Outcome = EnvironmentView;
+impl Request for EnvironmentQuery {
+    type Outcome = EnvironmentSnapshot;
 
     const NAME: &'static str = "look_environment";
 
@@ -108,7 +108,7 @@ impl Request for EnvironmentLook {
         self.id
     }
 
-    async fn carry_out(store: &Store, leader: &Leader, looks: &[Self]) -> Result<Vec<EnvironmentView>, StoreError> {
+    async fn carry_out(store: &Store, leader: &Leader, looks: &[Self]) -> Result<Vec<EnvironmentSnapshot>, StoreError> {
         let rows: Vec<Looked> = sqlx::query_as(LOOK)
             .bind(&leader.cluster)
             .bind(&leader.installation)
@@ -138,13 +138,13 @@ struct Looked {
 }
 
 impl Looked {
-    fn view(self) -> Result<EnvironmentView, StoreError> {
+    fn view(self) -> Result<EnvironmentSnapshot, StoreError> {
         let read = self.environment.map(|Json(row)| row.known()).transpose()?;
         let (row, unreadable) = match read.transpose() {
             Ok(row) => (row, None),
             Err(unreadable) => (None, Some(unreadable.to_string())),
         };
-        Ok(EnvironmentView {
+        Ok(EnvironmentSnapshot {
             id: self.id,
             now: self.now,
             leading: self.leading,

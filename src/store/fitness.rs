@@ -11,7 +11,7 @@ use super::references::References;
 use super::session::Session;
 use super::{StoreError, migrate};
 
-/// The columns of the origin's tables that statements name.
+/// The columns of the Paperclip server's tables that statements name.
 const COLUMNS: [(&str, &[&str]); 6] = [
     ("companies", &["id", "name", "issue_prefix"]),
     ("agents", &["id", "company_id", "default_environment_id"]),
@@ -99,7 +99,7 @@ pub(super) struct Found {
     company_scoped: bool,
     origin_migrations: bool,
     operator_migrations: bool,
-    /// The origin's tables that exist.
+    /// The Paperclip server's tables that exist.
     tables: Vec<String>,
     /// The columns of [`COLUMNS`] that do not.
     lacking: Vec<String>,
@@ -193,13 +193,13 @@ impl Found {
                  company-scoped ones only: use an older origin's database or a database of its own"
             }
             (Mode::Standalone, true, false) => {
-                "the database belongs to an origin's server, and standalone mode would make its tables: use --mode attached"
+                "the database belongs to a Paperclip server, and standalone mode would make its tables: use --mode attached"
             }
             (Mode::Attached, _, true) => {
                 "the database's tables were made by this operator in standalone mode: use --mode standalone"
             }
             (Mode::Attached, false, false) => {
-                "the database holds no environments of an origin's server: start that first, or use --mode standalone"
+                "the database holds no environments of a Paperclip server: start that first, or use --mode standalone"
             }
             (Mode::Standalone, false, false) if !self.tables.is_empty() => {
                 return unfit(format!(
@@ -216,7 +216,7 @@ impl Found {
         unfit(sentence.to_owned())
     }
 
-    /// Whether the schema with the record of its migrations is there: of the operator's own, of the origin's tables.
+    /// Whether the schema with the record of its migrations is there: of the operator's own, of the Paperclip server's tables.
     pub(super) const fn records(&self) -> (bool, bool) {
         (self.operator_migrations, self.origin_migrations)
     }
@@ -235,7 +235,7 @@ impl Found {
         }
         if !self.lacking.is_empty() {
             return unfit(format!(
-                "the database lacks {}, which this version needs: run versions of the origin's server and the operator that go together",
+                "the database lacks {}, which this version needs: run versions of the Paperclip server and the operator that go together",
                 self.lacking.join(", ")
             ));
         }

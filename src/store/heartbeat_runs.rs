@@ -1,4 +1,4 @@
-//! `heartbeat_runs`: the origin's runs. The operator never makes one; it hears when one ends.
+//! `heartbeat_runs`: the Paperclip server's runs. The operator never makes one; it hears when one ends.
 
 use std::time::Duration;
 
@@ -77,7 +77,7 @@ pub async fn not_live(store: &Store, runs: &[Uuid]) -> Result<Vec<(Uuid, Option<
     Ok(over)
 }
 
-/// How full the server's queue of notifications is, 0 to 1: at 1 the origin's own statements fail, and a session that listens
+/// How full the server's queue of notifications is, 0 to 1: at 1 the Paperclip server's own statements fail, and a session that listens
 /// and does not read keeps it from being emptied.
 ///
 /// # Errors

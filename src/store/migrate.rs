@@ -1,4 +1,4 @@
-//! Migrations of two owners: the origin's tables (standalone only) and the operator's own schema.
+//! Migrations of two owners: the Paperclip server's tables (standalone only) and the operator's own schema.
 //!
 //! Which versions are applied is read first, so that nothing more than reading is needed where nothing is missing, and an
 //! older binary runs on a newer schema. The lock is tried, never waited for inside the server, on a connection of its own.
@@ -103,7 +103,7 @@ async fn missing(
         .count())
 }
 
-/// Whether the operator has made the origin's tables here. A record without an entry is what an older version's failed start
+/// Whether the operator has made the Paperclip server's tables here. A record without an entry is what an older version's failed start
 /// has left.
 pub(super) async fn has_made_tables(connection: &mut Session) -> Result<bool, StoreError> {
     let made = sqlx::query_scalar("SELECT EXISTS (SELECT FROM environment_operator.origin_migrations WHERE success)")

@@ -2,17 +2,17 @@
 //!
 //! - [`address`], [`session`], `pool`: where the database is, the one way to a session there, and statements that all end
 //! - [`connect`], [`migrate`], [`run_trigger`]: the database, connected and known, and what has to be made first
-//! - [`Request`], `soundness`: what is asked for one row and carried out for many, and what no database can hold
+//! - [`Request`], `validation`: what is asked for one row and carried out for many, and what no database can hold
 //! - `fitness`: whether the database is one that this version may work on
 //! - [`lead`], [`cluster`], [`installation`]: who may write, in which incarnation of the cluster, and in which namespaces
 //! - [`adoption`]: what an installation takes over of another one's that does not look after it any more
 //! - [`namespace`], [`environment_object`], [`lease_object`]: what the operator remembers in its own schema
 //! - [`local`], [`local_intent`]: which object stands for a company's Local, and which the operator itself has made
-//! - [`sweep`], [`foreign_leases`], [`tombstone`]: what is due, and what is gone, selected by SQL alone
+//! - [`sweep`], [`unmanaged_leases`], [`missed_deletions`]: what is due, and what is gone, selected by SQL alone
 //! - [`retention`]: what ended so long ago that it is no longer kept
-//! - `companies`, [`environments`], [`environment_leases`], [`heartbeat_runs`], `activity_log`: the origin's tables
+//! - `companies`, [`environments`], [`environment_leases`], [`heartbeat_runs`], `activity_log`: the Paperclip server's tables
 //! - `unreadable`: rows that this version may not be able to read
-//! - [`spelling`]: how the tables spell what the API spells otherwise
+//! - [`encoding`]: how the tables spell what the API spells otherwise
 //!
 //! Rows leave the database as `to_jsonb(row)` and are read by `serde`: one way for a row that stands alone, that is one of
 //! several in a look, or that a newer origin has given columns of which nothing is known here.
@@ -23,13 +23,13 @@ mod cause;
 pub mod cluster;
 mod companies;
 pub mod connect;
+pub mod encoding;
 pub mod environment_leases;
 pub mod environment_object;
 pub mod environments;
 pub mod error;
 mod fencing_token;
 mod fitness;
-pub mod foreign_leases;
 pub mod heartbeat_runs;
 pub mod installation;
 pub mod lead;
@@ -37,6 +37,7 @@ pub mod lease_object;
 pub mod local;
 pub mod local_intent;
 pub mod migrate;
+pub mod missed_deletions;
 pub mod namespace;
 mod pool;
 mod references;
@@ -44,17 +45,16 @@ mod request;
 pub mod retention;
 pub mod run_trigger;
 pub mod session;
-mod soundness;
-pub mod spelling;
 pub mod sweep;
-pub mod tombstone;
+pub mod unmanaged_leases;
 mod unreadable;
+mod validation;
 
 pub use address::Address;
 pub use connect::{Mode, StartError, Store};
 pub use error::{Category, StoreError};
 pub use lead::Leader;
-pub use namespace::Settle;
+pub use namespace::NamespaceBinding;
 pub use pool::{Pool, PoolUse};
 pub use request::{Access, Request};
 

@@ -9,7 +9,7 @@ use super::{Leader, StoreError, column};
 
 /// Records a Namespace's company in the transaction that writes the Namespace's first row.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settle {
+pub struct NamespaceBinding {
     pub namespace_uid: Uuid,
     /// Name of the Namespace.
     pub namespace: String,
@@ -18,12 +18,12 @@ pub struct Settle {
 /// Records the companies of Namespaces, each once, and says which Namespace (uid) has which company from then on.
 ///
 /// A company that another one has recorded meanwhile stays.
-pub(crate) async fn settle(
+pub(crate) async fn binding(
     connection: &mut Session,
     leader: &Leader,
-    settles: &[(&Settle, Uuid)],
+    bindings: &[(&NamespaceBinding, Uuid)],
 ) -> Result<HashMap<Uuid, Uuid>, StoreError> {
-    if settles.is_empty() {
+    if bindings.is_empty() {
         return Ok(HashMap::new());
     }
     sqlx::query(
@@ -34,12 +34,17 @@ pub(crate) async fn settle(
          ON CONFLICT DO NOTHING",
     )
     .bind(&leader.cluster)
-    .bind(column(settles, |(settle, _)| settle.namespace_uid))
-    .bind(column(settles, |(settle, _)| settle.namespace.as_str()))
-    .bind(column(settles, |(_, company_id)| *company_id))
+    .bind(column(bindings, |(binding, _)| binding.namespace_uid))
+    .bind(column(bindings, |(binding, _)| binding.namespace.as_str()))
+    .bind(column(bindings, |(_, company_id)| *company_id))
     .execute(&mut *connection)
     .await?;
-    recorded(connection, leader, &column(settles, |(settle, _)| settle.namespace_uid)).await
+    recorded(
+        connection,
+        leader,
+        &column(bindings, |(binding, _)| binding.namespace_uid),
+    )
+    .await
 }
 
 /// Which of these Namespaces (uids) have which company recorded.

@@ -1,4 +1,4 @@
-//! The origin's tables that leases may refer to and that need not exist: issues and execution workspaces.
+//! The Paperclip server's tables that leases may refer to and that need not exist: issues and execution workspaces.
 
 use std::collections::HashSet;
 

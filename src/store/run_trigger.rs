@@ -1,5 +1,5 @@
 //! The triggers on `heartbeat_runs` that notify of runs' ends: part of the tables that standalone mode makes, and in attached
-//! mode made only if asked for, for they alter a table of the origin's.
+//! mode made only if asked for, for they alter a table of the Paperclip server's.
 
 use super::address::Address;
 use super::connect::StartError;

@@ -64,13 +64,13 @@ pub struct Leaked {
     /// Leases of objects, whichever installation's.
     pub operator: i64,
     /// Leases that never had an object.
-    pub foreign: i64,
+    pub unmanaged: i64,
 }
 
 /// Counts active leases whose run's row is terminal, or gone where the operator has recorded that there was one: by the rows
 /// alone, whatever the operator believes.
 pub const LEAKED: &str = r#"
-SELECT count(*) FILTER (WHERE o.id IS NOT NULL) AS operator, count(*) FILTER (WHERE o.id IS NULL) AS "foreign"
+SELECT count(*) FILTER (WHERE o.id IS NOT NULL) AS operator, count(*) FILTER (WHERE o.id IS NULL) AS "unmanaged"
 FROM public.environment_leases AS l
 LEFT JOIN environment_operator.lease_object AS o ON o.id = l.id
 LEFT JOIN public.heartbeat_runs AS r ON r.id = coalesce(l.heartbeat_run_id, o.run_id)

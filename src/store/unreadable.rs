@@ -17,7 +17,7 @@ use super::error::changed;
 /// Rows that are remembered as named in the log at most; beyond, they are named again.
 const REMEMBERED: usize = 1_000;
 
-/// A row of one of the origin's tables.
+/// A row of one of the Paperclip server's tables.
 pub(crate) trait TableRow: DeserializeOwned {
     /// The table.
     const TABLE: &'static str;

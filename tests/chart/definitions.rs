@@ -141,7 +141,7 @@ async fn an_operator_says_which_definitions_are_missing_and_works_with_older_one
     eventually("it names both kinds", LIMIT, async || {
         let answer = operator.get("/readyz").await.map_err(|error| error.to_string())?;
         let words = "the API server does not serve this kind";
-        let named = ["Environment", "EnvironmentLease"].map(|kind| format!("feed {kind}: not listed yet: {words}"));
+        let named = ["Environment", "EnvironmentLease"].map(|kind| format!("watch {kind}: not listed yet: {words}"));
         let so = answer.status == 503 && named.iter().all(|line| answer.body.contains(line));
         if so { Ok(()) } else { Err(answer.body) }
     })

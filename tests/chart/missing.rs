@@ -171,7 +171,7 @@ async fn every_tagged_version_has_left_its_values() {
 #[tokio::test]
 async fn a_release_of_every_older_chart_is_upgraded_with_reused_values() {
     let control_plane = installed().await;
-    let apart = "crds.install=false,replicaCount=0,settings.foreignGrace=20m";
+    let apart = "crds.install=false,replicaCount=0,settings.unmanagedGrace=20m";
     for (number, (version, values)) in released().into_iter().enumerate() {
         let (older, release) = (
             with_older_values(&format!("{version}-installed"), &values),

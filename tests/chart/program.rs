@@ -20,7 +20,7 @@ pub const STANDALONE: &[&str] = &[
     "environment-operator help <subcommand>",
 ];
 
-/// Those on the database of an origin's server.
+/// Those on the database of a Paperclip server.
 pub const ATTACHED: &[&str] = &[
     "environment-operator migrate --mode attached",
     "environment-operator migrate --mode attached --run-trigger",

@@ -24,5 +24,5 @@ async fn each_setting_is_the_variable_of_its_name_and_an_empty_one_is_none() {
     assert_eq!(variable("ENVIRONMENT_OPERATOR_RUN_KINDS"), Some("batch/v1/Job"));
     assert_eq!(variable("ENVIRONMENT_OPERATOR_LOG_FORMAT"), Some("json"));
     assert_eq!(variable("ENVIRONMENT_OPERATOR_SWEEP_INTERVAL"), None);
-    assert_eq!(variable("ENVIRONMENT_OPERATOR_FOREIGN_LEASES"), None);
+    assert_eq!(variable("ENVIRONMENT_OPERATOR_UNMANAGED_LEASES"), None);
 }

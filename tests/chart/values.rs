@@ -22,8 +22,8 @@ async fn keys_and_values_that_the_schema_does_not_know_are_refused_by_name() {
     let cases: &[(&str, &[&str])] = &[
         ("replicas=3", &["additional properties 'replicas' not allowed"]),
         (
-            "settings.foreignGrce=1m",
-            &["at '/settings'", "'foreignGrce' not allowed"],
+            "settings.unmanagedGrce=1m",
+            &["at '/settings'", "'unmanagedGrce' not allowed"],
         ),
         ("image.tags=1", &["at '/image'", "'tags' not allowed"]),
         ("replicaCount=two", &["at '/replicaCount'", "got string, want integer"]),

@@ -8,9 +8,9 @@ use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 
-use crate::support::{LIMIT, World, id_of, lease, moment};
+use crate::support::{LIMIT, TestEnvironment, id_of, lease, moment};
 
-async fn edit(world: &World<'_>, name: &str, spec: Value) {
+async fn edit(world: &TestEnvironment<'_>, name: &str, spec: Value) {
     let patch = Patch::Merge(json!({ "spec": spec }));
     world
         .leases()
@@ -26,7 +26,7 @@ fn mirrored(conditions: &[Condition]) -> Option<&Condition> {
 }
 
 /// Waits until the lease is held, speaks of its latest spec, and says this of its row; the message.
-async fn says(world: &World<'_>, name: &str, status: ConditionStatus, reason: Reason) -> String {
+async fn says(world: &TestEnvironment<'_>, name: &str, status: ConditionStatus, reason: Reason) -> String {
     eventually(&format!("{name} says {reason}"), LIMIT, async || {
         let lease: EnvironmentLease = world.leases().get(name).await.unwrap();
         let shown = lease.status.clone().unwrap_or_default();
@@ -46,7 +46,7 @@ async fn says(world: &World<'_>, name: &str, status: ConditionStatus, reason: Re
 
 #[tokio::test]
 async fn of_an_edit_of_a_held_lease_what_can_be_applied_is_and_the_rest_is_told() {
-    let world = World::new("agree-edit").await;
+    let world = TestEnvironment::new("agree-edit").await;
     let _operator = world.start().await;
     let held = world.granted(lease("held").set("metadata", json!({ "mine": 1 }))).await;
     let acquired_at = held.status.as_ref().unwrap().acquired_at.unwrap().get();
@@ -91,7 +91,7 @@ async fn of_an_edit_of_a_held_lease_what_can_be_applied_is_and_the_rest_is_told(
 
 #[tokio::test]
 async fn what_comes_in_one_edit_with_the_end_is_written_or_told_to_be_missing() {
-    let world = World::new("agree-end").await;
+    let world = TestEnvironment::new("agree-end").await;
     let _operator = world.start().await;
     let good = json!({ "result": { "passed": 12 } });
     let ends = [
@@ -160,7 +160,7 @@ async fn what_comes_in_one_edit_with_the_end_is_written_or_told_to_be_missing() 
 
 #[tokio::test]
 async fn what_another_writer_changes_in_a_row_that_is_written_once_is_told_and_not_written_again() {
-    let world = World::new("agree-row").await;
+    let world = TestEnvironment::new("agree-row").await;
     let _operator = world.start_with(&["--resync-interval=1s"]).await;
     world.ssh_environment("builder").await;
     let held = world.granted(lease("held").environment("builder")).await;

@@ -7,14 +7,14 @@ use harness::operator::Operator;
 use harness::postgres::Postgres;
 use harness::wait::eventually;
 
-use crate::support::{LIMIT, World, id_of, lease};
+use crate::support::{LIMIT, TestEnvironment, id_of, lease};
 
 #[tokio::test]
 async fn a_run_that_ends_while_the_api_server_is_away_ends_its_lease_in_both_places() {
     let control_plane = ControlPlane::start(&guard::fresh_directory("cluster").unwrap())
         .await
         .unwrap();
-    let world = World::on(&control_plane, Postgres::shared().await, "away", []).await;
+    let world = TestEnvironment::on(&control_plane, Postgres::shared().await, "away", []).await;
     let operator = world.start_with(&["--watch-timeout=2s"]).await;
     world.ssh_environment("box").await;
     let runs = [world.insert_run().await, world.insert_run().await];
@@ -50,9 +50,9 @@ async fn a_run_that_ends_while_the_api_server_is_away_ends_its_lease_in_both_pla
 }
 
 async fn readiness_names_the_feeds(operator: &Operator) {
-    eventually("readiness names the feeds", LIMIT, async || {
+    eventually("readiness names the watches", LIMIT, async || {
         let answer = operator.get("/readyz").await.map_err(|error| error.to_string())?;
-        let named = answer.status == 503 && answer.body.contains("feed EnvironmentLease");
+        let named = answer.status == 503 && answer.body.contains("watch EnvironmentLease");
         if named { Ok(()) } else { Err(answer.body) }
     })
     .await;

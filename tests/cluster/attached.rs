@@ -1,4 +1,4 @@
-//! Attached to a database whose tables an origin's server has made, and goes on using.
+//! Attached to a database whose tables a Paperclip server has made, and goes on using.
 
 use environment_operator::api::{LeasePhase, Reason};
 use harness::wait::eventually;
@@ -6,10 +6,10 @@ use serde_json::json;
 use sqlx::AssertSqlSafe;
 
 use crate::fixtures;
-use crate::support::{GRACE, LIMIT, World, id_of, lease};
+use crate::support::{GRACE, LIMIT, TestEnvironment, id_of, lease};
 
-/// The triggers that anybody has made on the origin's tables.
-async fn triggers(world: &World<'_>) -> Vec<String> {
+/// The triggers that anybody has made on the Paperclip server's tables.
+async fn triggers(world: &TestEnvironment<'_>) -> Vec<String> {
     let select = "SELECT t.tgname::text FROM pg_trigger AS t JOIN pg_class AS c ON c.oid = t.tgrelid
                   WHERE NOT t.tgisinternal AND c.relnamespace = 'public'::regnamespace ORDER BY t.tgname";
     sqlx::query_scalar(select).fetch_all(&world.pool).await.unwrap()
@@ -17,7 +17,7 @@ async fn triggers(world: &World<'_>) -> Vec<String> {
 
 #[tokio::test]
 async fn runs_that_end_are_noticed_by_asking_for_them_alone() {
-    let world = World::attached("attached-poll").await;
+    let world = TestEnvironment::attached("attached-poll").await;
     let _operator = world.start_with(&["--notice-by=runs"]).await;
     world.notices_runs().await;
     assert_eq!(triggers(&world).await, Vec::<String>::new());
@@ -38,7 +38,7 @@ async fn runs_that_end_are_noticed_by_asking_for_them_alone() {
 
 #[tokio::test]
 async fn a_trigger_that_is_asked_for_tells_of_runs_and_goes_with_the_operator_s_schema() {
-    let world = World::attached("attached-trigger").await;
+    let world = TestEnvironment::attached("attached-trigger").await;
     let before = world.database.schema_dump("public").await.unwrap();
     let mut operator = world.start_with(&["--notice-by=runs", "--run-trigger"]).await;
     world.notices_runs().await;
@@ -62,7 +62,7 @@ async fn a_trigger_that_is_asked_for_tells_of_runs_and_goes_with_the_operator_s_
 
 #[tokio::test]
 async fn an_attached_operator_alters_none_of_the_origin_s_tables() {
-    let world = World::attached("attached").await;
+    let world = TestEnvironment::attached("attached").await;
     let before = world.database.schema_dump("public").await.unwrap();
     let mut operator = world.start().await;
     world.ssh_environment("box").await;
@@ -84,8 +84,8 @@ async fn an_attached_operator_alters_none_of_the_origin_s_tables() {
     assert_eq!(world.database.schema_dump("public").await.unwrap(), before);
 }
 
-/// Every value that stands in a column of a closed set is in the set: the origin's readers throw on any other.
-async fn origin_can_read(world: &World<'_>) {
+/// Every value that stands in a column of a closed set is in the set: the Paperclip server's readers throw on any other.
+async fn origin_can_read(world: &TestEnvironment<'_>) {
     let leases = ["active", "released", "expired", "failed", "retained"];
     let policies = [
         "ephemeral",
@@ -124,7 +124,7 @@ async fn origin_can_read(world: &World<'_>) {
 
 #[tokio::test]
 async fn with_the_documented_rights_every_ending_is_written_and_the_origin_can_read_all_of_it() {
-    let world = World::attached("attached-rights").await;
+    let world = TestEnvironment::attached("attached-rights").await;
     assert!(world.command(&["migrate"]).await.status.success(), "by the owner");
     let role = format!("role_{}", world.database.name());
     let make = format!(
@@ -137,13 +137,13 @@ async fn with_the_documented_rights_every_ending_is_written_and_the_origin_can_r
     let address = format!("{}:{}/{}", server.get_host(), server.get_port(), world.database.name());
     let theirs = world.insert_environment("theirs", "ssh").await;
     let over = world.insert_past_run("failed", "1 day").await;
-    let foreign = world
-        .insert_foreign_lease(theirs, json!({ "heartbeat_run_id": over }))
+    let unmanaged = world
+        .insert_unmanaged_lease(theirs, json!({ "heartbeat_run_id": over }))
         .await;
     let mut operator = world
         .operator()
         .database_url(&format!("postgres://{role}:secret@{address}"))
-        .arg("--foreign-leases=end")
+        .arg("--unmanaged-leases=end")
         .arg("--sweep-interval=1s")
         .start()
         .unwrap();
@@ -184,7 +184,7 @@ async fn with_the_documented_rights_every_ending_is_written_and_the_origin_can_r
     world
         .lease_because("orphaned", LeasePhase::Failed, Reason::EnvironmentDeleted)
         .await;
-    world.lease_row_is(foreign, "failed").await;
+    world.lease_row_is(unmanaged, "failed").await;
 
     world.settles().await;
     let by_another = id_of(&world.granted(lease("by-another")).await);
@@ -202,7 +202,7 @@ async fn with_the_documented_rights_every_ending_is_written_and_the_origin_can_r
 
 #[tokio::test]
 async fn an_instance_scoped_database_is_refused_with_a_sentence() {
-    let world = World::attached("attached-instance").await;
+    let world = TestEnvironment::attached("attached-instance").await;
     let newer = "ALTER TABLE environments DROP COLUMN company_id, ADD COLUMN env_vars jsonb";
     sqlx::query(newer).execute(&world.pool).await.unwrap();
     let mut operator = world.operator().start().unwrap();
@@ -221,8 +221,8 @@ async fn an_instance_scoped_database_is_refused_with_a_sentence() {
 
 #[tokio::test]
 async fn a_dry_run_of_the_sweep_prints_by_company_and_reason_what_it_would_do_and_changes_nothing() {
-    let world = World::attached("attached-dry").await;
-    let mut operator = world.start_with(&["--notice-by=feeds"]).await;
+    let world = TestEnvironment::attached("attached-dry").await;
+    let mut operator = world.start_with(&["--notice-by=watches"]).await;
     let runs = [world.insert_run().await, world.insert_run().await];
     world.granted(lease("over").heartbeat_run(runs[0])).await;
     world.granted(lease("gone").heartbeat_run(runs[1])).await;
@@ -233,13 +233,13 @@ async fn a_dry_run_of_the_sweep_prints_by_company_and_reason_what_it_would_do_an
     world.set_run_status(&runs[..1], "failed").await;
     world.delete_run(runs[1]).await;
     let cloud = world.insert_environment("cloud", "sandbox").await;
-    let foreign = world.insert_foreign_lease(local, json!({})).await;
-    world.insert_foreign_lease(local, json!({})).await;
-    world.insert_foreign_lease(cloud, json!({})).await;
+    let unmanaged = world.insert_unmanaged_lease(local, json!({})).await;
+    world.insert_unmanaged_lease(local, json!({})).await;
+    world.insert_unmanaged_lease(cloud, json!({})).await;
 
     let before = world.lease_rows(world.company()).await;
     let printed = world
-        .command(&["sweep", "--dry-run", "--foreign-leases=end", "--verbose"])
+        .command(&["sweep", "--dry-run", "--unmanaged-leases=end", "--verbose"])
         .await;
     let text = String::from_utf8(printed.stdout).unwrap();
     assert!(printed.status.success(), "{}", String::from_utf8_lossy(&printed.stderr));
@@ -247,8 +247,8 @@ async fn a_dry_run_of_the_sweep_prints_by_company_and_reason_what_it_would_do_an
     let company = world.company().to_string();
     assert_eq!(words[0], ["COMPANY", "OWNER", "ACTION", "STATUS", "REASON", "LEASES"]);
     for (owner, action, status, reason, leases) in [
-        ("foreign", "end", "expired", "RunGone", "2"),
-        ("foreign", "report", "expired", "RunGone", "1"),
+        ("unmanaged", "end", "expired", "RunGone", "2"),
+        ("unmanaged", "report", "expired", "RunGone", "1"),
         ("operator", "end", "expired", "RunGone", "1"),
         ("operator", "end", "failed", "RunFailed", "1"),
     ] {
@@ -256,18 +256,20 @@ async fn a_dry_run_of_the_sweep_prints_by_company_and_reason_what_it_would_do_an
         assert!(words[1..5].contains(&line), "{line:?} is missing in\n{text}");
     }
     assert_eq!(words.len(), 1 + 4 + 5, "{text}");
-    assert!(text.contains(&format!("{foreign}  end  RunGone: ")), "{text}");
+    assert!(text.contains(&format!("{unmanaged}  end  RunGone: ")), "{text}");
     assert_eq!(world.lease_rows(world.company()).await, before);
 
     let without = world.command(&["sweep"]).await;
     assert!(!without.status.success(), "it is a dry run or none");
 
-    let operator = world.start_with(&["--sweep-interval=1s", "--foreign-leases=end"]).await;
+    let operator = world
+        .start_with(&["--sweep-interval=1s", "--unmanaged-leases=end"])
+        .await;
     world.lease_because("over", LeasePhase::Failed, Reason::RunFailed).await;
     world.lease_because("gone", LeasePhase::Expired, Reason::RunGone).await;
-    world.lease_row_is(foreign, "expired").await;
+    world.lease_row_is(unmanaged, "expired").await;
     eventually("nothing is left to do", LIMIT, async || {
-        let printed = world.command(&["sweep", "--dry-run", "--foreign-leases=end"]).await;
+        let printed = world.command(&["sweep", "--dry-run", "--unmanaged-leases=end"]).await;
         let text = String::from_utf8(printed.stdout).unwrap();
         if text.lines().count() == 2 && text.contains("report") {
             Ok(())

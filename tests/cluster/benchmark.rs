@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, PgConnection};
 use uuid::Uuid;
 
-use crate::support::{Claim, GRACE, World, lease};
+use crate::support::{Claim, GRACE, TestEnvironment, lease};
 
 /// How often operator and floor are measured, one after the other.
 const ROUNDS: usize = 3;
@@ -54,7 +54,7 @@ async fn leases_beside_bare_calls_and_statements() {
     println!("{number} leases of run rows; {AT_ONCE} requests of a client at once");
     let mut ratios = Vec::new();
     for round in 1..=ROUNDS {
-        let world = World::new("benchmark").await;
+        let world = TestEnvironment::new("benchmark").await;
         let mut operator = world.start_with(&["--log=warn"]).await;
         // The company, its Local and the first of everything.
         world.granted(lease("first")).await;
@@ -86,7 +86,7 @@ async fn leases_beside_bare_calls_and_statements() {
 }
 
 /// Claims of as many run rows, which are made; `prefix` begins their names.
-pub async fn claims(world: &World<'_>, prefix: &str, number: usize) -> Vec<Claim> {
+pub async fn claims(world: &TestEnvironment<'_>, prefix: &str, number: usize) -> Vec<Claim> {
     let agent = world.insert_agent(world.company()).await;
     let statement = "INSERT INTO heartbeat_runs (company_id, agent_id, status)
                      SELECT $1, $2, 'running' FROM generate_series(1, $3) RETURNING id";
@@ -104,7 +104,7 @@ pub async fn claims(world: &World<'_>, prefix: &str, number: usize) -> Vec<Claim
 }
 
 /// Makes the claims, and ends all runs at once.
-async fn by_operator(world: &World<'_>, claims: &[Claim]) -> (Measured, [Written; 2]) {
+async fn by_operator(world: &TestEnvironment<'_>, claims: &[Claim]) -> (Measured, [Written; 2]) {
     let started = Instant::now();
     at_once(claims.iter().map(|claim| world.claim(claim.clone()))).await;
     all_show(world, "active", LeasePhase::Active, claims.len() + 1).await;
@@ -121,7 +121,7 @@ async fn by_operator(world: &World<'_>, claims: &[Claim]) -> (Measured, [Written
 }
 
 /// Waits until so many leases are in a phase; the rows are asked first, for that disturbs less.
-pub async fn all_show(world: &World<'_>, status: &str, phase: LeasePhase, number: usize) {
+pub async fn all_show(world: &TestEnvironment<'_>, status: &str, phase: LeasePhase, number: usize) {
     let rows = "SELECT count(*) FROM environment_leases WHERE status = $1";
     until(PATIENCE, async || {
         let count: i64 = sqlx::query_scalar(rows)
@@ -154,7 +154,7 @@ const RECORDS: (&str, &str) = ("environment_operator.lease_object", "run_id");
 const ACTIVITY: (&str, &str) = ("public.activity_log", "run_id");
 
 /// What stands in objects and rows now.
-async fn written(world: &World<'_>) -> Written {
+async fn written(world: &TestEnvironment<'_>) -> Written {
     let mut leases = world.leases().list(&ListParams::default()).await.unwrap().items;
     leases.retain(|lease| lease.spec.run.is_some());
     let rows = async |(table, run): (&str, &str)| -> Vec<Value> {
@@ -174,7 +174,7 @@ async fn written(world: &World<'_>) -> Written {
 }
 
 /// Writes the same once more, without an operator: other objects, and the rows after they were taken out of their tables.
-async fn by_hand(world: &World<'_>, claims: &[Claim], [held, ended]: &[Written; 2]) -> Measured {
+async fn by_hand(world: &TestEnvironment<'_>, claims: &[Claim], [held, ended]: &[Written; 2]) -> Measured {
     let tables = [LEASES, RECORDS, ACTIVITY].map(|(table, _)| table).join(", ");
     sqlx::raw_sql(AssertSqlSafe(format!("TRUNCATE {tables}")))
         .execute(&world.pool)
@@ -246,7 +246,13 @@ fn floor(number: usize) -> String {
 }
 
 /// Writes a status and, where the operator made one, an Event: as the operator, for nobody else may.
-async fn show(operator: &Client, world: &World<'_>, number: usize, status: &EnvironmentLeaseStatus, with_event: bool) {
+async fn show(
+    operator: &Client,
+    world: &TestEnvironment<'_>,
+    number: usize,
+    status: &EnvironmentLeaseStatus,
+    with_event: bool,
+) {
     let name = floor(number);
     let patch = Patch::Merge(json!({ "status": status }));
     let leases: Api<EnvironmentLease> = Api::namespaced(operator.clone(), world.namespace.name());

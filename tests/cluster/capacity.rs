@@ -11,7 +11,7 @@ use serde_json::json;
 use sqlx::Executor;
 use uuid::Uuid;
 
-use crate::support::{Claim, LIMIT, World, id_of, lease};
+use crate::support::{Claim, LIMIT, TestEnvironment, id_of, lease};
 
 /// Longer than any test waits for what it expects.
 const PATIENT: i32 = 3600;
@@ -21,7 +21,7 @@ fn claim(name: &str) -> Claim {
 }
 
 /// Sets the limit of the environment; none removes it.
-async fn admit(world: &World<'_>, limit: Option<i32>) {
+async fn admit(world: &TestEnvironment<'_>, limit: Option<i32>) {
     let patch = json!({ "spec": { "maxActiveLeases": limit } });
     world
         .environments()
@@ -31,7 +31,7 @@ async fn admit(world: &World<'_>, limit: Option<i32>) {
 }
 
 /// An environment that admits so many leases, in the database already.
-async fn limited(world: &World<'_>, limit: i32) {
+async fn limited(world: &TestEnvironment<'_>, limit: i32) {
     let ssh = json!({ "host": "build.example", "username": "ci", "remoteWorkspacePath": "/srv/work" });
     let spec = json!({ "driver": "SSH", "ssh": ssh, "maxActiveLeases": limit });
     world.environment("box", spec).await;
@@ -39,7 +39,7 @@ async fn limited(world: &World<'_>, limit: i32) {
 }
 
 /// Waits until the claim shows that there is no room, in these words.
-async fn is_told(world: &World<'_>, name: &str, message: &str) {
+async fn is_told(world: &TestEnvironment<'_>, name: &str, message: &str) {
     let shown = world
         .lease_because(name, LeasePhase::Pending, Reason::CapacityFull)
         .await;
@@ -52,7 +52,7 @@ fn token(lease: &EnvironmentLease) -> i64 {
 
 #[tokio::test]
 async fn an_exclusive_environment_goes_from_one_lease_to_the_next_in_line() {
-    let world = World::new("room-exclusive").await;
+    let world = TestEnvironment::new("room-exclusive").await;
     let _operator = world.start().await;
     limited(&world, 1).await;
     let first = world.granted(claim("first")).await;
@@ -91,7 +91,7 @@ async fn an_exclusive_environment_goes_from_one_lease_to_the_next_in_line() {
 
 #[tokio::test]
 async fn a_limit_that_is_lowered_ends_nothing_and_one_that_is_raised_or_removed_lets_the_next_in() {
-    let world = World::new("room-changed").await;
+    let world = TestEnvironment::new("room-changed").await;
     let _operator = world.start().await;
     limited(&world, 2).await;
     for name in ["a", "b"] {
@@ -127,24 +127,24 @@ async fn a_limit_that_is_lowered_ends_nothing_and_one_that_is_raised_or_removed_
 
 #[tokio::test]
 async fn leases_of_another_writer_count_and_are_not_named() {
-    let world = World::new("room-foreign").await;
+    let world = TestEnvironment::new("room-unmanaged").await;
     let _operator = world.start().await;
     limited(&world, 2).await;
     let environment = world.environments().get("box").await.unwrap();
     let environment = environment.uid().unwrap().parse().unwrap();
-    let foreign = world.insert_foreign_lease(environment, json!({})).await;
+    let unmanaged = world.insert_unmanaged_lease(environment, json!({})).await;
     world.granted(claim("ours")).await;
     world.claim(claim("next")).await;
     let message = "2 of 2 leases are active (a lease of another writer, ours); place 1 in the wait queue";
     is_told(&world, "next", message).await;
-    world.set_lease_status(foreign, "released").await;
+    world.set_lease_status(unmanaged, "released").await;
     world.lease_in("next", LeasePhase::Active).await;
     world.settles().await;
 }
 
 #[tokio::test]
 async fn a_claim_that_something_else_holds_back_is_passed_and_a_retained_lease_makes_room() {
-    let world = World::new("room-passed").await;
+    let world = TestEnvironment::new("room-passed").await;
     let _operator = world.start().await;
     limited(&world, 1).await;
     let run = world.insert_run().await;
@@ -182,7 +182,7 @@ async fn a_claim_that_something_else_holds_back_is_passed_and_a_retained_lease_m
 
 #[tokio::test]
 async fn a_claim_for_which_no_room_is_found_in_time_has_failed() {
-    let world = World::new("room-late").await;
+    let world = TestEnvironment::new("room-late").await;
     let _operator = world.start().await;
     limited(&world, 1).await;
     world.granted(claim("holder")).await;
@@ -201,7 +201,7 @@ async fn a_claim_for_which_no_room_is_found_in_time_has_failed() {
 
 #[tokio::test]
 async fn a_new_leader_keeps_the_line_and_the_limit() {
-    let world = World::new("room-replicas").await;
+    let world = TestEnvironment::new("room-replicas").await;
     let mut first = world.start().await;
     limited(&world, 1).await;
     world.granted(claim("holder")).await;
@@ -260,7 +260,7 @@ CREATE CONSTRAINT TRIGGER count_active AFTER INSERT OR UPDATE ON public.environm
 async fn two_hundred_claimants_of_three_leases_are_all_served_in_their_order_and_never_four_at_once() {
     const CLAIMANTS: usize = 200;
     const ROOM: usize = 3;
-    let world = World::new("room-crowd").await;
+    let world = TestEnvironment::new("room-crowd").await;
     let _operator = world.start().await;
     limited(&world, i32::try_from(ROOM).unwrap()).await;
     world.pool.execute(sqlx::raw_sql(COUNT_AT_COMMIT)).await.unwrap();
@@ -273,7 +273,7 @@ async fn two_hundred_claimants_of_three_leases_are_all_served_in_their_order_and
     for some in claims.collect::<Vec<_>>().chunks(20) {
         made.extend(join_all(some.iter().map(|claim| world.claim(claim.clone()))).await);
     }
-    // The feed tells of them in the order of their resourceVersions.
+    // The watch tells of them in the order of their resourceVersions.
     let turn = |lease: &EnvironmentLease| {
         let version: u64 = lease.resource_version().unwrap().parse().unwrap();
         (lease.creation_timestamp().unwrap().0, version, id_of(lease))

@@ -5,7 +5,7 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::{World, lease};
+use crate::support::{TestEnvironment, lease};
 
 fn uid(lease: &EnvironmentLease) -> Uuid {
     lease.uid().unwrap().parse().unwrap()
@@ -13,7 +13,7 @@ fn uid(lease: &EnvironmentLease) -> Uuid {
 
 #[tokio::test]
 async fn each_driver_lends_its_own_words_to_row_and_context() {
-    let world = World::new("grant-driver").await;
+    let world = TestEnvironment::new("grant-driver").await;
     let _operator = world.start().await;
     let ssh = json!({ "host": "build.example", "port": 2222, "username": "ci", "remoteWorkspacePath": "/srv/work" });
     let sandbox =
@@ -94,7 +94,7 @@ async fn each_driver_lends_its_own_words_to_row_and_context() {
 
 #[tokio::test]
 async fn a_claim_without_environment_gets_its_agent_s_default_named_or_by_the_run() {
-    let world = World::new("grant-agent").await;
+    let world = TestEnvironment::new("grant-agent").await;
     let _operator = world.start().await;
     let default = world.ssh_environment("default").await;
     let agent = world.insert_agent(world.company()).await;
@@ -124,7 +124,7 @@ async fn a_claim_without_environment_gets_its_agent_s_default_named_or_by_the_ru
 #[tokio::test]
 async fn the_company_is_the_one_that_the_namespace_is_labelled_with() {
     let company = Uuid::new_v4();
-    let world = World::with_labels("grant-label", [(COMPANY_LABEL, &company.to_string())]).await;
+    let world = TestEnvironment::with_labels("grant-label", [(COMPANY_LABEL, &company.to_string())]).await;
     let _operator = world.start().await;
     let held = world.granted(lease("labelled")).await;
     assert_eq!(held.status.as_ref().unwrap().company_id, Some(company));

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::support::proxy::{Fault, watches};
-use crate::support::{GRACE, LIMIT, World, id_of, lease, scope};
+use crate::support::{GRACE, LIMIT, TestEnvironment, id_of, lease, scope};
 
 const ROW_DELETED: &str = "its row was deleted in the database";
 
@@ -37,7 +37,7 @@ async fn two_namespaces_of_one_company_share_its_local_and_not_their_names() {
     let id = Uuid::new_v4();
     // However the label is written, it is the same company.
     let upper_case = id.to_string().to_uppercase();
-    let one = World::with_labels("company-one", [(COMPANY_LABEL, &id.to_string())]).await;
+    let one = TestEnvironment::with_labels("company-one", [(COMPANY_LABEL, &id.to_string())]).await;
     let labels = [(COMPANY_LABEL, upper_case.as_str())];
     let two = one.beside(one.control_plane(), "company-two", labels).await;
     let worlds = [one, two];
@@ -57,7 +57,7 @@ async fn two_namespaces_of_one_company_share_its_local_and_not_their_names() {
 
 #[tokio::test]
 async fn a_label_joins_the_company_that_another_cluster_has_made() {
-    let here = World::new("company-here").await;
+    let here = TestEnvironment::new("company-here").await;
     let id = here.company();
     let labels = [(COMPANY_LABEL, id.to_string())];
     let labels = labels.each_ref().map(|(key, value)| (*key, value.as_str()));
@@ -81,7 +81,7 @@ async fn a_label_joins_the_company_that_another_cluster_has_made() {
 #[tokio::test]
 async fn a_label_that_names_no_company_is_quoted_by_both_kinds_and_its_correction_lets_them_in() {
     let nil = Uuid::nil().to_string();
-    let world = World::with_labels("company-label", [(COMPANY_LABEL, "acme")]).await;
+    let world = TestEnvironment::with_labels("company-label", [(COMPANY_LABEL, "acme")]).await;
     let _operator = world.start().await;
     world.environment("box", ssh()).await;
     world.claim(lease("claim").environment("box")).await;
@@ -120,7 +120,7 @@ async fn a_label_that_names_no_company_is_quoted_by_both_kinds_and_its_correctio
 #[tokio::test]
 async fn a_label_that_changes_under_live_leases_moves_nothing_and_they_end_as_ever() {
     let id = Uuid::new_v4();
-    let world = World::with_labels("company-changed", [(COMPANY_LABEL, &id.to_string())]).await;
+    let world = TestEnvironment::with_labels("company-changed", [(COMPANY_LABEL, &id.to_string())]).await;
     let _operator = world.start().await;
     let object = world.ssh_environment("box").await;
     let agent = world.insert_agent(id).await;
@@ -196,7 +196,7 @@ async fn a_label_that_changes_under_live_leases_moves_nothing_and_they_end_as_ev
 
 #[tokio::test]
 async fn a_namespace_that_is_made_again_is_decided_afresh() {
-    let world = World::new("company-again").await;
+    let world = TestEnvironment::new("company-again").await;
     let mut operator = world.start().await;
     let labelled = Uuid::new_v4();
     let mut id = world.company();
@@ -227,7 +227,7 @@ async fn a_namespace_that_is_made_again_is_decided_afresh() {
 
 #[tokio::test]
 async fn a_namespace_that_was_made_again_unheard_of_is_not_taken_for_the_old_one() {
-    let world = World::new("company-unheard").await;
+    let world = TestEnvironment::new("company-unheard").await;
     let proxy = world.proxy().await;
     // What becomes of Namespaces reaches the operator by its own reads alone.
     let deaf = proxy.spoil(Fault::Withhold, watches("namespaces"));
@@ -260,7 +260,7 @@ async fn a_namespace_that_was_made_again_unheard_of_is_not_taken_for_the_old_one
 #[tokio::test]
 async fn a_company_that_the_origin_deletes_takes_its_leases_along_and_is_not_made_again() {
     let id = Uuid::new_v4();
-    let world = World::with_labels("company-gone", [(COMPANY_LABEL, &id.to_string())]).await;
+    let world = TestEnvironment::with_labels("company-gone", [(COMPANY_LABEL, &id.to_string())]).await;
     let arguments = ["--sweep-interval=1s", "--resync-interval=1s"];
     let mut operator = world.start_with(&arguments).await;
     world.ssh_environment("box").await;
@@ -326,7 +326,7 @@ async fn a_company_that_the_origin_deletes_takes_its_leases_along_and_is_not_mad
     late().await;
     assert_eq!(world.companies().await, 0);
 
-    // Brought back by the origin, it is as good as before; what has ended stays so.
+    // Brought back by the Paperclip server, it is as good as before; what has ended stays so.
     world.insert_company(id).await;
     for name in ["box", "local", "late"] {
         world.environment_in(name, EnvironmentPhase::Active).await;
@@ -342,7 +342,7 @@ async fn a_company_that_the_origin_deletes_takes_its_leases_along_and_is_not_mad
 
 #[tokio::test]
 async fn attached_a_company_is_the_origin_s_to_make_and_to_delete() {
-    let world = World::attached("company-attached").await;
+    let world = TestEnvironment::attached("company-attached").await;
     let id = Uuid::new_v4();
     let label = id.to_string();
     let there = world

@@ -13,7 +13,7 @@ use harness::prometheus::Prometheus;
 use harness::wait::eventually;
 use serde_json::{Value, json};
 
-use crate::support::{LIMIT, World, lease};
+use crate::support::{LIMIT, TestEnvironment, lease};
 
 const DASHBOARD: &str = include_str!("../../charts/environment-operator/files/dashboard.json");
 const RULES: &str = concat!(
@@ -73,7 +73,7 @@ async fn alerts_are(prometheus: &Prometheus, expected: &[&str]) {
 
 /// What happens in the world, as often as it takes.
 struct Story<'w> {
-    world: &'w World<'w>,
+    world: &'w TestEnvironment<'w>,
     chapter: u32,
 }
 
@@ -92,7 +92,7 @@ impl Story<'_> {
         let theirs = world.insert_environment("theirs", "ssh").await;
         let over = world.insert_past_run("succeeded", "1 day").await;
         world
-            .insert_foreign_lease(theirs, json!({ "heartbeat_run_id": over }))
+            .insert_unmanaged_lease(theirs, json!({ "heartbeat_run_id": over }))
             .await;
     }
 
@@ -129,8 +129,8 @@ async fn every_panel_shows_a_real_run_and_the_alerts_tell_what_is_wrong_in_it() 
     let postgres = Postgres::start(&guard::fresh_directory("postgres").unwrap())
         .await
         .unwrap();
-    let world = World::on(ControlPlane::shared().await, &postgres, "dashboard", []).await;
-    let settings = ["--sweep-interval=1s", "--foreign-leases=report", "--retention=1d"];
+    let world = TestEnvironment::on(ControlPlane::shared().await, &postgres, "dashboard", []).await;
+    let settings = ["--sweep-interval=1s", "--unmanaged-leases=report", "--retention=1d"];
     let leader = world.start_with(&settings).await;
     let follower = world.start_with(&settings).await;
     let ports = [&leader, &follower].map(Operator::port);
@@ -154,7 +154,7 @@ async fn every_panel_shows_a_real_run_and_the_alerts_tell_what_is_wrong_in_it() 
         }
     }
 
-    alerts_are(&prometheus, &["CapacityExhausted", "ForeignLeasesReported"]).await;
+    alerts_are(&prometheus, &["CapacityExhausted", "UnmanagedLeasesReported"]).await;
     let rules = prometheus.ask("/api/v1/rules").await.unwrap();
     for rule in rules["data"]["groups"][0]["rules"].as_array().unwrap() {
         assert_eq!(rule["health"], "ok", "{rule}");

@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
-use crate::support::{Expected, GRACE, LIMIT, World, lease, moment};
+use crate::support::{Expected, GRACE, LIMIT, TestEnvironment, lease, moment};
 
 const EXPIRED: Expected<'_> = Expected {
     phase: LeasePhase::Expired,
@@ -18,7 +18,7 @@ const EXPIRED: Expected<'_> = Expected {
     message: "the time of spec.ttlSeconds has passed",
 };
 
-async fn patch(world: &World<'_>, name: &str, patch: Value) {
+async fn patch(world: &TestEnvironment<'_>, name: &str, patch: Value) {
     let parameters = PatchParams::default();
     let leases = world.leases();
     leases.patch(name, &parameters, &Patch::Merge(patch)).await.unwrap();
@@ -40,13 +40,13 @@ fn ended_in_time(lease: &EnvironmentLease) {
     assert!(status.released_at >= status.expires_at, "{status:?}");
 }
 
-async fn phase(world: &World<'_>, name: &str) -> LeasePhase {
+async fn phase(world: &TestEnvironment<'_>, name: &str) -> LeasePhase {
     let lease = world.leases().get(name).await.unwrap();
     lease.status.unwrap().phase.unwrap()
 }
 
 /// Waits until so many seconds have passed by the database's clock.
-async fn pass(world: &World<'_>, seconds: i64) {
+async fn pass(world: &TestEnvironment<'_>, seconds: i64) {
     let now = async || -> Timestamp {
         let now: Value = sqlx::query_scalar("SELECT to_jsonb(clock_timestamp())")
             .fetch_one(&world.pool)
@@ -68,7 +68,7 @@ async fn pass(world: &World<'_>, seconds: i64) {
 
 #[tokio::test]
 async fn expiry_follows_the_ttl_up_and_down_and_at_once_below_the_age() {
-    let world = World::new("ttl").await;
+    let world = TestEnvironment::new("ttl").await;
     let _operator = world.start().await;
     for name in ["raised", "lowered", "below"] {
         let seconds = if name == "raised" { 5 } else { 3600 };
@@ -96,7 +96,7 @@ async fn expiry_follows_the_ttl_up_and_down_and_at_once_below_the_age() {
 
 #[tokio::test]
 async fn what_comes_due_without_an_operator_ends_with_the_next_and_nothing_else_does() {
-    let world = World::new("absent").await;
+    let world = TestEnvironment::new("absent").await;
     let mut operator = world.start().await;
     world.granted(lease("due").set("ttlSeconds", 3)).await;
     world.granted(lease("kept").set("ttlSeconds", 3600)).await;
@@ -120,7 +120,7 @@ async fn what_comes_due_without_an_operator_ends_with_the_next_and_nothing_else_
 
 #[tokio::test]
 async fn an_operator_that_was_paused_ends_what_is_due_and_believes_no_silence_that_it_slept_through() {
-    let world = World::new("paused").await;
+    let world = TestEnvironment::new("paused").await;
     let mut operator = world.start().await;
     world.granted(lease("due").set("ttlSeconds", 4)).await;
     world.granted(lease("kept")).await;
@@ -174,7 +174,7 @@ fn step(clock: &Path, step: &str) {
 
 #[tokio::test]
 async fn an_hour_that_the_operator_s_clock_is_stepped_by_ends_nothing_early_and_nothing_late() {
-    let world = World::new("stepped").await;
+    let world = TestEnvironment::new("stepped").await;
     let clock = guard::fresh_directory("clock").unwrap().join("offset");
     step(&clock, "+0");
     let operator = world

@@ -7,7 +7,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::support::{Expected, GRACE, LIMIT, World, lease};
+use crate::support::{Expected, GRACE, LIMIT, TestEnvironment, lease};
 
 const LEASE_DELETED: Expected<'_> = Expected {
     phase: LeasePhase::Released,
@@ -27,7 +27,7 @@ fn uid(lease: &EnvironmentLease) -> Uuid {
 
 #[tokio::test]
 async fn a_deleted_lease_releases_its_row_and_no_other() {
-    let world = World::new("delete-lease").await;
+    let world = TestEnvironment::new("delete-lease").await;
     let _operator = world.start().await;
     let (deleted, kept) = (
         world.granted(lease("deleted")).await,
@@ -41,7 +41,7 @@ async fn a_deleted_lease_releases_its_row_and_no_other() {
 
 #[tokio::test]
 async fn a_lease_that_a_finalizer_holds_ends_when_its_deletion_is_asked_for() {
-    let world = World::new("delete-held").await;
+    let world = TestEnvironment::new("delete-held").await;
     let _operator = world.start().await;
     world.granted(lease("held-back")).await;
     let finalizers = |list: serde_json::Value| Patch::Merge(json!({ "metadata": { "finalizers": list } }));
@@ -69,7 +69,7 @@ async fn a_lease_that_a_finalizer_holds_ends_when_its_deletion_is_asked_for() {
 
 #[tokio::test]
 async fn a_deleted_environment_fails_its_leases_and_keeps_an_archived_row() {
-    let world = World::new("delete-environment").await;
+    let world = TestEnvironment::new("delete-environment").await;
     let _operator = world.start().await;
     let environment = world.ssh_environment("builder").await;
     for name in ["one", "two"] {
@@ -90,7 +90,7 @@ async fn a_deleted_environment_fails_its_leases_and_keeps_an_archived_row() {
 
 #[tokio::test]
 async fn a_deleted_local_leaves_its_row_and_leases_as_they_are_and_is_made_again() {
-    let world = World::new("delete-local").await;
+    let world = TestEnvironment::new("delete-local").await;
     let _operator = world.start().await;
     let held = world.granted(lease("held")).await;
     let (rows, lease_row) = (
@@ -115,7 +115,7 @@ async fn a_deleted_local_leaves_its_row_and_leases_as_they_are_and_is_made_again
 
 #[tokio::test]
 async fn what_was_deleted_while_no_operator_ran_is_found_by_the_next_one() {
-    let world = World::new("delete-unseen").await;
+    let world = TestEnvironment::new("delete-unseen").await;
     let mut operator = world.start().await;
     let environment = world.ssh_environment("builder").await;
     world.granted(lease("orphaned").environment("builder")).await;
@@ -142,14 +142,14 @@ async fn what_was_deleted_while_no_operator_ran_is_found_by_the_next_one() {
 
 #[tokio::test]
 async fn a_deleted_namespace_releases_everything_in_it_as_deleted() {
-    let world = World::new("delete-namespace").await;
+    let world = TestEnvironment::new("delete-namespace").await;
     let _operator = world.start().await;
     namespace_story(&world, async || world.delete_namespace().await).await;
 }
 
 #[tokio::test]
 async fn a_namespace_that_is_deleted_while_no_operator_runs_releases_everything_too() {
-    let world = World::new("delete-unseen-ns").await;
+    let world = TestEnvironment::new("delete-unseen-ns").await;
     let mut operator = world.start().await;
     namespace_story(&world, async || {
         operator.stop(GRACE).await.unwrap();
@@ -160,7 +160,7 @@ async fn a_namespace_that_is_deleted_while_no_operator_runs_releases_everything_
 }
 
 /// Leases of each kind of run and environment, of which a deletion of the Namespace may delete the parts in any order.
-async fn namespace_story(world: &World<'_>, delete: impl AsyncFnOnce()) {
+async fn namespace_story(world: &TestEnvironment<'_>, delete: impl AsyncFnOnce()) {
     world.ssh_environment("builder").await;
     // With retries left: a Job whose last Pod the deletion takes first would fail, and a failed run goes before a deletion.
     world.job("build", json!({ "backoffLimit": 6 })).await;

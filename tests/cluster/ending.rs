@@ -5,11 +5,11 @@ use harness::wait::eventually;
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
-use crate::support::{Expected, LIMIT, World, lease, moment};
+use crate::support::{Expected, LIMIT, TestEnvironment, lease, moment};
 
 #[tokio::test]
 async fn a_lease_expires_at_its_time_by_the_database_s_clock() {
-    let world = World::new("end-ttl").await;
+    let world = TestEnvironment::new("end-ttl").await;
     let _operator = world.start().await;
     world.granted(lease("short").set("ttlSeconds", 2)).await;
     let message = "the time of spec.ttlSeconds has passed";
@@ -26,7 +26,7 @@ async fn a_lease_expires_at_its_time_by_the_database_s_clock() {
 
 #[tokio::test]
 async fn a_lease_whose_time_is_prolonged_does_not_expire_at_its_first_time() {
-    let world = World::new("end-prolonged").await;
+    let world = TestEnvironment::new("end-prolonged").await;
     let _operator = world.start().await;
     let held = world.granted(lease("prolonged").set("ttlSeconds", 3)).await;
     let patch = kube::api::Patch::Merge(json!({ "spec": { "ttlSeconds": 3600 } }));
@@ -45,7 +45,7 @@ async fn a_lease_whose_time_is_prolonged_does_not_expire_at_its_first_time() {
 
 #[tokio::test]
 async fn a_lease_ends_when_its_release_is_asked_for() {
-    let world = World::new("end-release").await;
+    let world = TestEnvironment::new("end-release").await;
     let _operator = world.start().await;
     let run = world.insert_run().await;
     world.granted(lease("done").heartbeat_run(run)).await;
@@ -62,7 +62,7 @@ async fn a_lease_ends_when_its_release_is_asked_for() {
 
 #[tokio::test]
 async fn an_ending_by_another_writer_stands_and_the_object_follows() {
-    let world = World::new("end-foreign").await;
+    let world = TestEnvironment::new("end-unmanaged").await;
     let _operator = world.start_with(&["--sweep-interval=1s"]).await;
     for (name, status, phase) in [
         ("released", "released", LeasePhase::Released),
@@ -86,7 +86,7 @@ async fn an_ending_by_another_writer_stands_and_the_object_follows() {
 
 #[tokio::test]
 async fn a_lease_row_that_another_writer_deletes_is_never_inserted_again() {
-    let world = World::new("end-deleted-row").await;
+    let world = TestEnvironment::new("end-deleted-row").await;
     let mut operator = world.start_with(&["--sweep-interval=1s"]).await;
     let held = world.granted(lease("deleted")).await;
     let id = held.uid().unwrap().parse().unwrap();
@@ -106,7 +106,7 @@ async fn a_lease_row_that_another_writer_deletes_is_never_inserted_again() {
 
 #[tokio::test]
 async fn an_ended_lease_that_is_set_back_to_active_is_ended_again_as_it_had_ended() {
-    let world = World::new("end-again").await;
+    let world = TestEnvironment::new("end-again").await;
     let _operator = world.start_with(&["--sweep-interval=1s"]).await;
     let run = world.insert_run().await;
     let held = world.granted(lease("zombie").heartbeat_run(run)).await;
@@ -136,7 +136,7 @@ async fn an_ended_lease_that_is_set_back_to_active_is_ended_again_as_it_had_ende
 
 #[tokio::test]
 async fn a_lease_that_is_retained_on_failure_ends_for_good_when_its_release_is_asked_for() {
-    let world = World::new("end-retained").await;
+    let world = TestEnvironment::new("end-retained").await;
     let _operator = world.start().await;
     let run = world.insert_run().await;
     let claim = lease("inspected").heartbeat_run(run).set("policy", "RetainOnFailure");

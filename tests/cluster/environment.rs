@@ -7,13 +7,13 @@ use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::{LIMIT, World, lease};
+use crate::support::{LIMIT, TestEnvironment, lease};
 
 fn row_id(environment: &Environment) -> Uuid {
     environment.status.as_ref().unwrap().environment_id.unwrap()
 }
 
-async fn patch(world: &World<'_>, name: &str, spec: Value) {
+async fn patch(world: &TestEnvironment<'_>, name: &str, spec: Value) {
     let patch = Patch::Merge(json!({ "spec": spec }));
     world
         .environments()
@@ -24,7 +24,7 @@ async fn patch(world: &World<'_>, name: &str, spec: Value) {
 
 #[tokio::test]
 async fn the_number_of_active_leases_follows_what_is_held() {
-    let world = World::new("environment-count").await;
+    let world = TestEnvironment::new("environment-count").await;
     let _operator = world.start().await;
     world.ssh_environment("builder").await;
     for (name, count) in [("one", 1), ("two", 2)] {
@@ -37,7 +37,7 @@ async fn the_number_of_active_leases_follows_what_is_held() {
     shows_active_leases(&world, 0).await;
 }
 
-async fn shows_active_leases(world: &World<'_>, count: i32) {
+async fn shows_active_leases(world: &TestEnvironment<'_>, count: i32) {
     eventually(&format!("{count} active leases"), LIMIT, async || {
         let environment = world
             .environments()
@@ -56,7 +56,7 @@ async fn shows_active_leases(world: &World<'_>, count: i32) {
 
 #[tokio::test]
 async fn a_changed_spec_reaches_the_row_and_a_changed_row_is_repaired() {
-    let world = World::new("environment-change").await;
+    let world = TestEnvironment::new("environment-change").await;
     let _operator = world.start_with(&["--resync-interval=2s"]).await;
     let id = row_id(&world.ssh_environment("builder").await);
     patch(
@@ -102,7 +102,7 @@ async fn a_changed_spec_reaches_the_row_and_a_changed_row_is_repaired() {
 
 #[tokio::test]
 async fn an_environment_row_that_another_writer_deletes_is_inserted_again_and_its_leases_have_ended() {
-    let world = World::new("environment-row").await;
+    let world = TestEnvironment::new("environment-row").await;
     let _operator = world.start_with(&["--sweep-interval=1s"]).await;
     let environment = world.ssh_environment("builder").await;
     let held = world.granted(lease("held").environment("builder")).await;
@@ -124,7 +124,7 @@ async fn an_environment_row_that_another_writer_deletes_is_inserted_again_and_it
 
 #[tokio::test]
 async fn a_claim_has_the_row_of_its_environment_repaired_that_another_writer_has_archived_or_deleted() {
-    let world = World::new("environment-drift").await;
+    let world = TestEnvironment::new("environment-drift").await;
     let _operator = world.start().await;
     let environment = world.ssh_environment("builder").await;
     let id = row_id(&environment);
@@ -146,7 +146,7 @@ async fn a_claim_has_the_row_of_its_environment_repaired_that_another_writer_has
 
 #[tokio::test]
 async fn a_lease_shows_the_object_s_name_and_its_context_the_row_s() {
-    let world = World::new("environment-name").await;
+    let world = TestEnvironment::new("environment-name").await;
     let _operator = world.start().await;
     let ssh = json!({ "host": "build.example", "username": "ci", "remoteWorkspacePath": "/srv/work" });
     world

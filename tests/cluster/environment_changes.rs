@@ -9,16 +9,16 @@ use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use crate::support::{LIMIT, World, lease, moment};
+use crate::support::{LIMIT, TestEnvironment, lease, moment};
 
-async fn patch(world: &World<'_>, name: &str, spec: &Value) {
+async fn patch(world: &TestEnvironment<'_>, name: &str, spec: &Value) {
     let patch = Patch::Merge(json!({ "spec": spec }));
     let edited = world.environments().patch(name, &PatchParams::default(), &patch).await;
     edited.unwrap();
 }
 
 /// Sets the whole spec again.
-async fn replace(world: &World<'_>, name: &str, spec: &Value) {
+async fn replace(world: &TestEnvironment<'_>, name: &str, spec: &Value) {
     let mut object = world.environments().get(name).await.unwrap();
     object.spec = serde_json::from_value(spec.clone()).unwrap();
     let replaced = world
@@ -29,7 +29,7 @@ async fn replace(world: &World<'_>, name: &str, spec: &Value) {
 }
 
 /// Waits until the status speaks of the latest spec, and `Ready` and `Mirrored` say this; the message of `Ready`.
-async fn judged(world: &World<'_>, name: &str, value: ConditionStatus, reason: Reason) -> String {
+async fn judged(world: &TestEnvironment<'_>, name: &str, value: ConditionStatus, reason: Reason) -> String {
     eventually(&format!("{name} is judged"), LIMIT, async || {
         let object = world
             .environments()
@@ -53,7 +53,7 @@ async fn judged(world: &World<'_>, name: &str, value: ConditionStatus, reason: R
     .await
 }
 
-async fn mirrored(world: &World<'_>, name: &str) {
+async fn mirrored(world: &TestEnvironment<'_>, name: &str) {
     judged(world, name, ConditionStatus::True, Reason::Ready).await;
 }
 
@@ -69,7 +69,7 @@ fn uid(environment: &Environment) -> Uuid {
     environment.uid().unwrap().parse().unwrap()
 }
 
-/// The golden files: a name, the spec, and the config that the origin reads strictly.
+/// The golden files: a name, the spec, and the config that the Paperclip server reads strictly.
 fn goldens() -> Vec<(String, Value, Value)> {
     let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/config");
     let mut goldens: Vec<_> = std::fs::read_dir(directory)
@@ -87,7 +87,7 @@ fn goldens() -> Vec<(String, Value, Value)> {
 
 #[tokio::test]
 async fn the_row_of_each_driver_holds_its_golden_config() {
-    let world = World::new("change-golden").await;
+    let world = TestEnvironment::new("change-golden").await;
     let _operator = world.start().await;
     let goldens = goldens();
     assert_eq!(goldens.len(), 6);
@@ -216,7 +216,7 @@ fn edits() -> Vec<Edit> {
 }
 
 /// Counts the UPDATEs of each environment's row from now on.
-async fn count_updates(world: &World<'_>) {
+async fn count_updates(world: &TestEnvironment<'_>) {
     for statement in [
         "CREATE TABLE public.updates (environment_id uuid NOT NULL)",
         "CREATE FUNCTION public.count_update() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -228,14 +228,14 @@ async fn count_updates(world: &World<'_>) {
     }
 }
 
-async fn updates(world: &World<'_>) -> i64 {
+async fn updates(world: &TestEnvironment<'_>) -> i64 {
     let statement = "SELECT count(*) FROM public.updates";
     sqlx::query_scalar(statement).fetch_one(&world.pool).await.unwrap()
 }
 
 #[tokio::test]
 async fn each_field_s_edit_reaches_the_row_once_and_touches_nothing_else() {
-    let world = World::new("change-field").await;
+    let world = TestEnvironment::new("change-field").await;
     let _operator = world.start().await;
     for (name, spec, _) in goldens() {
         if ["ssh", "sandbox", "plugin"].contains(&name.as_str()) {
@@ -278,7 +278,7 @@ async fn each_field_s_edit_reaches_the_row_once_and_touches_nothing_else() {
 
 #[tokio::test]
 async fn an_archived_environment_lets_its_leases_run_out_and_grants_again_once_it_is_back() {
-    let world = World::new("change-archived").await;
+    let world = TestEnvironment::new("change-archived").await;
     let _operator = world.start().await;
     world.ssh_environment("builder").await;
     world.granted(lease("before").environment("builder")).await;
@@ -305,7 +305,7 @@ async fn an_archived_environment_lets_its_leases_run_out_and_grants_again_once_i
 
 #[tokio::test]
 async fn a_driver_never_changes() {
-    let world = World::new("change-driver").await;
+    let world = TestEnvironment::new("change-driver").await;
     let _operator = world.start().await;
     let id = uid(&world.ssh_environment("builder").await);
     let before = world.environment_row(id).await;
@@ -407,7 +407,7 @@ fn refusals() -> Vec<(&'static str, Value, &'static str, &'static str)> {
 
 #[tokio::test]
 async fn an_edit_that_can_not_be_stored_says_what_to_do_and_the_last_good_row_goes_on_granting() {
-    let world = World::new("change-refused").await;
+    let world = TestEnvironment::new("change-refused").await;
     let _operator = world.start().await;
     let mut good = Map::new();
     for (name, spec, _) in goldens() {
@@ -444,7 +444,7 @@ async fn an_edit_that_can_not_be_stored_says_what_to_do_and_the_last_good_row_go
 
 #[tokio::test]
 async fn a_claim_waits_for_an_environment_whose_first_spec_can_not_be_stored() {
-    let world = World::new("change-first").await;
+    let world = TestEnvironment::new("change-first").await;
     let _operator = world.start().await;
     let spec = json!({ "driver": "Sandbox", "sandbox": { "provider": "kubernetes" } });
     let mut bad = spec.clone();
@@ -464,7 +464,7 @@ async fn a_claim_waits_for_an_environment_whose_first_spec_can_not_be_stored() {
 
 #[tokio::test]
 async fn the_name_of_a_secret_never_reaches_the_database() {
-    let world = World::new("change-secret").await;
+    let world = TestEnvironment::new("change-secret").await;
     let _operator = world.start().await;
     let ssh = |secret: &str| {
         let secret = json!({ "name": secret, "key": "its-very-key" });

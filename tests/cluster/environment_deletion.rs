@@ -10,13 +10,13 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::support::proxy::{Fault, reads, watches, writes_status_of};
-use crate::support::{GRACE, LIMIT, World, id_of, lease};
+use crate::support::{GRACE, LIMIT, TestEnvironment, id_of, lease};
 
 fn uid(environment: &Environment) -> Uuid {
     environment.uid().unwrap().parse().unwrap()
 }
 
-async fn archived(world: &World<'_>, id: Uuid) {
+async fn archived(world: &TestEnvironment<'_>, id: Uuid) {
     eventually("the row is archived", LIMIT, async || {
         let row = world.environment_row(id).await.unwrap();
         if row["status"] == "archived" {
@@ -30,7 +30,7 @@ async fn archived(world: &World<'_>, id: Uuid) {
 
 #[tokio::test]
 async fn a_claim_whose_environment_is_deleted_under_its_grant_waits_for_the_next_one() {
-    let world = World::new("environment-gone").await;
+    let world = TestEnvironment::new("environment-gone").await;
     let proxy = world.proxy().await;
     // The operator hears of no Job, so it reads the one that is named by uid: between its look and its grant.
     let deaf = proxy.spoil(Fault::Withhold, watches("jobs"));
@@ -66,7 +66,7 @@ async fn a_claim_whose_environment_is_deleted_under_its_grant_waits_for_the_next
 
 #[tokio::test]
 async fn a_lease_that_is_granted_but_not_shown_when_its_environment_is_deleted_fails_too() {
-    let world = World::new("environment-unshown").await;
+    let world = TestEnvironment::new("environment-unshown").await;
     let mut first = world.start().await;
     let id = world.ssh_environment("builder").await.uid().unwrap().parse().unwrap();
     first.stop(GRACE).await.unwrap();
@@ -87,8 +87,8 @@ async fn a_lease_that_is_granted_but_not_shown_when_its_environment_is_deleted_f
     world.settles().await;
 }
 
-/// The origin's view of a lease that is over: where it was held, and why it ended.
-async fn history(world: &World<'_>, lease: Uuid) -> Value {
+/// The Paperclip server's view of a lease that is over: where it was held, and why it ended.
+async fn history(world: &TestEnvironment<'_>, lease: Uuid) -> Value {
     sqlx::query_scalar(
         "SELECT jsonb_build_object('environment', e.name, 'driver', e.driver, 'status', e.status, 'lease', l.status,
            'why', l.failure_reason)
@@ -101,7 +101,7 @@ async fn history(world: &World<'_>, lease: Uuid) -> Value {
 }
 
 /// An Environment is deleted and another one made under its name, by `replace`.
-async fn recreation_story(world: &World<'_>, replace: impl AsyncFnOnce()) {
+async fn recreation_story(world: &TestEnvironment<'_>, replace: impl AsyncFnOnce()) {
     let first = uid(&world.ssh_environment("builder").await);
     let old = world.granted(lease("old").environment("builder")).await;
     replace().await;
@@ -127,7 +127,7 @@ async fn recreation_story(world: &World<'_>, replace: impl AsyncFnOnce()) {
 
 #[tokio::test]
 async fn an_environment_that_is_deleted_and_made_again_is_another_one_with_leases_of_its_own() {
-    let world = World::new("environment-again").await;
+    let world = TestEnvironment::new("environment-again").await;
     let _operator = world.start().await;
     recreation_story(&world, async || {
         world.delete_environment("builder").await;
@@ -138,7 +138,7 @@ async fn an_environment_that_is_deleted_and_made_again_is_another_one_with_lease
 
 #[tokio::test]
 async fn an_environment_that_is_deleted_and_made_again_while_no_operator_runs_is_another_one_too() {
-    let world = World::new("environment-unseen").await;
+    let world = TestEnvironment::new("environment-unseen").await;
     let mut operator = world.start().await;
     recreation_story(&world, async || {
         operator.stop(GRACE).await.unwrap();
@@ -161,7 +161,7 @@ enum Part {
 }
 
 impl Part {
-    async fn delete(self, world: &World<'_>) {
+    async fn delete(self, world: &TestEnvironment<'_>) {
         match self {
             Self::Environment => world.delete_environment("builder").await,
             Self::Job => world.delete_job("build").await,
@@ -176,7 +176,7 @@ async fn a_lease_of_a_deleted_namespace_was_deleted_whatever_went_first() {
     let control_plane = ControlPlane::start(&directory).await.unwrap();
     let parts = [Part::Environment, Part::Job, Part::Lease];
     for turn in 0..parts.len() {
-        let world = World::on(&control_plane, Postgres::shared().await, "order", []).await;
+        let world = TestEnvironment::on(&control_plane, Postgres::shared().await, "order", []).await;
         let proxy = world.proxy().await;
         // That the Namespace is going reaches the operator by its own reads alone: what went first is all that it hears.
         let deaf = proxy.spoil(Fault::Withhold, watches("namespaces"));

@@ -8,7 +8,7 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::{World, lease, moment};
+use crate::support::{TestEnvironment, lease, moment};
 
 fn uid(lease: &EnvironmentLease) -> Uuid {
     lease.uid().unwrap().parse().unwrap()
@@ -16,7 +16,7 @@ fn uid(lease: &EnvironmentLease) -> Uuid {
 
 #[tokio::test]
 async fn a_lease_in_an_empty_namespace_is_granted_on_a_local_that_is_made_for_it() {
-    let world = World::new("grant").await;
+    let world = TestEnvironment::new("grant").await;
     let _operator = world.start().await;
     let mark = world.mark();
     let held = world
@@ -162,7 +162,7 @@ async fn a_lease_in_an_empty_namespace_is_granted_on_a_local_that_is_made_for_it
 
 #[tokio::test]
 async fn a_heartbeat_run_is_told_its_environment_beside_what_its_context_held() {
-    let world = World::new("grant-run").await;
+    let world = TestEnvironment::new("grant-run").await;
     let _operator = world.start().await;
     let run = world.insert_run().await;
     let before = world.run_row(run).await.unwrap();
@@ -199,7 +199,7 @@ async fn a_heartbeat_run_is_told_its_environment_beside_what_its_context_held() 
 
 #[tokio::test]
 async fn eight_claims_at_once_share_one_local() {
-    let world = World::new("grant-race").await;
+    let world = TestEnvironment::new("grant-race").await;
     let _operator = world.start().await;
     let names: Vec<String> = (0..8).map(|number| format!("racer-{number}")).collect();
     let held = join_all(names.iter().map(|name| world.granted(lease(name)))).await;
@@ -232,7 +232,7 @@ async fn eight_claims_at_once_share_one_local() {
 
 #[tokio::test]
 async fn objects_in_any_order_settle_to_the_same_end() {
-    let world = World::new("grant-order").await;
+    let world = TestEnvironment::new("grant-order").await;
     let _operator = world.start().await;
     world.claim(lease("early").environment("later").job("later")).await;
     let waiting = world
@@ -265,7 +265,7 @@ async fn objects_in_any_order_settle_to_the_same_end() {
 
 #[tokio::test]
 async fn a_change_of_time_and_metadata_reaches_the_row_and_keeps_what_others_wrote() {
-    let world = World::new("grant-sync").await;
+    let world = TestEnvironment::new("grant-sync").await;
     let _operator = world.start().await;
     let held = world
         .granted(lease("changing").set("metadata", json!({ "mine": 1, "old": 2 })))

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::support::proxy::Fault;
-use crate::support::{Claim, Expected, LIMIT, World, id_of, lease, moment};
+use crate::support::{Claim, Expected, LIMIT, TestEnvironment, id_of, lease, moment};
 
 const MISSED: Expected<'_> = Expected {
     phase: LeasePhase::Expired,
@@ -27,7 +27,7 @@ fn beating(name: &str, timeout_seconds: i32) -> Claim {
 }
 
 /// Sets the annotation to a value that it never had, or removes it.
-async fn beat(world: &World<'_>, name: &str, set: bool) {
+async fn beat(world: &TestEnvironment<'_>, name: &str, set: bool) {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     let value = match set {
         true => json!(format!("beat {}", NUMBER.fetch_add(1, Ordering::Relaxed))),
@@ -39,7 +39,7 @@ async fn beat(world: &World<'_>, name: &str, set: bool) {
 }
 
 /// Beats about three times a second until `done` says so: sets, changes and removes the annotation in turn.
-async fn beat_until(world: &World<'_>, name: &str, what: &str, mut done: impl AsyncFnMut() -> bool) {
+async fn beat_until(world: &TestEnvironment<'_>, name: &str, what: &str, mut done: impl AsyncFnMut() -> bool) {
     let mut turn = 0_u32;
     eventually(what, LIMIT * 2, async || {
         turn += 1;
@@ -49,7 +49,7 @@ async fn beat_until(world: &World<'_>, name: &str, what: &str, mut done: impl As
     .await;
 }
 
-async fn phase(world: &World<'_>, name: &str) -> LeasePhase {
+async fn phase(world: &TestEnvironment<'_>, name: &str) -> LeasePhase {
     let lease = world.leases().get(name).await.unwrap();
     lease.status.unwrap().phase.unwrap()
 }
@@ -59,7 +59,7 @@ fn released_at(lease: &EnvironmentLease) -> Timestamp {
 }
 
 /// The database's clock.
-async fn now(world: &World<'_>) -> Timestamp {
+async fn now(world: &TestEnvironment<'_>) -> Timestamp {
     let now: Value = sqlx::query_scalar("SELECT to_jsonb(clock_timestamp())")
         .fetch_one(&world.pool)
         .await
@@ -75,7 +75,7 @@ fn watches_leases(method: &Method, uri: &Uri) -> bool {
 
 #[tokio::test]
 async fn a_lease_that_beats_in_any_way_stays_and_one_that_falls_silent_expires() {
-    let world = World::new("beat").await;
+    let world = TestEnvironment::new("beat").await;
     let _operator = world.start_with(&["--notice-by=deadlines"]).await;
     for name in ["beats", "silent"] {
         world.granted(beating(name, 5)).await;
@@ -100,7 +100,7 @@ async fn a_lease_that_beats_in_any_way_stays_and_one_that_falls_silent_expires()
 
 #[tokio::test]
 async fn a_new_leader_begins_to_count_afresh() {
-    let world = World::new("beat-leader").await;
+    let world = TestEnvironment::new("beat-leader").await;
     let mut leader = world.start().await;
     let _follower = world.start().await;
     world.granted(beating("patient", 4)).await;
@@ -119,7 +119,7 @@ async fn a_new_leader_begins_to_count_afresh() {
 
 #[tokio::test]
 async fn what_a_stalled_watch_keeps_back_is_found_by_a_read_before_a_lease_is_ended() {
-    let world = World::new("beat-stalled").await;
+    let world = TestEnvironment::new("beat-stalled").await;
     let proxy = world.proxy().await;
     let operator = world
         .operator()
@@ -149,7 +149,7 @@ async fn what_a_stalled_watch_keeps_back_is_found_by_a_read_before_a_lease_is_en
 
 #[tokio::test]
 async fn a_silence_does_not_count_while_the_watch_is_broken() {
-    let world = World::new("beat-deaf").await;
+    let world = TestEnvironment::new("beat-deaf").await;
     let proxy = world.proxy().await;
     let operator = world
         .operator()
@@ -182,7 +182,7 @@ async fn a_silence_does_not_count_while_the_watch_is_broken() {
 
 #[tokio::test]
 async fn a_silence_does_not_count_while_the_lease_can_not_be_read() {
-    let world = World::new("beat-unread").await;
+    let world = TestEnvironment::new("beat-unread").await;
     let proxy = world.proxy().await;
     let operator = world.operator().kubeconfig(proxy.kubeconfig()).start().unwrap();
     operator.wait_ready().await;
@@ -198,7 +198,7 @@ async fn a_silence_does_not_count_while_the_lease_can_not_be_read() {
 
 #[tokio::test]
 async fn the_sweep_alone_ends_a_silent_lease_too() {
-    let world = World::new("beat-sweep").await;
+    let world = TestEnvironment::new("beat-sweep").await;
     let _operator = world.start_with(&["--notice-by=sweep", "--sweep-interval=1s"]).await;
     world.granted(beating("silent", 1)).await;
     MISSED.of(&world, "silent").await;
@@ -206,7 +206,7 @@ async fn the_sweep_alone_ends_a_silent_lease_too() {
 
 #[tokio::test]
 async fn a_timeout_that_comes_later_counts_from_then_and_one_that_goes_counts_no_more() {
-    let world = World::new("beat-changed").await;
+    let world = TestEnvironment::new("beat-changed").await;
     let _operator = world.start().await;
     world.granted(lease("later")).await;
     world.granted(beating("never", 3)).await;
@@ -230,7 +230,7 @@ async fn a_timeout_that_comes_later_counts_from_then_and_one_that_goes_counts_no
 
 #[tokio::test]
 async fn the_row_tells_when_a_lease_was_last_used_and_is_written_once_a_minute_at_most() {
-    let world = World::new("beat-row").await;
+    let world = TestEnvironment::new("beat-row").await;
     let _operator = world.start().await;
     let id = id_of(&world.granted(beating("used", 4)).await);
     let row = async || {
@@ -269,7 +269,7 @@ const ROUNDS: usize = 4;
 
 #[tokio::test]
 async fn a_thousand_leases_that_beat_cost_no_status_writes_and_no_row_writes_within_a_minute() {
-    let world = World::new("beat-many").await;
+    let world = TestEnvironment::new("beat-many").await;
     let operator = world.start().await;
     let names: Vec<String> = (0..MANY).map(|number| format!("beats-{number}")).collect();
     stream::iter(&names)
@@ -359,7 +359,7 @@ async fn a_thousand_leases_that_beat_cost_no_status_writes_and_no_row_writes_wit
 }
 
 /// Which transaction has written each lease's row.
-async fn versions(world: &World<'_>) -> HashMap<Uuid, String> {
+async fn versions(world: &TestEnvironment<'_>) -> HashMap<Uuid, String> {
     let rows: Vec<(Uuid, String)> = sqlx::query_as("SELECT id, xmin::text FROM environment_leases")
         .fetch_all(&world.pool)
         .await

@@ -8,7 +8,7 @@ use harness::wait::eventually;
 use kube::ResourceExt;
 use serde_json::json;
 
-use crate::support::{GRACE, LIMIT, World, lease};
+use crate::support::{GRACE, LIMIT, TestEnvironment, lease};
 
 /// Every way of looking again, at its fastest.
 const RESTLESS: [&str; 3] = ["--resync-interval=2s", "--sweep-interval=1s", "--watch-timeout=2s"];
@@ -18,7 +18,7 @@ const LISTS: f64 = 4.0;
 
 #[tokio::test]
 async fn three_resyncs_of_an_unchanged_world_write_nothing() {
-    let world = World::new("idle").await;
+    let world = TestEnvironment::new("idle").await;
     let mut operator = world.start_with(&RESTLESS).await;
     build(&world).await;
     rest(&mut operator).await;
@@ -58,7 +58,7 @@ async fn three_resyncs_of_an_unchanged_world_write_nothing() {
 }
 
 /// Each driver; each phase that a lease reaches; a claim that waits; rows whose objects are gone.
-async fn build(world: &World<'_>) {
+async fn build(world: &TestEnvironment<'_>) {
     world.ssh_environment("box").await;
     world.ssh_environment("gone-box").await;
     let sandbox = json!({ "provider": "kubernetes", "config": { "image": "agent" } });
@@ -127,12 +127,12 @@ async fn build(world: &World<'_>) {
 /// Waits for three resyncs, then ends the operator, and with it all that it might still do.
 async fn rest(operator: &mut Operator) {
     let seen = operator
-        .metric("environment_operator_feed_lists_total", "")
+        .metric("environment_operator_watch_lists_total", "")
         .await
         .unwrap();
     eventually("three resyncs", LIMIT, async || {
         let lists = operator
-            .metric("environment_operator_feed_lists_total", "")
+            .metric("environment_operator_watch_lists_total", "")
             .await
             .unwrap();
         if lists >= seen + 4.0 * LISTS {
@@ -148,7 +148,7 @@ async fn rest(operator: &mut Operator) {
 /// Rows inserted, updated and deleted so far, by table; those that tell of each start and each term left out.
 ///
 /// A session tells its counts late, but at its end at the latest: so every other session of the database is ended first.
-async fn row_changes(world: &World<'_>) -> BTreeMap<String, i64> {
+async fn row_changes(world: &TestEnvironment<'_>) -> BTreeMap<String, i64> {
     let mut connection = world.database.connect().await.unwrap();
     eventually("no other session is left", LIMIT, async || {
         let others: Result<i64, sqlx::Error> = sqlx::query_scalar(

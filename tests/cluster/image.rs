@@ -9,7 +9,7 @@ use harness::guard::fresh_directory;
 use harness::wait::eventually;
 use tokio::net::UdpSocket;
 
-use crate::support::{GRACE, LIMIT, World, lease};
+use crate::support::{GRACE, LIMIT, TestEnvironment, lease};
 
 /// Where the only name server of the empty root is; nothing else of the machine's listens there.
 const NAME_SERVER: &str = "127.66.0.1:53";
@@ -153,7 +153,7 @@ async fn the_image_runs_in_an_empty_root_as_nobody_and_finds_its_database_by_nam
     let names = UdpSocket::bind(NAME_SERVER).await.expect("root may listen there");
     let _names = tokio::spawn(serve_names(names));
 
-    let world = World::new("image").await;
+    let world = TestEnvironment::new("image").await;
     // Nothing of the machine's is there but this.
     let authority = world.control_plane().authority_certificate();
     std::fs::copy(&authority, root.join("run/authority.crt")).unwrap();

@@ -15,7 +15,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::support::proxy::{Fault, lists_further_page_of};
-use crate::support::{GRACE, LIMIT, World, install_definitions, lease};
+use crate::support::{GRACE, LIMIT, TestEnvironment, install_definitions, lease};
 
 /// Lists come often, so that a test sees many.
 const OFTEN: [&str; 2] = ["--resync-interval=1s", "--watch-timeout=2s"];
@@ -24,10 +24,10 @@ const OFTEN: [&str; 2] = ["--resync-interval=1s", "--watch-timeout=2s"];
 const KINDS: [&str; 3] = ["environmentleases", "environments", "jobs"];
 
 /// The metric that counts complete lists.
-const LISTS: &str = "environment_operator_feed_lists_total";
+const LISTS: &str = "environment_operator_watch_lists_total";
 
 /// Five environments, five leases and five Jobs that the leases are for: more than one page of each.
-async fn populate(world: &World<'_>) -> Vec<Uuid> {
+async fn populate(world: &TestEnvironment<'_>) -> Vec<Uuid> {
     let mut leases = Vec::new();
     for number in 0..5 {
         let (environment, job) = (format!("box-{number}"), format!("job-{number}"));
@@ -40,7 +40,7 @@ async fn populate(world: &World<'_>) -> Vec<Uuid> {
 }
 
 /// That nothing at all has ended or been archived.
-async fn nothing_has_ended(world: &World<'_>, leases: &[Uuid]) {
+async fn nothing_has_ended(world: &TestEnvironment<'_>, leases: &[Uuid]) {
     for lease in leases {
         let row = world.lease_row(*lease).await.unwrap();
         assert_eq!(row["status"], "active", "{row}");
@@ -54,7 +54,7 @@ async fn nothing_has_ended(world: &World<'_>, leases: &[Uuid]) {
 }
 
 /// Waits until the lease has ended because its object is gone, and sees that it is the only one.
-async fn only_the_first_has_ended(world: &World<'_>, leases: &[Uuid]) {
+async fn only_the_first_has_ended(world: &TestEnvironment<'_>, leases: &[Uuid]) {
     eventually("the deleted lease has ended", LIMIT, async || {
         match world.lease_row(leases[0]).await {
             Some(row) if row["status"] == "released" => Ok(()),
@@ -66,7 +66,7 @@ async fn only_the_first_has_ended(world: &World<'_>, leases: &[Uuid]) {
     nothing_has_ended(world, &leases[1..]).await;
 }
 
-fn start_often(world: &World<'_>, kubeconfig: &std::path::Path) -> Operator {
+fn start_often(world: &TestEnvironment<'_>, kubeconfig: &std::path::Path) -> Operator {
     let options = world.operator().kubeconfig(kubeconfig);
     OFTEN
         .iter()
@@ -92,7 +92,7 @@ async fn complete_lists(operator: &Operator) {
 
 #[tokio::test]
 async fn a_second_page_that_breaks_ends_nothing() {
-    let world = World::new("pages").await;
+    let world = TestEnvironment::new("pages").await;
     let proxy = world.proxy_with_pages(Some(2)).await;
     let mut operator = start_often(&world, proxy.kubeconfig());
     operator.wait_ready().await;
@@ -128,7 +128,7 @@ async fn a_second_page_that_breaks_ends_nothing() {
 const READ: &[&str] = &["get", "list", "watch"];
 
 /// Waits until lists of this kind have been answered with this code so often.
-async fn wait_for_lists(world: &World<'_>, resource: &str, code: u16, times: usize) {
+async fn wait_for_lists(world: &TestEnvironment<'_>, resource: &str, code: u16, times: usize) {
     let mark = world.mark();
     eventually(
         &format!("lists of {resource} are answered with {code}"),
@@ -155,7 +155,7 @@ async fn wait_for_lists(world: &World<'_>, resource: &str, code: u16, times: usi
 
 #[tokio::test]
 async fn rights_that_are_lost_on_one_kind_end_nothing() {
-    let world = World::new("lacking").await;
+    let world = TestEnvironment::new("lacking").await;
     let mut operator = world.start_with(&OFTEN).await;
     let leases = populate(&world).await;
     for kind in ["jobs", "environments", "environmentleases", "namespaces"] {
@@ -180,7 +180,7 @@ async fn rights_that_are_lost_on_one_kind_end_nothing() {
 
 #[tokio::test]
 async fn a_claim_of_a_kind_that_may_not_be_listed_says_so_and_is_granted_once_it_may() {
-    let world = World::new("lacking-run").await;
+    let world = TestEnvironment::new("lacking-run").await;
     world.lack(&[("jobs", READ)]).await;
     let options = world.operator();
     let options = OFTEN.iter().fold(options, |options, argument| options.arg(*argument));
@@ -203,7 +203,7 @@ async fn a_definition_that_goes_ends_leases_only_when_the_deletions_are_seen() {
     let control_plane = ControlPlane::start(&guard::fresh_directory("cluster").unwrap())
         .await
         .unwrap();
-    let world = World::on(&control_plane, Postgres::shared().await, "definition", []).await;
+    let world = TestEnvironment::on(&control_plane, Postgres::shared().await, "definition", []).await;
     let mut operator = world.start_with(&OFTEN).await;
     let stopped: Uuid = world.granted(lease("stopped")).await.uid().unwrap().parse().unwrap();
     operator.stop(GRACE).await.unwrap();
@@ -232,7 +232,7 @@ async fn a_definition_that_goes_ends_leases_only_when_the_deletions_are_seen() {
 }
 
 /// Deletes the leases' definition; its objects go with it.
-async fn delete_definition(world: &World<'_>) {
+async fn delete_definition(world: &TestEnvironment<'_>) {
     let definitions: Api<CustomResourceDefinition> = Api::all(world.client.clone());
     let name = "environmentleases.paperclip.ing";
     definitions.delete(name, &DeleteParams::default()).await.unwrap();

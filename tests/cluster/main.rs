@@ -23,7 +23,6 @@ mod environment_changes;
 mod environment_deletion;
 #[path = "../fixtures/rights.rs"]
 mod fixtures;
-mod foreign;
 mod grant;
 mod heartbeats;
 mod idle;
@@ -57,5 +56,6 @@ mod strangers;
 mod support;
 mod traces;
 mod uninstalled;
+mod unmanaged;
 mod unreadable;
 mod wrong_database;

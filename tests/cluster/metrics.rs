@@ -10,7 +10,7 @@ use serde_json::json;
 use strum::VariantArray as _;
 use uuid::Uuid;
 
-use crate::support::{LIMIT, World, id_of, lease};
+use crate::support::{LIMIT, TestEnvironment, id_of, lease};
 
 /// The documentation, whose table is generated from the registry.
 const DOCUMENT: &str = include_str!("../../docs/operations.md");
@@ -20,12 +20,12 @@ const UNSEEN: [(&str, &str); 4] = [
     ("store_errors_total", "the database does not fail here"),
     ("unreadable_objects_total", "each object can be read here"),
     ("rows_set_aside_total", "no row is refused here"),
-    ("reported_foreign_leases", "no other server's lease is here"),
+    ("reported_unmanaged_leases", "no other server's lease is here"),
 ];
 
 #[tokio::test]
 async fn every_documented_metric_tells_of_a_real_run_in_closed_labels() {
-    let world = World::new("metrics").await;
+    let world = TestEnvironment::new("metrics").await;
     let operator = world.start_with(&["--sweep-interval=1s", "--retention=90d"]).await;
     let ssh = json!({ "host": "build.example", "username": "ci", "remoteWorkspacePath": "/srv/work" });
     let spec = json!({ "driver": "SSH", "ssh": ssh, "maxActiveLeases": 1 });
@@ -208,7 +208,7 @@ fn check(series: &[Series]) {
 
 /// Whether a label may have this value.
 fn is_closed(label: &str, value: &str) -> bool {
-    // Of a queue, or of a feed with its group.
+    // Of a queue, or of a watch with its group.
     let kinds = [
         "Environment",
         "EnvironmentLease",
@@ -225,8 +225,8 @@ fn is_closed(label: &str, value: &str) -> bool {
         "sync_lease",
         "touch_lease",
         "end",
-        "end_foreign",
-        "record_foreign_end",
+        "end_unmanaged",
+        "record_external_ending",
         "sync_environment",
         "archive_environment",
         "intend_local",
@@ -262,7 +262,7 @@ fn is_closed(label: &str, value: &str) -> bool {
         "cause" => ["ttl", "heartbeat", "acquire", "removal", "retry", "look"].contains(&value),
         "pool" => value == "main",
         "state" => ["used", "idle"].contains(&value),
-        "owner" => ["operator", "foreign"].contains(&value),
+        "owner" => ["operator", "unmanaged"].contains(&value),
         "verb" => [
             "get", "list", "watch", "create", "patch", "update", "delete", "discover",
         ]

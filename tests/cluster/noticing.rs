@@ -6,21 +6,21 @@ use harness::wait::eventually;
 use serde_json::json;
 use sqlx::postgres::PgConnectOptions;
 
-use crate::support::{Expected, LIMIT, World, lease};
+use crate::support::{Expected, LIMIT, TestEnvironment, lease};
 
 /// What the fifth way looks at, once a second.
 const SWEEP_ALONE: [&str; 2] = ["--notice-by=sweep", "--sweep-interval=1s"];
 
 #[tokio::test]
 async fn run_rows_are_noticed_by_listening_alone() {
-    let world = World::new("notice-runs").await;
+    let world = TestEnvironment::new("notice-runs").await;
     let _operator = world.start_with(&["--notice-by=runs"]).await;
     world.notices_runs().await;
 }
 
 #[tokio::test]
 async fn run_objects_are_noticed_by_their_watch_alone() {
-    let world = World::new("notice-objects").await;
+    let world = TestEnvironment::new("notice-objects").await;
     let _operator = world.start_with(&["--notice-by=objects"]).await;
     for name in ["ends", "vanishes"] {
         world.job(name, json!({})).await;
@@ -36,7 +36,7 @@ async fn run_objects_are_noticed_by_their_watch_alone() {
 
 #[tokio::test]
 async fn expiry_is_noticed_by_the_deadline_queue_alone() {
-    let world = World::new("notice-deadlines").await;
+    let world = TestEnvironment::new("notice-deadlines").await;
     let _operator = world.start_with(&["--notice-by=deadlines"]).await;
     world.granted(lease("short").set("ttlSeconds", 1)).await;
     world
@@ -45,9 +45,9 @@ async fn expiry_is_noticed_by_the_deadline_queue_alone() {
 }
 
 #[tokio::test]
-async fn changes_of_leases_and_environments_are_noticed_by_their_feeds_alone() {
-    let world = World::new("notice-feeds").await;
-    let _operator = world.start_with(&["--notice-by=feeds"]).await;
+async fn changes_of_leases_and_environments_are_noticed_by_their_watches_alone() {
+    let world = TestEnvironment::new("notice-watches").await;
+    let _operator = world.start_with(&["--notice-by=watches"]).await;
     world.ssh_environment("builder").await;
     world.granted(lease("orphaned").environment("builder")).await;
     let deleted = world.granted(lease("deleted")).await;
@@ -74,7 +74,7 @@ async fn changes_of_leases_and_environments_are_noticed_by_their_feeds_alone() {
 
 #[tokio::test]
 async fn run_rows_deadlines_and_other_writers_are_noticed_by_the_sweep_alone() {
-    let world = World::new("notice-sweep").await;
+    let world = TestEnvironment::new("notice-sweep").await;
     let operator = world.start_with(&SWEEP_ALONE).await;
     let (ends, vanishes) = (world.insert_run().await, world.insert_run().await);
     world.granted(lease("ends").heartbeat_run(ends)).await;
@@ -104,7 +104,7 @@ async fn run_rows_deadlines_and_other_writers_are_noticed_by_the_sweep_alone() {
 
 #[tokio::test]
 async fn a_source_that_is_off_ends_nothing_and_what_it_would_have_seen_counts_when_another_looks() {
-    let world = World::new("notice-off").await;
+    let world = TestEnvironment::new("notice-off").await;
     let _operator = world.start_with(&["--notice-by=deadlines"]).await;
     let run = world.insert_run().await;
     world
@@ -125,7 +125,7 @@ async fn a_source_that_is_off_ends_nothing_and_what_it_would_have_seen_counts_wh
 
 #[tokio::test]
 async fn the_sweep_ends_what_a_killed_listener_was_not_told() {
-    let world = World::new("notice-deaf").await;
+    let world = TestEnvironment::new("notice-deaf").await;
     let operator = world
         .start_with(&["--notice-by=runs,sweep", "--sweep-interval=1s"])
         .await;
@@ -159,7 +159,7 @@ async fn the_sweep_ends_what_a_killed_listener_was_not_told() {
 
 #[tokio::test]
 async fn an_operator_that_was_cut_off_looks_at_what_it_was_not_told() {
-    let world = World::new("notice-again").await;
+    let world = TestEnvironment::new("notice-again").await;
     let role = Role::create(&world).await;
     let _operator = role.start(&world, &["--notice-by=runs"]).await;
     let run = world.insert_run().await;
@@ -173,7 +173,7 @@ async fn an_operator_that_was_cut_off_looks_at_what_it_was_not_told() {
 }
 
 /// The process that the operator's LISTEN runs in.
-async fn listener(world: &World<'_>) -> Option<i32> {
+async fn listener(world: &TestEnvironment<'_>) -> Option<i32> {
     let select = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN %'";
     sqlx::query_scalar(select).fetch_optional(&world.pool).await.unwrap()
 }
@@ -191,7 +191,7 @@ struct Role {
 }
 
 impl Role {
-    async fn create(world: &World<'_>) -> Self {
+    async fn create(world: &TestEnvironment<'_>) -> Self {
         let role = Self {
             name: format!("role_{}", world.database.name()),
         };
@@ -203,7 +203,7 @@ impl Role {
         role
     }
 
-    async fn start(&self, world: &World<'_>, arguments: &[&str]) -> Operator {
+    async fn start(&self, world: &TestEnvironment<'_>, arguments: &[&str]) -> Operator {
         let server: PgConnectOptions = world.database.options().unwrap();
         let (host, port, database) = (server.get_host(), server.get_port(), world.database.name());
         let url = format!("postgres://{}:secret@{host}:{port}/{database}", self.name);
@@ -218,7 +218,7 @@ impl Role {
     }
 
     /// How many connections it may make; -1: any number.
-    async fn admit(&self, world: &World<'_>, connections: i32) {
+    async fn admit(&self, world: &TestEnvironment<'_>, connections: i32) {
         self.execute(
             world,
             format!("ALTER ROLE {} CONNECTION LIMIT {connections}", self.name),
@@ -227,7 +227,7 @@ impl Role {
     }
 
     /// Kills all its connections and lets it make no other.
-    async fn cut_off(&self, world: &World<'_>) {
+    async fn cut_off(&self, world: &TestEnvironment<'_>) {
         self.admit(world, 0).await;
         let kill = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = $1";
         eventually("the operator is cut off", LIMIT, async || {
@@ -243,7 +243,7 @@ impl Role {
         .await;
     }
 
-    async fn execute(&self, world: &World<'_>, statement: String) {
+    async fn execute(&self, world: &TestEnvironment<'_>, statement: String) {
         sqlx::query(sqlx::AssertSqlSafe(statement))
             .execute(&world.pool)
             .await

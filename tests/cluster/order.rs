@@ -6,7 +6,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::support::proxy::{Fault, reads, watches};
-use crate::support::{GRACE, World, lease};
+use crate::support::{GRACE, TestEnvironment, lease};
 
 fn uid(environment: &Environment) -> Uuid {
     environment.uid().unwrap().parse().unwrap()
@@ -14,7 +14,7 @@ fn uid(environment: &Environment) -> Uuid {
 
 #[tokio::test]
 async fn a_claim_gets_the_environment_that_it_names_also_where_that_comes_while_it_is_looked_at() {
-    let world = World::new("order-named").await;
+    let world = TestEnvironment::new("order-named").await;
     let proxy = world.proxy().await;
     // The operator hears of no Job, so it reads the one that is named by uid: between its look and its grant.
     let _deaf = proxy.spoil(Fault::Withhold, watches("jobs"));
@@ -39,7 +39,7 @@ async fn a_claim_gets_the_environment_that_it_names_also_where_that_comes_while_
 
 #[tokio::test]
 async fn an_archived_local_refuses_no_claim_whose_agent_is_not_known_yet() {
-    let world = World::new("order-agent").await;
+    let world = TestEnvironment::new("order-agent").await;
     let _operator = world.start().await;
     let builder = world.ssh_environment("builder").await;
     let agent = world.insert_agent(world.company()).await;
@@ -82,7 +82,7 @@ async fn an_archived_local_refuses_no_claim_whose_agent_is_not_known_yet() {
 
 #[tokio::test]
 async fn a_claim_is_not_refused_for_an_archived_environment_whose_return_has_not_been_heard_of() {
-    let world = World::new("order-archived").await;
+    let world = TestEnvironment::new("order-archived").await;
     let mut operator = world.start().await;
     let environment = world.ssh_environment("builder").await;
     world.archive_environment("builder", true).await;
@@ -105,7 +105,7 @@ async fn a_claim_is_not_refused_for_an_archived_environment_whose_return_has_not
 
 #[tokio::test]
 async fn a_label_that_comes_after_the_first_row_moves_nothing_and_new_objects_say_so() {
-    let world = World::new("order-label").await;
+    let world = TestEnvironment::new("order-label").await;
     let _operator = world.start().await;
     world.ssh_environment("first").await;
     world.granted(lease("held").environment("first")).await;

@@ -9,7 +9,7 @@ use harness::wait::eventually;
 use kube::ResourceExt;
 use uuid::Uuid;
 
-use crate::support::{LIMIT, World, lease};
+use crate::support::{LIMIT, TestEnvironment, lease};
 
 async fn readiness_names_the_database(operator: &Operator) {
     eventually("readiness names the database", LIMIT, async || {
@@ -25,7 +25,7 @@ async fn what_happens_while_postgres_is_stopped_is_neither_granted_nor_lost() {
     let postgres = Postgres::start(&guard::fresh_directory("postgres").unwrap())
         .await
         .unwrap();
-    let world = World::on(ControlPlane::shared().await, &postgres, "outage", []).await;
+    let world = TestEnvironment::on(ControlPlane::shared().await, &postgres, "outage", []).await;
     let operator = world.start().await;
     world.ssh_environment("box").await;
     let run = world.insert_run().await;
@@ -84,7 +84,7 @@ async fn a_postgres_that_crashes_again_and_again_loses_and_doubles_nothing() {
     let postgres = Postgres::start(&guard::fresh_directory("postgres").unwrap())
         .await
         .unwrap();
-    let world = World::on(ControlPlane::shared().await, &postgres, "outage", []).await;
+    let world = TestEnvironment::on(ControlPlane::shared().await, &postgres, "outage", []).await;
     let operator = world.start().await;
     world.ssh_environment("box").await;
     for round in 0..3 {
@@ -124,6 +124,6 @@ async fn a_postgres_that_crashes_again_and_again_loses_and_doubles_nothing() {
     world.settles().await;
 }
 
-async fn phase(world: &World<'_>, name: &str) -> LeasePhase {
+async fn phase(world: &TestEnvironment<'_>, name: &str) -> LeasePhase {
     world.leases().get(name).await.unwrap().status.unwrap().phase.unwrap()
 }

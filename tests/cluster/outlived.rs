@@ -7,14 +7,14 @@ use jiff::{SignedDuration, Timestamp};
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
-use crate::foreign::sweeps;
-use crate::support::{GRACE, LIMIT, World, id_of, lease};
+use crate::support::{GRACE, LIMIT, TestEnvironment, id_of, lease};
+use crate::unmanaged::sweeps;
 
 #[tokio::test]
 async fn a_lease_that_outlives_its_job_is_counted_while_it_is_active_and_recorded_when_it_ends() {
-    let world = World::new("outlived").await;
+    let world = TestEnvironment::new("outlived").await;
     // Whatever the watch of Jobs tells it, it ends nothing by it, and its sweep ends nothing.
-    let mut blind = world.start_with(&["--notice-by=feeds", "--sweep-interval=1s"]).await;
+    let mut blind = world.start_with(&["--notice-by=watches", "--sweep-interval=1s"]).await;
     let granted = async |name| {
         // Its status is the test's to write, not the Job controller's.
         world.job(name, json!({ "managedBy": "example.com/by-hand" })).await;
@@ -66,7 +66,7 @@ async fn a_lease_that_outlives_its_job_is_counted_while_it_is_active_and_recorde
 }
 
 /// Writes the status of a Job that has completed.
-async fn complete(world: &World<'_>, name: &str, at: Timestamp) {
+async fn complete(world: &TestEnvironment<'_>, name: &str, at: Timestamp) {
     let condition = |kind| json!({ "type": kind, "status": "True", "lastTransitionTime": at, "lastProbeTime": at });
     let status = json!({ "status": {
         "startTime": at - SignedDuration::from_mins(1), "completionTime": at, "succeeded": 1,

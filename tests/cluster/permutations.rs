@@ -9,7 +9,7 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::{Claim, LIMIT, World, id_of, lease};
+use crate::support::{Claim, LIMIT, TestEnvironment, id_of, lease};
 
 /// What is applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,7 +73,7 @@ impl Story {
 
 /// One story in one order, with names and ids of its own.
 struct Play<'w> {
-    world: &'w World<'w>,
+    world: &'w TestEnvironment<'w>,
     company: Uuid,
     story: Story,
     order: Vec<Part>,
@@ -229,7 +229,7 @@ fn permutations() -> Vec<Vec<Part>> {
 #[tokio::test]
 async fn whatever_order_environment_agent_run_and_lease_come_in_they_settle_to_the_same_end() {
     let company = Uuid::new_v4();
-    let world = World::with_labels("order-all", [(COMPANY_LABEL, &company.to_string())]).await;
+    let world = TestEnvironment::with_labels("order-all", [(COMPANY_LABEL, &company.to_string())]).await;
     let _operator = world.start().await;
     let another = world.insert_agent(company).await;
     let mut plays = Vec::new();

@@ -8,10 +8,10 @@ use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::{Claim, LIMIT, World, id_of, lease};
+use crate::support::{Claim, LIMIT, TestEnvironment, id_of, lease};
 
 /// A lease that is retained after its run has failed, in the environment `box` unless the claim says otherwise.
-async fn retained(world: &World<'_>, claim: Claim, name: &str) -> EnvironmentLease {
+async fn retained(world: &TestEnvironment<'_>, claim: Claim, name: &str) -> EnvironmentLease {
     let run = world.insert_run().await;
     world
         .granted(claim.heartbeat_run(run).set("policy", "RetainOnFailure"))
@@ -27,7 +27,7 @@ async fn retained(world: &World<'_>, claim: Claim, name: &str) -> EnvironmentLea
     retained
 }
 
-async fn patch(world: &World<'_>, name: &str, spec: Value) {
+async fn patch(world: &TestEnvironment<'_>, name: &str, spec: Value) {
     let patch = Patch::Merge(json!({ "spec": spec }));
     world
         .leases()
@@ -37,7 +37,7 @@ async fn patch(world: &World<'_>, name: &str, spec: Value) {
 }
 
 /// Waits until the row has ended as this status for this reason.
-async fn ended_row(world: &World<'_>, id: Uuid, status: &str, reason: Reason) {
+async fn ended_row(world: &TestEnvironment<'_>, id: Uuid, status: &str, reason: Reason) {
     eventually(&format!("the row is {status}"), LIMIT, async || {
         let row = world.lease_row(id).await.ok_or("it is gone")?;
         let record = world.record(id).await.ok_or("nothing is remembered")?;
@@ -53,7 +53,7 @@ async fn ended_row(world: &World<'_>, id: Uuid, status: &str, reason: Reason) {
 
 #[tokio::test]
 async fn a_retained_lease_ends_by_each_later_cause_and_not_by_its_run() {
-    let world = World::new("policy-retained").await;
+    let world = TestEnvironment::new("policy-retained").await;
     let _operator = world.start_with(&["--sweep-interval=1s"]).await;
     world.ssh_environment("box").await;
     world.ssh_environment("doomed").await;
@@ -115,7 +115,7 @@ async fn a_retained_lease_ends_by_each_later_cause_and_not_by_its_run() {
 
 #[tokio::test]
 async fn a_lease_that_another_writer_retains_is_shown_as_retained_and_one_set_back_is_retained_again() {
-    let world = World::new("policy-retained-by-others").await;
+    let world = TestEnvironment::new("policy-retained-by-others").await;
     let _operator = world.start_with(&["--sweep-interval=1s"]).await;
     let theirs = world.granted(lease("theirs")).await;
     sqlx::query("UPDATE environment_leases SET status = 'retained', cleanup_status = 'failed' WHERE id = $1")
@@ -140,20 +140,20 @@ async fn a_lease_that_another_writer_retains_is_shown_as_retained_and_one_set_ba
 }
 
 /// A sandbox environment in the database.
-async fn sandbox(world: &World<'_>) {
+async fn sandbox(world: &TestEnvironment<'_>) {
     let spec = json!({ "driver": "Sandbox", "sandbox": { "provider": "e2b", "config": { "reuseLease": true } } });
     world.environment("sandbox", spec).await;
     world.environment_in("sandbox", EnvironmentPhase::Active).await;
 }
 
 /// What the row says of the provider's lease.
-async fn provider_of(world: &World<'_>, lease: &EnvironmentLease) -> (Value, Value) {
+async fn provider_of(world: &TestEnvironment<'_>, lease: &EnvironmentLease) -> (Value, Value) {
     let row = world.lease_row(id_of(lease)).await.unwrap();
     (row["provider"].clone(), row["provider_lease_id"].clone())
 }
 
 /// Plays the provider's side: it has made something for the lease.
-async fn provide(world: &World<'_>, lease: &EnvironmentLease, provider_lease: &str) {
+async fn provide(world: &TestEnvironment<'_>, lease: &EnvironmentLease, provider_lease: &str) {
     sqlx::query("UPDATE environment_leases SET provider_lease_id = $2 WHERE id = $1")
         .bind(id_of(lease))
         .bind(provider_lease)
@@ -164,7 +164,7 @@ async fn provide(world: &World<'_>, lease: &EnvironmentLease, provider_lease: &s
 
 #[tokio::test]
 async fn the_next_lease_takes_over_what_the_last_has_left_and_no_two_share_it() {
-    let world = World::new("policy-reuse").await;
+    let world = TestEnvironment::new("policy-reuse").await;
     let mut operator = world.start().await;
     sandbox(&world).await;
     let claim = |name: &str| lease(name).environment("sandbox").set("policy", "ReuseByEnvironment");
@@ -219,7 +219,7 @@ async fn the_next_lease_takes_over_what_the_last_has_left_and_no_two_share_it() 
 
 #[tokio::test]
 async fn how_the_cleanup_goes_is_copied_from_the_row_and_never_written_to_it() {
-    let world = World::attached("policy-cleanup").await;
+    let world = TestEnvironment::attached("policy-cleanup").await;
     let operator = world.start_with(&["--sweep-interval=1s", "--resync-interval=2s"]).await;
     let ours = world.granted(lease("ours")).await;
     let theirs = world.granted(lease("theirs")).await;

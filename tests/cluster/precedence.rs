@@ -9,7 +9,7 @@ use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::support::{Claim, Expected, GRACE, LIMIT, World, id_of, lease};
+use crate::support::{Claim, Expected, GRACE, LIMIT, TestEnvironment, id_of, lease};
 
 /// What is visible of a lease when the operator comes back.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -49,7 +49,7 @@ const PAIRS: [([Happens; 2], LeasePhase, Reason); 14] = {
 
 #[tokio::test]
 async fn of_two_causes_that_came_while_no_operator_ran_the_higher_one_ends_the_lease() {
-    let world = World::new("pairs").await;
+    let world = TestEnvironment::new("pairs").await;
     let mut operator = world.start().await;
     let mut held = Vec::new();
     for (number, (pair, ..)) in PAIRS.iter().enumerate() {
@@ -84,7 +84,7 @@ async fn of_two_causes_that_came_while_no_operator_ran_the_higher_one_ends_the_l
     }
 }
 
-async fn happen(world: &World<'_>, event: Happens, name: &str, run: Uuid, id: Uuid) {
+async fn happen(world: &TestEnvironment<'_>, event: Happens, name: &str, run: Uuid, id: Uuid) {
     match event {
         Happens::RunFails => world.set_run_status(&[run], "failed").await,
         Happens::RunIsCancelled => world.set_run_status(&[run], "cancelled").await,
@@ -100,7 +100,7 @@ async fn happen(world: &World<'_>, event: Happens, name: &str, run: Uuid, id: Uu
 
 #[tokio::test]
 async fn a_run_that_its_origin_fails_and_releases_at_once_gives_its_reason_to_the_origin_s_status() {
-    let world = World::new("pairs-origin").await;
+    let world = TestEnvironment::new("pairs-origin").await;
     let _operator = world.start_with(&["--sweep-interval=1s"]).await;
     for (status, phase) in [("released", LeasePhase::Released), ("failed", LeasePhase::Failed)] {
         let run = world.insert_run().await;
@@ -131,7 +131,7 @@ async fn a_run_that_its_origin_fails_and_releases_at_once_gives_its_reason_to_th
 
 #[tokio::test]
 async fn a_job_that_failed_and_a_lease_that_was_deleted_unseen_leave_a_failed_row() {
-    let world = World::new("pairs-job").await;
+    let world = TestEnvironment::new("pairs-job").await;
     let mut operator = world.start().await;
     world.job("build", json!({})).await;
     let id = id_of(&world.granted(lease("of-build").job("build")).await);
@@ -150,7 +150,7 @@ async fn a_job_that_failed_and_a_lease_that_was_deleted_unseen_leave_a_failed_ro
 
 #[tokio::test]
 async fn in_a_terminating_namespace_every_lease_ends_as_deleted_even_where_something_else_is_gone_first() {
-    let world = World::new("pairs-namespace").await;
+    let world = TestEnvironment::new("pairs-namespace").await;
     let _operator = world.start().await;
     world.ssh_environment("builder").await;
     world.job("build", json!({ "backoffLimit": 6 })).await;
@@ -184,7 +184,7 @@ struct Ward {
 }
 
 impl Ward {
-    async fn over_leases(world: &World<'_>) -> Self {
+    async fn over_leases(world: &TestEnvironment<'_>) -> Self {
         let namespace = world.namespace.name();
         let name = format!("keep-leases-{namespace}");
         let rule = json!({
@@ -221,20 +221,20 @@ impl Ward {
         Self { name }
     }
 
-    async fn lift(self, world: &World<'_>) {
+    async fn lift(self, world: &TestEnvironment<'_>) {
         let (policies, bindings) = Self::apis(world);
         bindings.delete(&self.name, &DeleteParams::default()).await.unwrap();
         policies.delete(&self.name, &DeleteParams::default()).await.unwrap();
     }
 
-    fn apis(world: &World<'_>) -> (Api<ValidatingAdmissionPolicy>, Api<ValidatingAdmissionPolicyBinding>) {
+    fn apis(world: &TestEnvironment<'_>) -> (Api<ValidatingAdmissionPolicy>, Api<ValidatingAdmissionPolicyBinding>) {
         (Api::all(world.client.clone()), Api::all(world.client.clone()))
     }
 }
 
 #[tokio::test]
 async fn a_release_and_a_deletion_that_a_finalizer_holds_up_end_a_lease_as_released() {
-    let world = World::new("pairs-held").await;
+    let world = TestEnvironment::new("pairs-held").await;
     let mut operator = world.start().await;
     world.granted(lease("both")).await;
     operator.stop(GRACE).await.unwrap();

@@ -9,20 +9,20 @@ use kube::api::{Api, PostParams};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::{LIMIT, World, lease};
+use crate::support::{LIMIT, TestEnvironment, lease};
 
 /// How many times each race is run.
 const RACERS: usize = 32;
 
 /// Lets a moment pass that differs from racer to racer: so many answers of the API server.
-async fn moment_of(world: &World<'_>, racer: usize) {
+async fn moment_of(world: &TestEnvironment<'_>, racer: usize) {
     for _ in 0..racer % 8 {
         world.leases().get_opt("nobody").await.unwrap();
     }
 }
 
 /// Waits until no row is active, and each that there is has ended for this reason. How many there are.
-async fn nothing_is_held(world: &World<'_>, reason: Reason) -> usize {
+async fn nothing_is_held(world: &TestEnvironment<'_>, reason: Reason) -> usize {
     eventually("nothing is held", LIMIT, async || {
         let rows = world.lease_rows(world.company()).await;
         match rows.iter().find(|row| row["status"] == "active") {
@@ -49,7 +49,7 @@ async fn nothing_is_held(world: &World<'_>, reason: Reason) -> usize {
 
 #[tokio::test]
 async fn runs_that_end_while_their_leases_are_granted_leave_none_behind() {
-    let world = World::new("race-run").await;
+    let world = TestEnvironment::new("race-run").await;
     // Nobody but the listener: what it misses stays.
     let _operator = world.start_with(&["--notice-by=runs"]).await;
     world.granted(lease("first")).await;
@@ -84,8 +84,8 @@ async fn runs_that_end_while_their_leases_are_granted_leave_none_behind() {
 
 #[tokio::test]
 async fn leases_that_are_deleted_while_they_are_granted_leave_no_row_held() {
-    let world = World::new("race-lease").await;
-    let _operator = world.start_with(&["--notice-by=feeds"]).await;
+    let world = TestEnvironment::new("race-lease").await;
+    let _operator = world.start_with(&["--notice-by=watches"]).await;
     join_all((0..RACERS).map(async |racer| {
         let name = format!("racer-{racer}");
         world.claim(lease(&name)).await;
@@ -102,8 +102,8 @@ async fn leases_that_are_deleted_while_they_are_granted_leave_no_row_held() {
 
 #[tokio::test]
 async fn environments_that_are_deleted_and_made_again_under_their_claims_fail_a_lease_or_wait_for_the_next() {
-    let world = World::new("race-environment").await;
-    let _operator = world.start_with(&["--notice-by=feeds"]).await;
+    let world = TestEnvironment::new("race-environment").await;
+    let _operator = world.start_with(&["--notice-by=watches"]).await;
     let ssh = json!({ "host": "build.example", "username": "ci", "remoteWorkspacePath": "/srv/work" });
     let spec = json!({ "driver": "SSH", "ssh": ssh });
     let outcomes = join_all((0..RACERS).map(async |racer| {
@@ -141,7 +141,7 @@ async fn environments_that_are_deleted_and_made_again_under_their_claims_fail_a_
 
 #[tokio::test]
 async fn jobs_that_are_deleted_while_their_leases_are_granted_leave_no_row_held() {
-    let world = World::new("race-job").await;
+    let world = TestEnvironment::new("race-job").await;
     let _operator = world.start_with(&["--notice-by=objects"]).await;
     join_all((0..RACERS).map(async |racer| {
         let name = format!("racer-{racer}");
@@ -174,7 +174,7 @@ async fn jobs_that_are_deleted_while_their_leases_are_granted_leave_no_row_held(
 async fn two_namespaces_of_one_company_share_one_local_row() {
     let company = Uuid::new_v4();
     let label = company.to_string();
-    let world = World::with_labels("race-company", [(COMPANY_LABEL, &label)]).await;
+    let world = TestEnvironment::with_labels("race-company", [(COMPANY_LABEL, &label)]).await;
     let other = Namespace::create_with_labels(&world.client, "race-other", [(COMPANY_LABEL, label.as_str())])
         .await
         .unwrap();

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::support::proxy::{Fault, writes_status_of};
-use crate::support::{World, lease};
+use crate::support::{TestEnvironment, lease};
 
 /// Within this every claim is decided whose turn it is: a second, and as much again as other tests beside may take.
 const TURN: Duration = Duration::from_secs(5);
@@ -44,7 +44,7 @@ fn exclusive() -> Value {
 }
 
 /// Deletes an object if it is there, and does not wait for anybody to notice.
-async fn delete(world: &World<'_>, environment: bool, name: &str) {
+async fn delete(world: &TestEnvironment<'_>, environment: bool, name: &str) {
     let parameters = kube::api::DeleteParams::default();
     let deleted = if environment {
         world.environments().delete(name, &parameters).await.map(drop)
@@ -57,7 +57,7 @@ async fn delete(world: &World<'_>, environment: bool, name: &str) {
     }
 }
 
-async fn all(world: &World<'_>) -> Vec<EnvironmentLease> {
+async fn all(world: &TestEnvironment<'_>) -> Vec<EnvironmentLease> {
     world.leases().list(&ListParams::default()).await.unwrap().items
 }
 
@@ -89,7 +89,7 @@ fn faults(leases: &[EnvironmentLease]) -> Vec<String> {
     faults
 }
 
-async fn everybody_has_a_turn(world: &World<'_>, seed: u64) -> Vec<EnvironmentLease> {
+async fn everybody_has_a_turn(world: &TestEnvironment<'_>, seed: u64) -> Vec<EnvironmentLease> {
     eventually(&format!("everybody has a turn (seed {seed})"), TURN, async || {
         let leases = all(world).await;
         match faults(&leases) {
@@ -102,7 +102,7 @@ async fn everybody_has_a_turn(world: &World<'_>, seed: u64) -> Vec<EnvironmentLe
 
 #[tokio::test]
 async fn whoever_is_made_again_under_a_name_while_statuses_are_written_is_decided_in_its_turn() {
-    let world = World::new("again").await;
+    let world = TestEnvironment::new("again").await;
     let proxy = world.proxy().await;
     let operator = world.operator().kubeconfig(proxy.kubeconfig()).start().unwrap();
     operator.wait_ready().await;

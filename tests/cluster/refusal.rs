@@ -1,4 +1,4 @@
-//! Claims that wait or fail: each with its reason, and without a trace in the origin's tables.
+//! Claims that wait or fail: each with its reason, and without a trace in the Paperclip server's tables.
 
 use environment_operator::api::{LeasePhase, Reason};
 use kube::ResourceExt;
@@ -6,10 +6,10 @@ use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::{Claim, World, lease};
+use crate::support::{Claim, TestEnvironment, lease};
 
 /// Waits until the claim has failed for the reason, and looks whether it left anything behind.
-async fn refused(world: &World<'_>, claim: Claim, reason: Reason) -> String {
+async fn refused(world: &TestEnvironment<'_>, claim: Claim, reason: Reason) -> String {
     let made = world.claim(claim).await;
     let lease = world.lease_because(&made.name_any(), LeasePhase::Failed, reason).await;
     let id = lease.uid().unwrap().parse().unwrap();
@@ -29,7 +29,7 @@ async fn refused(world: &World<'_>, claim: Claim, reason: Reason) -> String {
 
 #[tokio::test]
 async fn an_archived_environment_refuses_in_the_origin_s_words() {
-    let world = World::new("refuse-archived").await;
+    let world = TestEnvironment::new("refuse-archived").await;
     let _operator = world.start().await;
     world.ssh_environment("builder").await;
     let held = world.granted(lease("before").environment("builder")).await;
@@ -57,7 +57,7 @@ async fn an_archived_environment_refuses_in_the_origin_s_words() {
 
 #[tokio::test]
 async fn an_archived_local_that_the_origin_made_refuses_too_and_is_left_untouched() {
-    let world = World::new("refuse-local").await;
+    let world = TestEnvironment::new("refuse-local").await;
     let _operator = world.start().await;
     world.insert_agent(world.company()).await;
     sqlx::query(
@@ -75,7 +75,7 @@ async fn an_archived_local_that_the_origin_made_refuses_too_and_is_left_untouche
 
 #[tokio::test]
 async fn a_run_that_is_over_refuses_whether_row_or_job() {
-    let world = World::new("refuse-over").await;
+    let world = TestEnvironment::new("refuse-over").await;
     let _operator = world.start().await;
     let agent = world.insert_agent(world.company()).await;
     let run = world
@@ -100,7 +100,7 @@ async fn a_run_that_is_over_refuses_whether_row_or_job() {
 
 #[tokio::test]
 async fn what_a_spec_can_not_mean_is_refused_at_once() {
-    let world = World::new("refuse-spec").await;
+    let world = TestEnvironment::new("refuse-spec").await;
     let _operator = world.start().await;
     let pod = refused(
         &world,
@@ -129,7 +129,7 @@ async fn what_a_spec_can_not_mean_is_refused_at_once() {
 
 #[tokio::test]
 async fn a_claim_that_waits_in_vain_times_out_and_says_what_for() {
-    let world = World::new("refuse-time").await;
+    let world = TestEnvironment::new("refuse-time").await;
     let _operator = world.start().await;
     // Tried at least once. It leaves a Local, which is not what the other one names.
     world.granted(lease("at-once").set("acquireTimeoutSeconds", 0)).await;
@@ -143,7 +143,7 @@ async fn a_claim_that_waits_in_vain_times_out_and_says_what_for() {
 
 #[tokio::test]
 async fn metadata_that_can_not_be_stored_is_refused_and_its_neighbours_are_granted() {
-    let world = World::new("refuse-poison").await;
+    let world = TestEnvironment::new("refuse-poison").await;
     let _operator = world.start().await;
     let bad = [
         ("null-character", json!({ "text": "a\u{0}b" })),

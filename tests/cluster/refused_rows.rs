@@ -4,9 +4,9 @@ use environment_operator::api::{LeasePhase, Reason};
 use harness::wait::eventually;
 use sqlx::{Connection, Executor};
 
-use crate::support::{LIMIT, World, lease};
+use crate::support::{LIMIT, TestEnvironment, lease};
 
-/// The origin's own trigger, which raises for some rows.
+/// The Paperclip server's own trigger, which raises for some rows.
 const RAISE: &str = "
 CREATE FUNCTION raise() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'the licence is used up'; END $$;
 CREATE TRIGGER raise_at_grant BEFORE INSERT ON environment_leases FOR EACH ROW
@@ -16,7 +16,7 @@ CREATE TRIGGER raise_at_end BEFORE UPDATE ON environment_leases FOR EACH ROW
 
 #[tokio::test]
 async fn what_a_trigger_says_of_one_lease_stands_on_it_and_it_is_tried_until_the_database_takes_it() {
-    let world = World::new("raises").await;
+    let world = TestEnvironment::new("raises").await;
     let _operator = world.start().await;
     world.ssh_environment("box").await;
     world.pool.execute(sqlx::raw_sql(RAISE)).await.unwrap();
@@ -66,7 +66,7 @@ async fn what_a_trigger_says_of_one_lease_stands_on_it_and_it_is_tried_until_the
 
 #[tokio::test]
 async fn a_claim_whose_environment_somebody_holds_says_so_and_its_time_runs_out() {
-    let world = World::new("held").await;
+    let world = TestEnvironment::new("held").await;
     let _operator = world.start().await;
     world.ssh_environment("held").await;
     world.ssh_environment("free").await;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::support::proxy::{Fault, deletes};
-use crate::support::{Expected, GRACE, LIMIT, World, id_of, lease, moment};
+use crate::support::{Expected, GRACE, LIMIT, TestEnvironment, id_of, lease, moment};
 
 const RELEASED: Expected<'_> = Expected {
     phase: LeasePhase::Released,
@@ -19,14 +19,14 @@ const RELEASED: Expected<'_> = Expected {
 };
 
 /// A lease that was granted and released, and stays for so long after that.
-async fn released(world: &World<'_>, name: &str, ttl_seconds_after_finished: i32) -> EnvironmentLease {
+async fn released(world: &TestEnvironment<'_>, name: &str, ttl_seconds_after_finished: i32) -> EnvironmentLease {
     let claim = lease(name).set("ttlSecondsAfterFinished", ttl_seconds_after_finished);
     let granted = world.granted(claim).await;
     world.release(name).await;
     granted
 }
 
-async fn is_gone(world: &World<'_>, name: &str) {
+async fn is_gone(world: &TestEnvironment<'_>, name: &str) {
     eventually(&format!("{name} is removed"), LIMIT, async || {
         match world.leases().get_opt(name).await {
             Ok(None) => Ok(()),
@@ -37,7 +37,7 @@ async fn is_gone(world: &World<'_>, name: &str) {
     .await;
 }
 
-async fn patch(world: &World<'_>, name: &str, patch: Value) {
+async fn patch(world: &TestEnvironment<'_>, name: &str, patch: Value) {
     let parameters = PatchParams::default();
     world
         .leases()
@@ -52,7 +52,7 @@ fn ttl_after_finished(seconds: i32) -> Value {
 
 #[tokio::test]
 async fn a_finished_lease_is_removed_in_time_and_its_row_keeps_the_ending() {
-    let world = World::new("remove").await;
+    let world = TestEnvironment::new("remove").await;
     let operator = world.start().await;
     let kept = released(&world, "kept", 3600).await;
     for (name, seconds) in [("at-once", 0), ("later", 2)] {
@@ -79,7 +79,7 @@ async fn a_finished_lease_is_removed_in_time_and_its_row_keeps_the_ending() {
 
 #[tokio::test]
 async fn whoever_watches_sees_the_end_before_the_removal() {
-    let world = World::new("remove-shown").await;
+    let world = TestEnvironment::new("remove-shown").await;
     let _operator = world.start().await;
     let mark = world.mark();
     released(&world, "brief", 0).await;
@@ -98,7 +98,7 @@ async fn whoever_watches_sees_the_end_before_the_removal() {
 
 #[tokio::test]
 async fn a_claim_that_failed_is_removed_too_though_it_never_had_a_row() {
-    let world = World::new("remove-claim").await;
+    let world = TestEnvironment::new("remove-claim").await;
     let mut operator = world.start().await;
     let never = |name: &str, seconds: i32| {
         let claim = lease(name).set("release", true); // refused at once
@@ -124,7 +124,7 @@ async fn a_claim_that_failed_is_removed_too_though_it_never_had_a_row() {
 
 #[tokio::test]
 async fn what_came_due_while_no_operator_ran_is_removed_by_the_next_one() {
-    let world = World::new("remove-restart").await;
+    let world = TestEnvironment::new("remove-restart").await;
     let mut operator = world.start().await;
     for (name, seconds) in [("due", 2), ("kept", 3600)] {
         released(&world, name, seconds).await;
@@ -144,7 +144,7 @@ async fn what_came_due_while_no_operator_ran_is_removed_by_the_next_one() {
 
 #[tokio::test]
 async fn the_time_may_be_changed_after_the_end() {
-    let world = World::new("remove-changed").await;
+    let world = TestEnvironment::new("remove-changed").await;
     let _operator = world.start().await;
     released(&world, "lowered", 3600).await;
     released(&world, "raised", 4).await;
@@ -161,7 +161,7 @@ async fn the_time_may_be_changed_after_the_end() {
 
 #[tokio::test]
 async fn an_object_that_changes_while_it_is_being_removed_is_looked_at_again() {
-    let world = World::new("remove-race").await;
+    let world = TestEnvironment::new("remove-race").await;
     let proxy = world.proxy().await;
     let operator = world.operator().kubeconfig(proxy.kubeconfig()).start().unwrap();
     operator.wait_ready().await;
@@ -204,7 +204,7 @@ async fn an_object_that_changes_while_it_is_being_removed_is_looked_at_again() {
 
 #[tokio::test]
 async fn a_retained_lease_is_not_finished_and_stays() {
-    let world = World::new("remove-retained").await;
+    let world = TestEnvironment::new("remove-retained").await;
     let _operator = world.start().await;
     let run = world.insert_run().await;
     let claim = lease("retained").heartbeat_run(run).set("policy", "RetainOnFailure");
@@ -220,7 +220,7 @@ async fn a_retained_lease_is_not_finished_and_stays() {
 
 #[tokio::test]
 async fn a_removal_that_the_api_server_refuses_is_tried_again() {
-    let world = World::new("remove-refused").await;
+    let world = TestEnvironment::new("remove-refused").await;
     let proxy = world.proxy().await;
     let operator = world.operator().kubeconfig(proxy.kubeconfig()).start().unwrap();
     operator.wait_ready().await;
@@ -236,7 +236,7 @@ async fn a_removal_that_the_api_server_refuses_is_tried_again() {
 
 #[tokio::test]
 async fn rows_are_kept_for_ever_unless_a_retention_is_set() {
-    let world = World::new("retention").await;
+    let world = TestEnvironment::new("retention").await;
     let mut operator = world.start().await;
     let gone = id_of(&released(&world, "gone", 0).await);
     let shown = id_of(&released(&world, "shown", 3600).await);
@@ -245,7 +245,7 @@ async fn rows_are_kept_for_ever_unless_a_retention_is_set() {
     world.settles().await;
     operator.stop(GRACE).await.unwrap();
     // Never an object's: nobody's to remove.
-    let foreign: Uuid = sqlx::query_scalar(
+    let unmanaged: Uuid = sqlx::query_scalar(
         "INSERT INTO environment_leases (company_id, environment_id, status, released_at)
          SELECT company_id, environment_id, 'released', now() FROM environment_leases LIMIT 1 RETURNING id",
     )
@@ -270,7 +270,7 @@ async fn rows_are_kept_for_ever_unless_a_retention_is_set() {
     .await;
     assert_eq!(world.record(gone).await, None);
     assert_eq!(world.activity(gone).await.len(), 2, "what happened is still told");
-    for kept in [shown, held, foreign] {
+    for kept in [shown, held, unmanaged] {
         assert!(world.lease_row(kept).await.is_some());
     }
     let rows = operator.metric("environment_operator_removed_rows_total", "").await;

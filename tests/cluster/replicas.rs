@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::support::proxy::{Fault, Proxy, writes_status_of};
 use crate::support::relay::Relay;
-use crate::support::{GRACE, LIMIT, World, id_of, lease, release};
+use crate::support::{GRACE, LIMIT, TestEnvironment, id_of, lease, release};
 
 /// One of several operators of a world, with a Pod of its own, so that its requests can be told from the others'.
 struct Replica {
@@ -23,7 +23,7 @@ struct Replica {
 }
 
 impl Replica {
-    async fn start(world: &World<'_>, number: u32) -> Self {
+    async fn start(world: &TestEnvironment<'_>, number: u32) -> Self {
         let (pod, kubeconfig) = identity(world, number).await;
         let operator = world
             .operator()
@@ -55,7 +55,7 @@ impl Replica {
     }
 
     /// What it has changed since then: writes that the API server did.
-    fn changes_since(&self, world: &World<'_>, mark: Mark) -> Vec<AuditEvent> {
+    fn changes_since(&self, world: &TestEnvironment<'_>, mark: Mark) -> Vec<AuditEvent> {
         let done = |event: &AuditEvent| event.response_status.as_ref().is_some_and(|status| status.code < 300);
         let log = world.control_plane().audit();
         log.writes(mark, |event| event.pod() == Some(&self.pod) && done(event))
@@ -63,7 +63,7 @@ impl Replica {
     }
 }
 
-async fn identity(world: &World<'_>, number: u32) -> (String, PathBuf) {
+async fn identity(world: &TestEnvironment<'_>, number: u32) -> (String, PathBuf) {
     let pod = format!("{}-{number}", world.namespace.name());
     let plane = world.control_plane();
     let kubeconfig = plane.pod_kubeconfig(release::NAMESPACE, release::ACCOUNT, &pod).await;
@@ -84,7 +84,7 @@ async fn wait_for_lead(replica: &Replica) {
 
 #[tokio::test]
 async fn one_of_two_replicas_leads_and_the_other_takes_over_when_it_is_killed() {
-    let world = World::new("replicas").await;
+    let world = TestEnvironment::new("replicas").await;
     let mut first = Replica::start(&world, 1).await;
     wait_for_lead(&first).await;
     let second = Replica::start(&world, 2).await;
@@ -124,7 +124,7 @@ async fn one_of_two_replicas_leads_and_the_other_takes_over_when_it_is_killed() 
 
 #[tokio::test]
 async fn a_leader_that_stops_in_order_hands_over_at_once() {
-    let world = World::new("replicas").await;
+    let world = TestEnvironment::new("replicas").await;
     let mut first = Replica::start(&world, 1).await;
     wait_for_lead(&first).await;
     world.ssh_environment("box").await;
@@ -139,7 +139,7 @@ async fn a_leader_that_stops_in_order_hands_over_at_once() {
 
 #[tokio::test]
 async fn a_leader_that_is_paused_past_its_term_changes_nothing_when_it_goes_on() {
-    let world = World::new("replicas").await;
+    let world = TestEnvironment::new("replicas").await;
     let (pod, kubeconfig) = identity(&world, 1).await;
     let upstream = kubeconfig::client(&kubeconfig).await.unwrap();
     let proxy = Proxy::start(upstream, None).await;
@@ -216,7 +216,7 @@ async fn a_leader_that_is_paused_past_its_term_changes_nothing_when_it_goes_on()
 }
 
 /// Rows and objects as they stand.
-async fn snapshot(world: &World<'_>) -> Vec<serde_json::Value> {
+async fn snapshot(world: &TestEnvironment<'_>) -> Vec<serde_json::Value> {
     let mut all = world.lease_rows(world.company()).await;
     all.extend(world.environment_rows(world.company()).await);
     for name in ["held", "half-shown", "half-granted"] {
@@ -231,7 +231,7 @@ async fn snapshot(world: &World<'_>) -> Vec<serde_json::Value> {
 
 #[tokio::test]
 async fn a_former_leader_that_is_cut_off_from_postgres_alone_does_not_contradict_the_next_one() {
-    let world = World::new("replicas").await;
+    let world = TestEnvironment::new("replicas").await;
     let way = Relay::to(&world.database).await;
     let (pod, kubeconfig) = identity(&world, 1).await;
     let operator = world.operator().kubeconfig(&kubeconfig).database_url(way.url()).start();

@@ -6,10 +6,10 @@ use harness::postgres::Postgres;
 use kube::ResourceExt;
 use serde_json::json;
 
-use crate::support::{GRACE, World, id_of, lease};
+use crate::support::{GRACE, TestEnvironment, id_of, lease};
 
 /// The highest token that was ever given.
-async fn highest_token(world: &World<'_>) -> i64 {
+async fn highest_token(world: &TestEnvironment<'_>) -> i64 {
     sqlx::query_scalar("SELECT max(fencing_token) FROM environment_operator.lease_object")
         .fetch_one(&world.pool)
         .await
@@ -18,7 +18,7 @@ async fn highest_token(world: &World<'_>) -> i64 {
 
 #[tokio::test]
 async fn a_database_that_is_restored_to_an_earlier_state_settles_and_gives_no_token_twice() {
-    let world = World::new("restored").await;
+    let world = TestEnvironment::new("restored").await;
     let backup = fresh_directory("backup").unwrap().join("dump");
     let mut operator = world.start().await;
     world.ssh_environment("box").await;
@@ -95,7 +95,7 @@ async fn a_database_that_is_restored_to_an_earlier_state_settles_and_gives_no_to
 
 #[tokio::test]
 async fn a_database_that_moves_to_another_server_takes_its_leases_along_unwritten() {
-    let world = World::new("moved").await;
+    let world = TestEnvironment::new("moved").await;
     let directory = fresh_directory("moved").unwrap();
     let backup = directory.join("dump");
     let mut operator = world.start().await;

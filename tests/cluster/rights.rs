@@ -5,11 +5,11 @@ use harness::operator::Operator;
 use harness::wait::eventually;
 use serde_json::json;
 
-use crate::support::{Expected, GRACE, LIMIT, World, id_of, lease, scope};
+use crate::support::{Expected, GRACE, LIMIT, TestEnvironment, id_of, lease, scope};
 
 #[tokio::test]
 async fn the_chart_s_rights_suffice_for_a_whole_lease_and_nothing_else_is_asked_for() {
-    let world = World::new("rights").await;
+    let world = TestEnvironment::new("rights").await;
     let mark = world.mark();
     let mut operator = world.start().await;
 
@@ -64,7 +64,7 @@ async fn the_chart_s_rights_suffice_for_a_whole_lease_and_nothing_else_is_asked_
 
 #[tokio::test]
 async fn a_namespace_that_goes_with_its_role_holds_up_no_other_one() {
-    let world = World::new("rights-gone").await;
+    let world = TestEnvironment::new("rights-gone").await;
     let other = world.beside(world.control_plane(), "rights-stays", []).await;
     let worlds = [world, other];
     let mut operator = worlds[0].start_with(&[&scope(&worlds)]).await;
@@ -109,7 +109,7 @@ async fn restart(operator: &mut Operator) {
 
 #[tokio::test]
 async fn without_the_right_to_write_a_lease_s_status_it_says_so_grants_once_and_shows_it_later() {
-    let world = World::new("lacking-status").await;
+    let world = TestEnvironment::new("lacking-status").await;
     let mut operator = world.start_with(&OFTEN).await;
     world.ssh_environment("box").await;
     let (right, sentence) = (
@@ -135,7 +135,7 @@ async fn without_the_right_to_write_a_lease_s_status_it_says_so_grants_once_and_
 
 #[tokio::test]
 async fn a_lease_that_the_database_has_lost_is_counted_once_however_often_its_end_can_not_be_shown() {
-    let world = World::new("lacking-lost").await;
+    let world = TestEnvironment::new("lacking-lost").await;
     let operator = world.start_with(&OFTEN).await;
     world.ssh_environment("box").await;
     let lost = id_of(&world.granted(lease("lost").environment("box")).await);
@@ -170,7 +170,7 @@ async fn a_lease_that_the_database_has_lost_is_counted_once_however_often_its_en
 
 #[tokio::test]
 async fn without_the_right_to_list_jobs_it_says_so_ends_nothing_and_goes_on_with_the_rest() {
-    let world = World::new("lacking-jobs").await;
+    let world = TestEnvironment::new("lacking-jobs").await;
     let mut operator = world.start_with(&OFTEN).await;
     world.job("build", json!({})).await;
     let held = id_of(&world.granted(lease("held").job("build")).await);
@@ -191,7 +191,7 @@ async fn without_the_right_to_list_jobs_it_says_so_ends_nothing_and_goes_on_with
 
 #[tokio::test]
 async fn without_the_right_to_make_a_local_it_says_so_to_claims_too_and_makes_it_later() {
-    let world = World::new("lacking-local").await;
+    let world = TestEnvironment::new("lacking-local").await;
     let mut operator = world.start_with(&OFTEN).await;
     let sentence = "cannot create resource \"environments\"";
     world.lack(&[("environments", &["create"])]).await;
@@ -212,7 +212,7 @@ async fn without_the_right_to_make_a_local_it_says_so_to_claims_too_and_makes_it
 
 #[tokio::test]
 async fn without_the_right_to_write_events_it_says_so_and_leases_live_and_end() {
-    let world = World::new("lacking-events").await;
+    let world = TestEnvironment::new("lacking-events").await;
     let mut operator = world.start_with(&OFTEN).await;
     let sentence = "cannot create resource \"events\" in API group \"events.k8s.io\"";
     world.lack(&[("events", &["create"])]).await;

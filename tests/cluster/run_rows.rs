@@ -1,4 +1,4 @@
-//! Leases of heartbeat runs, which end when the run's row says so: the origin's server writes it by plain SQL.
+//! Leases of heartbeat runs, which end when the run's row says so: the Paperclip server writes it by plain SQL.
 
 use environment_operator::api::{LeasePhase, Reason};
 use futures::future::join_all;
@@ -6,7 +6,7 @@ use kube::ResourceExt;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::support::{Expected, GRACE, World, lease};
+use crate::support::{Expected, GRACE, TestEnvironment, lease};
 
 fn display(run: Uuid) -> String {
     format!("run/{}", &run.simple().to_string()[..8])
@@ -14,7 +14,7 @@ fn display(run: Uuid) -> String {
 
 #[tokio::test]
 async fn each_terminal_status_of_a_run_ends_all_its_leases_and_no_other() {
-    let world = World::new("rows").await;
+    let world = TestEnvironment::new("rows").await;
     let operator = world.start().await;
     let bystander = world.insert_run().await;
     let other = world.granted(lease("of-another-run").heartbeat_run(bystander)).await;
@@ -74,7 +74,7 @@ async fn each_terminal_status_of_a_run_ends_all_its_leases_and_no_other() {
 
 #[tokio::test]
 async fn twelve_runs_that_end_in_one_statement_end_twelve_leases() {
-    let world = World::new("rows-twelve").await;
+    let world = TestEnvironment::new("rows-twelve").await;
     let _operator = world.start().await;
     let mut runs = Vec::new();
     for _ in 0..12 {
@@ -104,7 +104,7 @@ async fn twelve_runs_that_end_in_one_statement_end_twelve_leases() {
 
 #[tokio::test]
 async fn released_stays_released_when_the_run_changes_again() {
-    let world = World::new("rows-again").await;
+    let world = TestEnvironment::new("rows-again").await;
     let _operator = world.start().await;
     let (run, later) = (world.insert_run().await, world.insert_run().await);
     world.granted(lease("once").heartbeat_run(run)).await;
@@ -133,7 +133,7 @@ async fn released_stays_released_when_the_run_changes_again() {
 
 #[tokio::test]
 async fn a_run_whose_row_is_deleted_leaves_an_expired_lease_behind() {
-    let world = World::new("rows-gone").await;
+    let world = TestEnvironment::new("rows-gone").await;
     let _operator = world.start().await;
     let run = world.insert_run().await;
     let held = world.granted(lease("orphan").heartbeat_run(run)).await;
@@ -152,7 +152,7 @@ async fn a_run_whose_row_is_deleted_leaves_an_expired_lease_behind() {
 
 #[tokio::test]
 async fn what_ended_while_no_operator_ran_is_ended_by_the_next_one() {
-    let world = World::new("rows-stopped").await;
+    let world = TestEnvironment::new("rows-stopped").await;
     let mut operator = world.start().await;
     let (finished, deleted) = (world.insert_run().await, world.insert_run().await);
     world.granted(lease("of-finished").heartbeat_run(finished)).await;

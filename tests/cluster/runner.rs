@@ -4,11 +4,11 @@ use environment_operator::api::{LeasePhase, Reason};
 use harness::node_agent::{Images, NodeAgent};
 use harness::wait::eventually;
 
-use crate::support::{Expected, LIMIT, World};
+use crate::support::{Expected, LIMIT, TestEnvironment};
 
 #[tokio::test]
 async fn the_example_s_job_waits_for_its_lease_works_and_ends_it() {
-    let world = World::new("runner").await;
+    let world = TestEnvironment::new("runner").await;
     let (plane, namespace) = (world.control_plane(), world.namespace.name());
     let _node = NodeAgent::start(plane, Some(namespace), Images::usual().await.unwrap())
         .await
@@ -49,7 +49,7 @@ async fn the_example_s_job_waits_for_its_lease_works_and_ends_it() {
 
 #[tokio::test]
 async fn the_example_s_job_fails_at_once_when_its_claim_is_refused() {
-    let world = World::new("runner-refused").await;
+    let world = TestEnvironment::new("runner-refused").await;
     let (plane, namespace) = (world.control_plane(), world.namespace.name());
     let _node = NodeAgent::start(plane, Some(namespace), Images::usual().await.unwrap())
         .await
@@ -75,7 +75,7 @@ async fn the_example_s_job_fails_at_once_when_its_claim_is_refused() {
 
 #[tokio::test]
 async fn the_example_s_pod_renews_its_lease_and_is_deleted_when_the_lease_has_ended() {
-    let world = World::new("runner-heartbeats").await;
+    let world = TestEnvironment::new("runner-heartbeats").await;
     let (plane, namespace) = (world.control_plane(), world.namespace.name());
     let _node = NodeAgent::start(plane, Some(namespace), Images::usual().await.unwrap())
         .await
@@ -108,7 +108,7 @@ async fn the_example_s_pod_renews_its_lease_and_is_deleted_when_the_lease_has_en
 
 #[tokio::test]
 async fn kubectl_waits_for_a_lease_and_shows_what_became_of_it() {
-    let world = World::new("runner-kubectl").await;
+    let world = TestEnvironment::new("runner-kubectl").await;
     let _operator = world.start().await;
     world.job("build", serde_json::json!({})).await;
     world.claim(crate::support::lease("mine").job("build")).await;
@@ -139,7 +139,7 @@ async fn kubectl_waits_for_a_lease_and_shows_what_became_of_it() {
 
 #[tokio::test]
 async fn kubectl_shows_what_a_waiting_claim_asks_for_and_why_it_waits() {
-    let world = World::new("runner-waits").await;
+    let world = TestEnvironment::new("runner-waits").await;
     let _operator = world.start().await;
     world.job("build", serde_json::json!({})).await;
     world
@@ -159,7 +159,7 @@ async fn kubectl_shows_what_a_waiting_claim_asks_for_and_why_it_waits() {
 }
 
 /// kubectl in the world's namespace; fails the test where kubectl fails.
-async fn kubectl(world: &World<'_>, arguments: &[&str]) -> String {
+async fn kubectl(world: &TestEnvironment<'_>, arguments: &[&str]) -> String {
     let mut command = world.control_plane().kubectl().await.unwrap();
     let output = command
         .args(["--namespace", world.namespace.name()])

@@ -10,11 +10,11 @@ use kube::api::{Api, DeleteParams};
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::support::{GRACE, LIMIT, World, id_of, lease};
+use crate::support::{GRACE, LIMIT, TestEnvironment, id_of, lease};
 
 #[tokio::test]
 async fn a_scope_that_is_shortened_ends_nothing_of_what_it_leaves_out() {
-    let world = World::new("scope").await;
+    let world = TestEnvironment::new("scope").await;
     let other = Namespace::create(&world.client, "scope").await.unwrap();
     world.look_after(&other).await;
     let both = format!("--namespaces={},{}", world.namespace.name(), other.name());
@@ -30,7 +30,7 @@ async fn a_scope_that_is_shortened_ends_nothing_of_what_it_leaves_out() {
 
     let mut operator = world.start_with(&["--resync-interval=1s", "--sweep-interval=1s"]).await;
     eventually("several lists and sweeps", LIMIT, async || {
-        let lists = operator.metric("environment_operator_feed_lists_total", "").await;
+        let lists = operator.metric("environment_operator_watch_lists_total", "").await;
         let lists = lists.map_err(|error| error.to_string())?;
         if lists >= 12.0 { Ok(()) } else { Err(lists.to_string()) }
     })
@@ -50,7 +50,7 @@ async fn a_scope_that_is_shortened_ends_nothing_of_what_it_leaves_out() {
 
 #[tokio::test]
 async fn an_installation_does_not_start_on_another_one_s_namespace_while_that_lives() {
-    let world = World::new("overlap").await;
+    let world = TestEnvironment::new("overlap").await;
     let mut first = world.start_with(&["--installation=first"]).await;
     let held = id_of(&world.granted(lease("held")).await);
     let mut second = world.operator().arg("--installation=second").start().unwrap();
@@ -88,14 +88,14 @@ async fn an_installation_does_not_start_on_another_one_s_namespace_while_that_li
 }
 
 /// A running run in the company of another namespace than the world's own.
-async fn run_of(world: &World<'_>, namespace: &Namespace) -> Uuid {
+async fn run_of(world: &TestEnvironment<'_>, namespace: &Namespace) -> Uuid {
     let company = namespace.uid().parse().unwrap();
     let agent = world.insert_agent(company).await;
     world.insert_run_of(company, agent, "running", json!({})).await
 }
 
 /// An environment, and an active lease on it, in another namespace than the world's own.
-async fn outside(world: &World<'_>, namespace: &Namespace, run: Option<Uuid>) -> Uuid {
+async fn outside(world: &TestEnvironment<'_>, namespace: &Namespace, run: Option<Uuid>) -> Uuid {
     let (name, run) = match run {
         Some(run) => ("with-run", format!(", run: {{heartbeatRunId: {run}}}")),
         None => ("without-run", String::new()),
@@ -119,7 +119,7 @@ spec: {{environmentRef: {{name: box}}{run}}}
     id
 }
 
-async fn delete_environment_of(world: &World<'_>, namespace: &Namespace) {
+async fn delete_environment_of(world: &TestEnvironment<'_>, namespace: &Namespace) {
     let environments: Api<Environment> = Api::namespaced(world.client.clone(), namespace.name());
     environments.delete("box", &DeleteParams::default()).await.unwrap();
     eventually("the environment is gone", LIMIT, async || {

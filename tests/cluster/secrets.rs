@@ -4,7 +4,7 @@ use harness::operator::Operator;
 use harness::wait::eventually;
 use serde_json::json;
 
-use crate::support::{GRACE, LIMIT, World, lease};
+use crate::support::{GRACE, LIMIT, TestEnvironment, lease};
 
 /// A password in the URL of the database; the tests' server lets everyone in who gives any.
 const PASSWORD: &str = "open-sesame";
@@ -17,7 +17,7 @@ fn with_password(url: &str) -> String {
 }
 
 /// Fails where the log holds the password or the token, or any part of the token that is of use.
-fn tells_nothing(world: &World<'_>, operator: &Operator) {
+fn tells_nothing(world: &TestEnvironment<'_>, operator: &Operator) {
     let (log, token) = (operator.log(), world.token());
     assert!(!log.is_empty());
     let signature = token.rsplit('.').next().unwrap();
@@ -29,7 +29,7 @@ fn tells_nothing(world: &World<'_>, operator: &Operator) {
 
 #[tokio::test]
 async fn the_database_s_password_and_the_token_are_in_no_line_of_a_whole_run_s_log() {
-    let world = World::new("secrets").await;
+    let world = TestEnvironment::new("secrets").await;
     let options = world.operator();
     let mut operator = options
         .database_url(&with_password(world.database.url()))
@@ -49,7 +49,7 @@ async fn the_database_s_password_and_the_token_are_in_no_line_of_a_whole_run_s_l
 
 #[tokio::test]
 async fn a_database_that_cannot_be_reached_or_named_is_told_of_without_its_password() {
-    let world = World::new("secrets").await;
+    let world = TestEnvironment::new("secrets").await;
     let nowhere = format!("postgres://operator:{PASSWORD}@127.0.0.1:1/nothing");
     let operator = world.operator().database_url(&nowhere).start().unwrap();
     eventually("readiness names the database", LIMIT, async || {

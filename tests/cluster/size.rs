@@ -7,7 +7,7 @@ use environment_operator::api::LeasePhase;
 use harness::operator::Operator;
 
 use crate::benchmark::{all_show, at_once, claims};
-use crate::support::{GRACE, World};
+use crate::support::{GRACE, TestEnvironment};
 
 /// How many leases are held at each stage; the difference is claimed at once.
 const STAGES: [usize; 4] = [0, 1_000, 4_000, 10_000];
@@ -30,7 +30,7 @@ struct Usage {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a measurement, of some minutes: make size"]
 async fn memory_and_processor_time_of_a_leader_and_a_follower() {
-    let world = World::new("size").await;
+    let world = TestEnvironment::new("size").await;
     // As they run in a cluster; the world's own settings are those of tests.
     let arguments = ["--log=info", "--sweep-interval=30s", "--resync-interval=10m"];
     let mut leader = world.start_with(&arguments).await;

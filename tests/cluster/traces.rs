@@ -17,7 +17,7 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
-use crate::support::{GRACE, LIMIT, World, lease};
+use crate::support::{GRACE, LIMIT, TestEnvironment, lease};
 
 /// What a collector has received.
 #[derive(Clone, Default)]
@@ -54,7 +54,7 @@ async fn collector() -> (u16, Received) {
 }
 
 /// An operator that sends its traces there, twice a second.
-async fn start(world: &World<'_>, port: u16) -> Operator {
+async fn start(world: &TestEnvironment<'_>, port: u16) -> Operator {
     let operator = world
         .operator()
         .arg(format!("--otlp-endpoint=http://127.0.0.1:{port}"))
@@ -76,7 +76,7 @@ fn text(attributes: &[KeyValue], key: &str) -> Option<String> {
 
 #[tokio::test]
 async fn reconciles_transactions_sweeps_and_requests_reach_a_collector_the_last_of_them_at_the_stop() {
-    let world = World::new("traces").await;
+    let world = TestEnvironment::new("traces").await;
     let (port, received) = collector().await;
     let mut operator = start(&world, port).await;
     world.granted(lease("traced")).await;
@@ -131,7 +131,7 @@ async fn reconciles_transactions_sweeps_and_requests_reach_a_collector_the_last_
 
 #[tokio::test]
 async fn a_collector_that_is_away_holds_up_nothing_and_is_warned_of_once() {
-    let world = World::new("traces-away").await;
+    let world = TestEnvironment::new("traces-away").await;
     // Somebody listens there and never speaks: worse than a port that refuses.
     let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let mut deaf = start(&world, silent.local_addr().unwrap().port()).await;

@@ -3,11 +3,11 @@
 use environment_operator::api::{LeasePhase, Reason};
 use sqlx::AssertSqlSafe;
 
-use crate::support::{Expected, GRACE, World, id_of, lease};
+use crate::support::{Expected, GRACE, TestEnvironment, id_of, lease};
 
 #[tokio::test]
 async fn a_standalone_database_is_left_as_it_is_or_emptied_as_a_whole_and_taken_up_again_either_way() {
-    let world = World::new("uninstalled").await;
+    let world = TestEnvironment::new("uninstalled").await;
     let mut operator = world.start().await;
     let run = world.insert_run().await;
     world.granted(lease("held").heartbeat_run(run)).await;
@@ -45,7 +45,7 @@ async fn a_standalone_database_is_left_as_it_is_or_emptied_as_a_whole_and_taken_
 
 #[tokio::test]
 async fn an_attached_operator_that_has_lost_its_memory_follows_each_row_once_and_forgets_it() {
-    let world = World::attached("forgotten").await;
+    let world = TestEnvironment::attached("forgotten").await;
     let mut operator = world.start().await;
     let run = world.insert_run().await;
     world.granted(lease("held").heartbeat_run(run)).await;

@@ -6,11 +6,11 @@ use kube::api::{Api, Patch, PatchParams};
 use kube::core::{ApiResource, DynamicObject};
 use serde_json::{Value, json};
 
-use crate::support::{LIMIT, World, lease};
+use crate::support::{LIMIT, TestEnvironment, lease};
 
 #[tokio::test]
 async fn a_status_that_can_not_be_read_is_written_anew_as_a_whole_and_holds_up_no_other_lease() {
-    let world = World::new("unreadable").await;
+    let world = TestEnvironment::new("unreadable").await;
     let _operator = world.start().await;
     world.granted(lease("held")).await;
     // As the operator, for nobody else may write a status; without types, which could not read it either.

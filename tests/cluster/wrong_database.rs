@@ -8,7 +8,7 @@ use harness::wait::eventually;
 use sqlx::AssertSqlSafe;
 
 use crate::fixtures;
-use crate::support::{GRACE, LIMIT, World, id_of, lease};
+use crate::support::{GRACE, LIMIT, TestEnvironment, id_of, lease};
 
 /// Waits until readiness names the database with these words.
 async fn names(operator: &Operator, words: &str) {
@@ -24,13 +24,13 @@ async fn names(operator: &Operator, words: &str) {
     assert!(operator.log().contains(words));
 }
 
-async fn phase(world: &World<'_>, name: &str) -> LeasePhase {
+async fn phase(world: &TestEnvironment<'_>, name: &str) -> LeasePhase {
     world.leases().get(name).await.unwrap().status.unwrap().phase.unwrap()
 }
 
 #[tokio::test]
 async fn an_operator_on_a_database_that_never_knew_the_cluster_ends_nothing_until_a_person_accepts_it() {
-    let world = World::new("wrong-database").await;
+    let world = TestEnvironment::new("wrong-database").await;
     let mut operator = world.start().await;
     world.ssh_environment("box").await;
     let held = world.granted(lease("held").environment("box")).await;
@@ -77,7 +77,7 @@ async fn an_operator_on_a_database_that_never_knew_the_cluster_ends_nothing_unti
 
 #[tokio::test]
 async fn rows_that_are_hidden_and_tables_that_change_beneath_the_operator_end_nothing_and_are_named() {
-    let world = World::attached("unfit-database").await;
+    let world = TestEnvironment::attached("unfit-database").await;
     assert!(world.command(&["migrate"]).await.status.success(), "by the owner");
     let role = format!("role_{}", world.database.name());
     let make = format!(
@@ -175,7 +175,7 @@ async fn rows_that_are_hidden_and_tables_that_change_beneath_the_operator_end_no
 }
 
 /// A claim says why the database is refused, and anew once that is for another reason; the log says each once.
-async fn says_each_reason(world: &World<'_>, operator: &Operator) {
+async fn says_each_reason(world: &TestEnvironment<'_>, operator: &Operator) {
     let execute = async |statement: &'static str| {
         sqlx::raw_sql(statement).execute(&world.pool).await.unwrap();
     };

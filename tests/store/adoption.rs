@@ -3,7 +3,7 @@
 use environment_operator::api::Reason;
 use environment_operator::lifecycle::{LeaseState, ResourceVersion};
 use environment_operator::store::lease_object::MarkGone;
-use environment_operator::store::tombstone::{List, missing_leases};
+use environment_operator::store::missed_deletions::{List, missing_leases};
 use environment_operator::store::{Leader, StoreError, adoption, lead};
 
 use sqlx::AssertSqlSafe;
@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 
 use crate::support::*;
 
-async fn leader_of(world: &World, installation: &str) -> Leader {
+async fn leader_of(world: &TestEnvironment, installation: &str) -> Leader {
     lead::acquire(&world.store, "cluster", installation, HOLDER)
         .await
         .unwrap()
@@ -19,7 +19,7 @@ async fn leader_of(world: &World, installation: &str) -> Leader {
 }
 
 /// The installations that remember anything.
-async fn owners(world: &World) -> Vec<serde_json::Value> {
+async fn owners(world: &TestEnvironment) -> Vec<serde_json::Value> {
     world
         .rows(
             "SELECT to_jsonb(o) FROM (
@@ -30,7 +30,7 @@ async fn owners(world: &World) -> Vec<serde_json::Value> {
         .await
 }
 
-async fn adopt(world: &World, leader: &Leader, namespaces: &[&str]) -> usize {
+async fn adopt(world: &TestEnvironment, leader: &Leader, namespaces: &[&str]) -> usize {
     let namespaces: Vec<String> = namespaces.iter().map(|&name| name.to_owned()).collect();
     adoption::adopt(&world.store, leader, &namespaces, &Semaphore::new(1))
         .await
@@ -39,7 +39,7 @@ async fn adopt(world: &World, leader: &Leader, namespaces: &[&str]) -> usize {
 
 #[tokio::test]
 async fn a_namespace_that_moves_to_another_installation_takes_its_records_along() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let environment = world.environment().await;
     let held = world.claim(environment);
     granted(world.grant(&held).await);
@@ -87,7 +87,7 @@ async fn a_namespace_that_moves_to_another_installation_takes_its_records_along(
 
 #[tokio::test]
 async fn an_installation_under_another_name_takes_over_all_and_only_of_its_own_cluster() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     world.environment().await;
     let other = lead::acquire(&world.store, "another cluster", "renamed", HOLDER)
         .await
@@ -105,7 +105,7 @@ async fn an_installation_under_another_name_takes_over_all_and_only_of_its_own_c
 
 #[tokio::test]
 async fn a_takeover_of_many_records_lets_others_write_between_its_batches() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let environment = world.environment().await;
     granted(world.grant(&world.claim(environment)).await);
     let copies = "INSERT INTO environment_operator.lease_object

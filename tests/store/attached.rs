@@ -1,4 +1,4 @@
-//! Attached to an origin's database, with the rights that the documentation names and none more.
+//! Attached to a Paperclip server's database, with the rights that the documentation names and none more.
 
 use environment_operator::api::Reason;
 use environment_operator::lifecycle::LeaseState;
@@ -57,7 +57,7 @@ async fn an_attached_operator_works_with_the_documented_rights_and_alters_no_tab
         .unwrap()
         .unwrap();
     let (company, agent) = (Uuid::new_v4(), Uuid::new_v4());
-    let world = World::of(store, leader, company, agent, database);
+    let world = TestEnvironment::of(store, leader, company, agent, database);
     world.make_company(company, agent).await;
     let run = world.run("running").await;
     let orphan = EnvironmentSync {
@@ -70,7 +70,7 @@ async fn an_attached_operator_works_with_the_documented_rights_and_alters_no_tab
     assert_eq!(
         refusal.reason,
         Reason::CompanyNotFound,
-        "companies are the origin's to make"
+        "companies are the Paperclip server's to make"
     );
     world.sync_environment(&world.local()).await;
     let environment = world.environment().await;

@@ -7,14 +7,14 @@ use environment_operator::lifecycle::{LeaseState, Turn};
 use environment_operator::store::environment_leases::{Grant, GrantOutcome};
 use environment_operator::store::environments::{Archive, EnvironmentSync};
 use environment_operator::store::lead;
-use environment_operator::store::lease_object::{Capacity, EnvironmentChoice, Holder, LeaseLook};
+use environment_operator::store::lease_object::{Capacity, EnvironmentChoice, Holder, LeaseQuery};
 use sqlx::{AssertSqlSafe, Connection, Executor};
 use uuid::Uuid;
 
 use crate::support::*;
 
 /// An Environment object with a limit, and its row.
-async fn limited(world: &World, limit: i32) -> EnvironmentSync {
+async fn limited(world: &TestEnvironment, limit: i32) -> EnvironmentSync {
     let sync = EnvironmentSync {
         max_active_leases: Some(limit),
         ..world.sandbox("box")
@@ -24,7 +24,7 @@ async fn limited(world: &World, limit: i32) -> EnvironmentSync {
 }
 
 /// The claim that comes at this second.
-fn claim_at(world: &World, environment: Uuid, second: i64) -> Grant {
+fn claim_at(world: &TestEnvironment, environment: Uuid, second: i64) -> Grant {
     let claim = world.claim(environment);
     let turn = Turn {
         created_at: jiff::Timestamp::from_second(second).unwrap(),
@@ -37,18 +37,18 @@ fn claim_at(world: &World, environment: Uuid, second: i64) -> Grant {
     }
 }
 
-async fn grant_all(world: &World, claims: &[Grant]) -> Vec<GrantOutcome> {
+async fn grant_all(world: &TestEnvironment, claims: &[Grant]) -> Vec<GrantOutcome> {
     Grant::carry_out(&world.store, &world.leader, claims).await.unwrap()
 }
 
-async fn active(world: &World) -> i64 {
+async fn active(world: &TestEnvironment) -> i64 {
     world
         .count("SELECT count(*) FROM environment_leases WHERE status = 'active'")
         .await
 }
 
 /// The row of a lease that no operator has granted.
-async fn insert_foreign(world: &World, environment: Uuid) -> Uuid {
+async fn insert_unmanaged(world: &TestEnvironment, environment: Uuid) -> Uuid {
     sqlx::query_scalar("INSERT INTO environment_leases (company_id, environment_id) VALUES ($1, $2) RETURNING id")
         .bind(world.company)
         .bind(environment)
@@ -59,7 +59,7 @@ async fn insert_foreign(world: &World, environment: Uuid) -> Uuid {
 
 #[tokio::test]
 async fn of_one_batch_the_first_turns_are_granted_and_tokens_rise_with_them() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let environment = limited(&world, 3).await.id;
     // Handed in against their turns, as a batch may gather them.
     let claims: Vec<Grant> = (0..8).map(|second| claim_at(&world, environment, 7 - second)).collect();
@@ -93,7 +93,7 @@ async fn of_one_batch_the_first_turns_are_granted_and_tokens_rise_with_them() {
 
 #[tokio::test]
 async fn claims_of_one_second_are_granted_as_they_were_seen() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let environment = limited(&world, 1).await.id;
     let claims: Vec<Grant> = (0..4)
         .map(|number| {
@@ -108,7 +108,7 @@ async fn claims_of_one_second_are_granted_as_they_were_seen() {
 
 #[tokio::test]
 async fn a_claim_that_is_refused_for_another_reason_takes_no_other_claim_s_place() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let environment = limited(&world, 1).await.id;
     let over = world.run("failed").await;
     let first = Grant {
@@ -122,10 +122,10 @@ async fn a_claim_that_is_refused_for_another_reason_takes_no_other_claim_s_place
 }
 
 #[tokio::test]
-async fn foreign_rows_and_committed_endings_count_and_retained_leases_do_not() {
-    let world = World::new().await;
+async fn unmanaged_rows_and_committed_endings_count_and_retained_leases_do_not() {
+    let world = TestEnvironment::new().await;
     let environment = limited(&world, 2).await.id;
-    let foreign = insert_foreign(&world, environment).await;
+    let unmanaged = insert_unmanaged(&world, environment).await;
     let first = claim_at(&world, environment, 1);
     granted(world.grant(&first).await);
     let second = claim_at(&world, environment, 2);
@@ -144,12 +144,12 @@ async fn foreign_rows_and_committed_endings_count_and_retained_leases_do_not() {
     assert_eq!(world.grant(&third).await, GrantOutcome::Full);
     release.commit().await.unwrap();
     granted(world.grant(&third).await);
-    assert!(world.lease(foreign).await.is_some());
+    assert!(world.lease(unmanaged).await.is_some());
 }
 
 #[tokio::test]
 async fn a_limit_that_is_lowered_ends_nothing_and_one_that_is_raised_or_removed_lets_more_in() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let mut sync = limited(&world, 2).await;
     let environment = sync.id;
     for second in 0..2 {
@@ -177,7 +177,7 @@ async fn a_limit_that_is_lowered_ends_nothing_and_one_that_is_raised_or_removed_
 
 #[tokio::test]
 async fn a_claim_that_did_not_know_of_the_limit_looks_again() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let environment = limited(&world, 5).await.id;
     let claim = world.claim(environment);
     assert_eq!(
@@ -189,7 +189,7 @@ async fn a_claim_that_did_not_know_of_the_limit_looks_again() {
 }
 
 /// Two installations with leaders of their own hand in many claims for three places at once, again and again.
-async fn race(world: &World, rounds: usize) {
+async fn race(world: &TestEnvironment, rounds: usize) {
     let environment = limited(world, 3).await.id;
     let other = lead::acquire(&world.store, "another cluster", "default", HOLDER)
         .await
@@ -224,7 +224,7 @@ async fn race(world: &World, rounds: usize) {
 
 #[tokio::test]
 async fn transactions_that_grant_at_once_never_grant_too_many() {
-    race(&World::new().await, 20).await;
+    race(&TestEnvironment::new().await, 20).await;
 }
 
 #[tokio::test]
@@ -237,12 +237,12 @@ async fn nor_do_they_in_a_database_whose_transactions_keep_their_first_snapshot(
         .unwrap();
     let keep = format!("ALTER DATABASE \"{name}\" SET default_transaction_isolation = 'repeatable read'");
     owner.execute(sqlx::raw_sql(AssertSqlSafe(keep))).await.unwrap();
-    race(&World::on(database).await, 3).await;
+    race(&TestEnvironment::on(database).await, 3).await;
 }
 
 #[tokio::test]
 async fn an_environment_that_another_transaction_holds_is_busy_and_the_origin_s_inserts_go_on() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let environment = limited(&world, 3).await.id;
     let claim = claim_at(&world, environment, 1);
     let mut other = world.connect().await;
@@ -251,14 +251,14 @@ async fn an_environment_that_another_transaction_holds_is_busy_and_the_origin_s_
         .await
         .unwrap();
     assert_eq!(world.grant(&claim).await, GrantOutcome::Busy);
-    insert_foreign(&world, environment).await;
+    insert_unmanaged(&world, environment).await;
     held.rollback().await.unwrap();
     granted(world.grant(&claim).await);
 }
 
 #[tokio::test]
 async fn a_deposed_leader_grants_nothing_where_leases_are_counted_either() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let environment = limited(&world, 3).await.id;
     world.depose().await;
     let outcome = world.try_grant(&claim_at(&world, environment, 1)).await;
@@ -268,10 +268,10 @@ async fn a_deposed_leader_grants_nothing_where_leases_are_counted_either() {
 
 #[tokio::test]
 async fn a_claim_sees_how_full_its_environment_is_and_who_of_its_cluster_holds_it() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let environment = limited(&world, 2).await.id;
     let claim = claim_at(&world, environment, 9);
-    let look = || LeaseLook {
+    let look = || LeaseQuery {
         environment: EnvironmentChoice::Object(environment),
         ..world.look_at(claim.id)
     };
@@ -282,13 +282,13 @@ async fn a_claim_sees_how_full_its_environment_is_and_who_of_its_cluster_holds_i
     };
     assert_eq!(world.look(look()).await.capacity, Some(empty));
     let held = granted(world.grant(&claim_at(&world, environment, 1)).await).id;
-    let inserted = insert_foreign(&world, environment).await;
+    let inserted = insert_unmanaged(&world, environment).await;
     let ours = Holder {
         id: held,
         namespace: Some("team".to_owned()),
         name: Some("lease".to_owned()),
     };
-    let foreign = Holder {
+    let unmanaged = Holder {
         id: inserted,
         namespace: None,
         name: None,
@@ -296,10 +296,10 @@ async fn a_claim_sees_how_full_its_environment_is_and_who_of_its_cluster_holds_i
     let full = Capacity {
         limit: 2,
         active: 2,
-        holders: vec![ours, foreign],
+        holders: vec![ours, unmanaged],
     };
     assert_eq!(world.look(look()).await.capacity, Some(full));
-    let elsewhere = LeaseLook {
+    let elsewhere = LeaseQuery {
         company_id: Some(Uuid::new_v4()),
         namespace_uid: None,
         ..look()
@@ -311,7 +311,7 @@ async fn a_claim_sees_how_full_its_environment_is_and_who_of_its_cluster_holds_i
     );
     let unlimited = world.sandbox("wide");
     world.sync_environment(&unlimited).await;
-    let wide = LeaseLook {
+    let wide = LeaseQuery {
         environment: EnvironmentChoice::Object(unlimited.id),
         ..look()
     };
@@ -320,7 +320,7 @@ async fn a_claim_sees_how_full_its_environment_is_and_who_of_its_cluster_holds_i
 
 #[tokio::test]
 async fn the_canonical_local_of_each_cluster_sets_the_limit_and_a_duplicate_does_not() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let local = |age, limit| EnvironmentSync {
         created_at: moment(age),
         max_active_leases: limit,
@@ -331,7 +331,7 @@ async fn the_canonical_local_of_each_cluster_sets_the_limit_and_a_duplicate_does
         world.sync_environment(sync).await;
     }
     let row = canonical.id;
-    let limit = async |world: &World| {
+    let limit = async |world: &TestEnvironment| {
         let select = "SELECT max_active_leases FROM environment_operator.environment_limit WHERE environment_id = $1";
         sqlx::query_scalar::<_, i32>(select)
             .bind(row)

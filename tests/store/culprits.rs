@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use crate::support::*;
 
-fn mirror(world: &World) -> (Mirror, watch::Sender<Option<Leader>>) {
+fn mirror(world: &TestEnvironment) -> (Mirror, watch::Sender<Option<Leader>>) {
     let (lead, leader) = watch::channel(Some(world.leader.clone()));
     (
         Mirror::start(
@@ -30,8 +30,8 @@ fn mirror(world: &World) -> (Mirror, watch::Sender<Option<Leader>>) {
     )
 }
 
-/// The origin's own trigger, which raises for one row.
-async fn raise(world: &World, table: &str, event: &str, condition: &str, code: &str) {
+/// The Paperclip server's own trigger, which raises for one row.
+async fn raise(world: &TestEnvironment, table: &str, event: &str, condition: &str, code: &str) {
     let make = format!(
         "CREATE OR REPLACE FUNCTION raise_{table}() RETURNS trigger LANGUAGE plpgsql AS $$
          BEGIN RAISE EXCEPTION 'the licence is used up' USING ERRCODE = '{code}'; END $$;
@@ -44,7 +44,7 @@ async fn raise(world: &World, table: &str, event: &str, condition: &str, code: &
 
 #[tokio::test]
 async fn a_claim_that_a_trigger_a_policy_or_an_index_refuses_waits_and_says_why_and_its_neighbours_are_granted() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let environment = world.environment().await;
     let (mirror, _lead) = mirror(&world);
     let claims = |culprit: Grant| {
@@ -98,7 +98,7 @@ async fn a_claim_that_a_trigger_a_policy_or_an_index_refuses_waits_and_says_why_
 
 #[tokio::test]
 async fn an_ending_or_an_environment_that_a_trigger_refuses_is_told_so_alone() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let environment = world.environment().await;
     let (mirror, _lead) = mirror(&world);
     let mut leases = Vec::new();
@@ -151,7 +151,7 @@ async fn an_ending_or_an_environment_that_a_trigger_refuses_is_told_so_alone() {
 
 #[tokio::test]
 async fn a_row_that_the_database_does_not_let_go_keeps_no_other_old_row_from_being_removed() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let environment = world.environment().await;
     let (mirror, _lead) = mirror(&world);
     let mut leases = Vec::new();
@@ -166,7 +166,7 @@ async fn a_row_that_the_database_does_not_let_go_keeps_no_other_old_row_from_bei
         .execute("UPDATE environment_operator.lease_object SET ended_at = ended_at - interval '2 d'")
         .await
         .unwrap();
-    // The oldest is what another table of the origin's refers to.
+    // The oldest is what another table of the Paperclip server's refers to.
     let refer = format!(
         "UPDATE environment_operator.lease_object SET ended_at = ended_at - interval '1 d' WHERE id = '{0}';
          CREATE TABLE invoices (lease_id uuid REFERENCES environment_leases (id));

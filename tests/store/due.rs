@@ -7,20 +7,20 @@ use environment_operator::lifecycle::{LeaseState, ResourceVersion};
 use environment_operator::store::environments::Archive;
 use environment_operator::store::heartbeat_runs::Heard;
 use environment_operator::store::lease_object::MarkGone;
-use environment_operator::store::tombstone::{self, List};
+use environment_operator::store::missed_deletions::{self, List};
 use environment_operator::store::{cluster, heartbeat_runs, sweep};
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
 use crate::support::*;
 
-async fn candidates(world: &World) -> Vec<Uuid> {
+async fn candidates(world: &TestEnvironment) -> Vec<Uuid> {
     sweep::candidates(&world.store, &world.leader, &[]).await.unwrap()
 }
 
 #[tokio::test]
 async fn the_sweep_selects_in_its_own_namespaces_alone() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let lease = world.held().await; // in namespace `team`
     world.set_run(lease.heartbeat_run_id.unwrap(), "failed").await;
     let candidates = async |namespaces: &[&str]| {
@@ -35,7 +35,7 @@ async fn the_sweep_selects_in_its_own_namespaces_alone() {
 
 #[tokio::test]
 async fn the_sweep_selects_what_is_due_and_nothing_else() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     world.held().await;
     assert_eq!(candidates(&world).await, Vec::<Uuid>::new());
     for change in [
@@ -74,7 +74,7 @@ async fn the_sweep_selects_what_is_due_and_nothing_else() {
 
 #[tokio::test]
 async fn leaks_are_counted_by_who_made_them() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let lease = world.held().await;
     world.held().await;
     sqlx::query(
@@ -90,7 +90,7 @@ async fn leaks_are_counted_by_who_made_them() {
         sweep::leaked(&world.store, &[]).await.unwrap(),
         sweep::Leaked {
             operator: 0,
-            foreign: 0
+            unmanaged: 0
         }
     );
     world.set_run(lease.heartbeat_run_id.unwrap(), "succeeded").await;
@@ -98,14 +98,14 @@ async fn leaks_are_counted_by_who_made_them() {
         sweep::leaked(&world.store, &[]).await.unwrap(),
         sweep::Leaked {
             operator: 1,
-            foreign: 1
+            unmanaged: 1
         }
     );
 }
 
 #[tokio::test]
 async fn a_lease_of_a_run_object_that_is_over_leaks_while_it_is_active_and_counts_once() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let environment = world.environment().await;
     let of_a_job = granted(world.grant(&world.claim(environment)).await);
     let of_a_run = world.held().await;
@@ -120,8 +120,8 @@ async fn a_lease_of_a_run_object_that_is_over_leaks_while_it_is_active_and_count
 }
 
 #[tokio::test]
-async fn a_tombstone_needs_a_list_of_the_same_scope_that_is_not_older_than_the_row() {
-    let world = World::new().await;
+async fn a_missed_deletion_needs_a_list_of_the_same_scope_that_is_not_older_than_the_row() {
+    let world = TestEnvironment::new().await;
     let environment = world.environment().await; // at version 10
     let lease = granted(world.grant(&world.claim(environment)).await); // at version 20
     let missing = async |namespace, version: &str, known: &[Uuid]| {
@@ -130,7 +130,7 @@ async fn a_tombstone_needs_a_list_of_the_same_scope_that_is_not_older_than_the_r
             namespace,
             version: &version,
         };
-        tombstone::missing_leases(&world.store, &world.leader, &list, known)
+        missed_deletions::missing_leases(&world.store, &world.leader, &list, known)
             .await
             .unwrap()
     };
@@ -151,7 +151,7 @@ async fn a_tombstone_needs_a_list_of_the_same_scope_that_is_not_older_than_the_r
         version: &version,
     };
     let environments = async |leader| {
-        tombstone::missing_environments(&world.store, leader, &list, &[])
+        missed_deletions::missing_environments(&world.store, leader, &list, &[])
             .await
             .unwrap()
     };
@@ -169,8 +169,8 @@ async fn a_tombstone_needs_a_list_of_the_same_scope_that_is_not_older_than_the_r
 }
 
 #[tokio::test]
-async fn rows_of_another_cluster_installation_or_incarnation_are_nobodys_tombstones() {
-    let world = World::new().await;
+async fn rows_of_another_cluster_installation_or_incarnation_are_no_missed_deletions() {
+    let world = TestEnvironment::new().await;
     let environment = world.environment().await;
     let lease = granted(world.grant(&world.claim(environment)).await);
     let version = ResourceVersion::parse("100").unwrap();
@@ -189,14 +189,14 @@ async fn rows_of_another_cluster_installation_or_incarnation_are_nobodys_tombsto
         },
     ];
     for leader in theirs {
-        let missing = tombstone::missing_leases(&world.store, &leader, &list, &[])
+        let missing = missed_deletions::missing_leases(&world.store, &leader, &list, &[])
             .await
             .unwrap();
         assert_eq!(missing, Vec::<Uuid>::new(), "{leader:?}");
     }
     cluster::raise_incarnation(&world.store, "cluster").await.unwrap();
     let leader = world.depose().await;
-    let missing = tombstone::missing_leases(&world.store, &leader, &list, &[])
+    let missing = missed_deletions::missing_leases(&world.store, &leader, &list, &[])
         .await
         .unwrap();
     assert_eq!(missing, Vec::<Uuid>::new(), "a restored etcd may not know it yet");
@@ -205,7 +205,7 @@ async fn rows_of_another_cluster_installation_or_incarnation_are_nobodys_tombsto
 
 #[tokio::test]
 async fn an_object_whose_lease_is_held_is_not_marked_as_gone() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let lease = world.held().await;
     MarkGone::carry_out(&world.store, &world.leader, &[MarkGone(lease.id)])
         .await
@@ -218,7 +218,7 @@ async fn an_object_whose_lease_is_held_is_not_marked_as_gone() {
 
 #[tokio::test]
 async fn a_runs_end_and_its_deletion_are_heard_of_and_nothing_else_is() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let runs = [world.run("queued").await, world.run("queued").await];
     let mut ends = heartbeat_runs::listen(&world.store).await.unwrap();
     world.set_run(runs[0], "running").await; // live to live
@@ -245,7 +245,7 @@ async fn a_runs_end_and_its_deletion_are_heard_of_and_nothing_else_is() {
 
 #[tokio::test]
 async fn of_the_runs_that_are_asked_for_those_that_are_over_or_gone_are_told() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let mut asked = Vec::new();
     for status in ["queued", "scheduled_retry", "running"] {
         asked.push(world.run(status).await);
@@ -265,7 +265,7 @@ async fn of_the_runs_that_are_asked_for_those_that_are_over_or_gone_are_told() {
 
 #[tokio::test]
 async fn a_lost_ear_says_so_instead_of_connecting_again_in_silence() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let mut ends = heartbeat_runs::listen(&world.store).await.unwrap();
     sqlx::query(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -280,7 +280,7 @@ async fn a_lost_ear_says_so_instead_of_connecting_again_in_silence() {
 
 #[tokio::test]
 async fn the_fill_of_the_notification_queue_is_a_share_of_the_whole() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let usage = heartbeat_runs::notification_queue_usage(&world.store).await.unwrap();
     assert!((0.0..=1.0).contains(&usage), "{usage}");
 }

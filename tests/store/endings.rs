@@ -1,6 +1,6 @@
 use environment_operator::api::Reason;
 use environment_operator::lifecycle::LeaseState;
-use environment_operator::store::environment_leases::{End, EndOutcome, ForeignEnd, Grant};
+use environment_operator::store::environment_leases::{End, EndOutcome, ExternalEnding, Grant};
 use environment_operator::store::lease_object::RunLook;
 use environment_operator::store::sweep;
 use serde_json::json;
@@ -11,7 +11,7 @@ use crate::support::*;
 
 #[tokio::test]
 async fn an_ending_writes_status_time_reason_and_activity() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     for (state, reason, failure) in [
         (LeaseState::Released, Reason::RunFinished, None),
         (LeaseState::Failed, Reason::RunFailed, Some("RunFailed: so it was")),
@@ -52,7 +52,7 @@ async fn an_ending_writes_status_time_reason_and_activity() {
 
 #[tokio::test]
 async fn an_ended_lease_stays_ended_whoever_ended_it() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let lease = world.held().await;
     sqlx::query("UPDATE environment_leases SET status = 'released', released_at = now()")
         .execute(world.pool())
@@ -70,7 +70,7 @@ async fn an_ended_lease_stays_ended_whoever_ended_it() {
 
 #[tokio::test]
 async fn another_writers_ending_is_remembered_once_and_its_row_left_alone() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let lease = world.held().await;
     sqlx::query("UPDATE environment_leases SET status = 'failed'")
         .execute(world.pool())
@@ -78,12 +78,12 @@ async fn another_writers_ending_is_remembered_once_and_its_row_left_alone() {
         .unwrap();
     let before = world.lease(lease.id).await;
     for reason in [Reason::EndedInDatabase, Reason::RunGone] {
-        let end = ForeignEnd {
+        let end = ExternalEnding {
             id: lease.id,
             ending: ending(LeaseState::Failed, reason),
             run_ended_at: None,
         };
-        ForeignEnd::carry_out(&world.store, &world.leader, &[end])
+        ExternalEnding::carry_out(&world.store, &world.leader, &[end])
             .await
             .unwrap();
     }
@@ -94,7 +94,7 @@ async fn another_writers_ending_is_remembered_once_and_its_row_left_alone() {
 
 #[tokio::test]
 async fn a_row_set_back_to_active_is_ended_again_with_the_first_ending_remembered() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let lease = world.held().await;
     ended(world.end(lease.id, LeaseState::Expired, Reason::RunGone).await);
     sqlx::query("UPDATE environment_leases SET status = 'active', released_at = NULL, failure_reason = NULL")
@@ -118,7 +118,7 @@ async fn a_row_set_back_to_active_is_ended_again_with_the_first_ending_remembere
 
 #[tokio::test]
 async fn a_retained_lease_ends_by_another_cause_which_is_then_the_one_remembered() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let lease = world.held().await;
     ended(world.end(lease.id, LeaseState::Retained, Reason::RunFailed).await);
     assert!(matches!(
@@ -144,7 +144,7 @@ async fn a_retained_lease_ends_by_another_cause_which_is_then_the_one_remembered
 
 #[tokio::test]
 async fn a_deadline_is_judged_by_the_databases_clock() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let lease = world.held().await;
     let end = End {
         id: lease.id,
@@ -173,7 +173,7 @@ async fn a_deadline_is_judged_by_the_databases_clock() {
 
 #[tokio::test]
 async fn a_lease_that_another_transaction_holds_is_busy_and_its_neighbour_ends() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let (first, second) = (world.held().await, world.held().await);
     let mut other = world.connect().await;
     let mut transaction = other.begin().await.unwrap();
@@ -198,7 +198,7 @@ async fn a_lease_that_another_transaction_holds_is_busy_and_its_neighbour_ends()
 
 #[tokio::test]
 async fn a_run_that_is_being_deleted_does_not_hold_up_the_ending_of_its_lease() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let lease = world.held().await;
     let mut other = world.connect().await;
     let mut deletion = other.begin().await.unwrap();
@@ -228,7 +228,7 @@ async fn a_run_that_is_being_deleted_does_not_hold_up_the_ending_of_its_lease() 
 
 #[tokio::test]
 async fn a_lease_whose_runs_row_was_deleted_remembers_the_run_that_it_had() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let lease = world.held().await;
     sqlx::query("DELETE FROM activity_log")
         .execute(world.pool())
@@ -245,7 +245,7 @@ async fn a_lease_whose_runs_row_was_deleted_remembers_the_run_that_it_had() {
 
 #[tokio::test]
 async fn ending_one_runs_leases_touches_no_other_row() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let (first, second) = (world.held().await, world.held().await);
     let sibling = Grant {
         run_id: first.heartbeat_run_id,
@@ -260,7 +260,7 @@ async fn ending_one_runs_leases_touches_no_other_row() {
 
 #[tokio::test]
 async fn an_ending_whose_cleanup_was_pending_is_followed_to_its_final_status_once() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     sqlx::query("ALTER TABLE environment_leases DROP CONSTRAINT environment_leases_status_check")
         .execute(world.pool())
         .await
@@ -274,12 +274,12 @@ async fn an_ending_whose_cleanup_was_pending_is_followed_to_its_final_status_onc
             .unwrap();
     };
     let record = async |state| {
-        let end = ForeignEnd {
+        let end = ExternalEnding {
             id: lease.id,
             ending: ending(state, Reason::RunFailed),
             run_ended_at: None,
         };
-        ForeignEnd::carry_out(&world.store, &world.leader, &[end])
+        ExternalEnding::carry_out(&world.store, &world.leader, &[end])
             .await
             .unwrap();
         world.look(world.look_at(lease.id)).await.object.unwrap()
@@ -300,7 +300,7 @@ async fn an_ending_whose_cleanup_was_pending_is_followed_to_its_final_status_onc
 
 #[tokio::test]
 async fn when_its_run_ended_and_how_long_it_was_held_is_remembered_of_each_lease() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let (late, retained, theirs) = (world.held().await, world.held().await, world.held().await);
     let run_ended_at = Some(jiff::Timestamp::now() - jiff::SignedDuration::from_mins(5));
     let end = async |id, leaves, state, run_ended_at| {
@@ -333,12 +333,12 @@ async fn when_its_run_ended_and_how_long_it_was_held_is_remembered_of_each_lease
     .execute(world.pool())
     .await
     .unwrap();
-    let theirs = ForeignEnd {
+    let theirs = ExternalEnding {
         id: theirs.id,
         ending: ending(LeaseState::Released, Reason::RunFailed),
         run_ended_at,
     };
-    ForeignEnd::carry_out(&world.store, &world.leader, std::slice::from_ref(&theirs))
+    ExternalEnding::carry_out(&world.store, &world.leader, std::slice::from_ref(&theirs))
         .await
         .unwrap();
     let by = async |id: Uuid| -> f64 {

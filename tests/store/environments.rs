@@ -2,7 +2,7 @@ use std::collections::HashSet;
 
 use environment_operator::api::{Driver, Reason};
 use environment_operator::lifecycle::EnvironmentState;
-use environment_operator::store::environment_object::EnvironmentLook;
+use environment_operator::store::environment_object::EnvironmentQuery;
 use environment_operator::store::environments::{
     Archive, ArchiveOutcome, EnvironmentOutcome, EnvironmentSync, ensure_local,
 };
@@ -15,7 +15,7 @@ use crate::support::*;
 
 #[tokio::test]
 async fn an_environment_is_inserted_updated_repaired_and_otherwise_left_alone() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let first = EnvironmentSync {
         metadata: Some(object(json!({"a": 1}))),
         ..world.sandbox("one")
@@ -66,7 +66,7 @@ async fn an_environment_is_inserted_updated_repaired_and_otherwise_left_alone() 
 
 #[tokio::test]
 async fn several_ssh_environments_live_in_one_company() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     for name in ["one", "two", "three"] {
         let sync = EnvironmentSync {
             driver: Driver::Ssh,
@@ -88,18 +88,18 @@ async fn several_ssh_environments_live_in_one_company() {
 
 #[tokio::test]
 async fn standalone_makes_the_company_with_the_first_row_of_its_namespace() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let company_id = Uuid::new_v4();
     let sync = EnvironmentSync {
         company_id,
-        settle: Some(environment_operator::store::Settle {
+        binding: Some(environment_operator::store::NamespaceBinding {
             namespace_uid: company_id,
             ..world.settle()
         }),
         ..world.sandbox("one")
     };
     let orphan = EnvironmentSync {
-        settle: None,
+        binding: None,
         company_id: Uuid::new_v4(),
         ..world.sandbox("two")
     };
@@ -111,13 +111,13 @@ async fn standalone_makes_the_company_with_the_first_row_of_its_namespace() {
         panic!("{outcomes:?}")
     };
     assert_eq!(refusal.reason, Reason::CompanyNotFound);
-    let look = EnvironmentLook {
+    let look = EnvironmentQuery {
         id: sync.id,
         namespace_uid: Some(company_id),
         company_id: None,
         driver: Driver::Sandbox,
     };
-    let view = EnvironmentLook::carry_out(&world.store, &world.leader, &[look])
+    let view = EnvironmentQuery::carry_out(&world.store, &world.leader, &[look])
         .await
         .unwrap()
         .remove(0);
@@ -132,16 +132,16 @@ async fn standalone_makes_the_company_with_the_first_row_of_its_namespace() {
 
 #[tokio::test]
 async fn companies_whose_ids_begin_alike_get_different_prefixes() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     for last in 0..5u128 {
         let company_id = Uuid::from_u128(0xabcd << 112 | last);
-        let settle = environment_operator::store::Settle {
+        let settle = environment_operator::store::NamespaceBinding {
             namespace_uid: company_id,
             ..world.settle()
         };
         let sync = EnvironmentSync {
             company_id,
-            settle: Some(settle),
+            binding: Some(settle),
             ..world.sandbox("one")
         };
         assert!(matches!(
@@ -159,7 +159,7 @@ async fn companies_whose_ids_begin_alike_get_different_prefixes() {
 
 #[tokio::test]
 async fn a_local_is_made_as_the_origin_makes_it_and_reused() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let EnvironmentOutcome::Inserted(row) = world.sync_environment(&world.local()).await else {
         panic!()
     };
@@ -186,7 +186,7 @@ async fn a_local_is_made_as_the_origin_makes_it_and_reused() {
 
 #[tokio::test]
 async fn an_archived_renamed_local_comes_back_untouched_to_the_microsecond() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let mut connection = Session::own(world.connect().await);
     let (made, _) = ensure_local(&mut connection, world.company, Uuid::new_v4())
         .await
@@ -214,7 +214,7 @@ async fn an_archived_renamed_local_comes_back_untouched_to_the_microsecond() {
 
 #[tokio::test]
 async fn a_locals_object_writes_only_what_it_sets_and_only_when_its_generation_is_new() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let mut connection = Session::own(world.connect().await);
     ensure_local(&mut connection, world.company, Uuid::new_v4())
         .await
@@ -252,7 +252,7 @@ async fn a_locals_object_writes_only_what_it_sets_and_only_when_its_generation_i
 
 #[tokio::test]
 async fn sixty_four_concurrent_ensures_give_one_row_and_one_id() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let mut sessions = Vec::new();
     for _ in 0..64 {
         sessions.push(Session::own(world.connect().await));
@@ -277,7 +277,7 @@ async fn sixty_four_concurrent_ensures_give_one_row_and_one_id() {
 
 #[tokio::test]
 async fn a_deleted_environment_is_archived_and_a_local_stays() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let (sandbox, local) = (world.sandbox("one"), world.local());
     world.sync_environment(&sandbox).await;
     world.sync_environment(&local).await;
@@ -307,7 +307,7 @@ async fn a_deleted_environment_is_archived_and_a_local_stays() {
 
 #[tokio::test]
 async fn a_lease_learns_that_its_environment_was_deleted() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let environment = world.environment().await;
     let lease = granted(world.grant(&world.claim(environment)).await);
     assert!(!world.look(world.look_at(lease.id)).await.environment_deleted);
@@ -319,9 +319,9 @@ async fn a_lease_learns_that_its_environment_was_deleted() {
 
 #[tokio::test]
 async fn a_row_that_got_another_driver_or_company_is_not_written_and_nothing_of_it_told() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let sync = EnvironmentSync {
-        settle: None,
+        binding: None,
         ..world.sandbox("one")
     };
     world.sync_environment(&world.sandbox("first")).await;
@@ -363,10 +363,10 @@ async fn a_row_that_got_another_driver_or_company_is_not_written_and_nothing_of_
 
 #[tokio::test]
 async fn a_local_whose_row_got_another_driver_is_told_and_finds_the_next_local_of_its_company() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let local = world.local();
     world.sync_environment(&local).await;
-    let local = EnvironmentSync { settle: None, ..local };
+    let local = EnvironmentSync { binding: None, ..local };
     sqlx::query("UPDATE environments SET driver = 'ssh'")
         .execute(world.pool())
         .await

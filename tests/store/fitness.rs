@@ -2,8 +2,8 @@
 
 use environment_operator::api::Driver;
 use environment_operator::store::environment_leases::Grant;
-use environment_operator::store::environment_object::{EnvironmentLook, EnvironmentView};
-use environment_operator::store::lease_object::LeaseLook;
+use environment_operator::store::environment_object::{EnvironmentQuery, EnvironmentSnapshot};
+use environment_operator::store::lease_object::LeaseQuery;
 use environment_operator::store::{Mode, Store, StoreError, cluster, lead};
 use sqlx::{AssertSqlSafe, Executor};
 use uuid::Uuid;
@@ -28,7 +28,7 @@ fn suspect<T: std::fmt::Debug>(outcome: Result<T, StoreError>) -> String {
     }
 }
 
-async fn execute(world: &World, statement: &str) {
+async fn execute(world: &TestEnvironment, statement: &str) {
     let mut owner = world.connect().await;
     owner
         .execute(sqlx::raw_sql(AssertSqlSafe(statement.to_owned())))
@@ -37,8 +37,8 @@ async fn execute(world: &World, statement: &str) {
 }
 
 /// A world in mode attached, with a held lease, whose store speaks as a role with the documented rights.
-async fn attached() -> (World, String, Grant) {
-    let mut world = World::attached().await;
+async fn attached() -> (TestEnvironment, String, Grant) {
+    let mut world = TestEnvironment::attached().await;
     let role = format!("operator_{}", Uuid::new_v4().simple());
     let make = format!("CREATE ROLE {role} LOGIN;\n{}", rights(&role));
     execute(&world, &make).await;
@@ -52,32 +52,32 @@ async fn attached() -> (World, String, Grant) {
     (world, role, claim)
 }
 
-async fn drop_role(world: &World, role: &str) {
+async fn drop_role(world: &TestEnvironment, role: &str) {
     world.store.close().await;
     let text = format!("REASSIGN OWNED BY {role} TO CURRENT_USER; DROP OWNED BY {role}; DROP ROLE {role}");
     execute(world, &text).await;
 }
 
 /// As the mirror asks.
-async fn look(world: &World, id: Uuid) -> Result<Option<Uuid>, StoreError> {
-    let views = LeaseLook::carry_out(&world.store, &world.leader, &[world.look_at(id)]).await?;
+async fn look(world: &TestEnvironment, id: Uuid) -> Result<Option<Uuid>, StoreError> {
+    let views = LeaseQuery::carry_out(&world.store, &world.leader, &[world.look_at(id)]).await?;
     Ok(views[0].row.as_ref().map(|row| row.id))
 }
 
-async fn environment_view(world: &World, id: Uuid) -> Result<EnvironmentView, StoreError> {
-    let look = EnvironmentLook {
+async fn environment_view(world: &TestEnvironment, id: Uuid) -> Result<EnvironmentSnapshot, StoreError> {
+    let look = EnvironmentQuery {
         id,
         namespace_uid: None,
         company_id: Some(world.company),
         driver: Driver::Sandbox,
     };
-    Ok(EnvironmentLook::carry_out(&world.store, &world.leader, &[look])
+    Ok(EnvironmentQuery::carry_out(&world.store, &world.leader, &[look])
         .await?
         .remove(0))
 }
 
 /// Whether its row is there.
-async fn look_at_environment(world: &World, id: Uuid) -> Result<bool, StoreError> {
+async fn look_at_environment(world: &TestEnvironment, id: Uuid) -> Result<bool, StoreError> {
     Ok(environment_view(world, id).await?.row.is_some())
 }
 
@@ -108,7 +108,7 @@ async fn a_row_without_a_column_is_not_taken_for_one_that_is_not_there() {
 
 #[tokio::test]
 async fn an_environment_s_row_that_cannot_be_read_is_named_and_is_there_all_the_same() {
-    let world = World::attached().await;
+    let world = TestEnvironment::attached().await;
     let environment = world.environment().await;
     execute(&world, "UPDATE environments SET status = 'of_the_future'").await;
     let view = environment_view(&world, environment).await.unwrap();
@@ -219,7 +219,7 @@ async fn tables_that_change_beneath_a_running_operator_are_named_and_it_goes_on_
 
 #[tokio::test]
 async fn tables_that_an_origin_gets_later_are_asked_from_then_on() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let mut claim = world.claim(world.environment().await);
     claim.issue_id = Some(Uuid::new_v4());
     granted(world.grant(&claim).await);
@@ -232,7 +232,7 @@ async fn tables_that_an_origin_gets_later_are_asked_from_then_on() {
 
 #[tokio::test]
 async fn a_view_in_the_place_of_a_table_is_refused() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     execute(&world, "ALTER TABLE environment_leases RENAME TO all_leases").await;
     execute(
         &world,
@@ -248,7 +248,7 @@ async fn a_view_in_the_place_of_a_table_is_refused() {
 
 #[tokio::test]
 async fn a_cluster_whose_leases_are_held_is_not_led_from_a_database_that_never_knew_it() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let id = world.store.id();
     let held = [Uuid::new_v4(), Uuid::new_v4()];
     for _ in 0..2 {
@@ -272,7 +272,7 @@ async fn a_cluster_whose_leases_are_held_is_not_led_from_a_database_that_never_k
 
 #[tokio::test]
 async fn a_database_that_holds_one_of_the_leases_knows_the_cluster_and_so_does_one_where_none_is_held() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let held = world.held().await;
     cluster::admit(&world.store, "forgotten", &[Uuid::new_v4(), held.id])
         .await
@@ -285,7 +285,7 @@ async fn a_database_that_holds_one_of_the_leases_knows_the_cluster_and_so_does_o
 
 #[tokio::test]
 async fn a_restored_backup_is_the_same_database_and_another_one_is_not() {
-    let (first, second) = (World::new().await, World::new().await);
+    let (first, second) = (TestEnvironment::new().await, TestEnvironment::new().await);
     assert_ne!(first.store.id(), second.store.id());
     let again = Store::open(&address(first.database.url()), Mode::Standalone, 1)
         .await

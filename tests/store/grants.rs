@@ -2,7 +2,7 @@ use environment_operator::api::{ObjectRef, Reason};
 use environment_operator::lifecycle::LeaseState;
 use environment_operator::store::environment_leases::{Grant, GrantOutcome};
 use environment_operator::store::environments::EnvironmentSync;
-use environment_operator::store::lease_object::{EnvironmentChoice, LeaseLook, RunLook};
+use environment_operator::store::lease_object::{EnvironmentChoice, LeaseQuery, RunLook};
 use serde_json::{Value, json};
 use sqlx::Connection;
 use uuid::Uuid;
@@ -11,7 +11,7 @@ use crate::support::*;
 
 #[tokio::test]
 async fn a_grant_writes_row_activity_and_context_at_one_moment() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let (environment, run) = (world.environment().await, world.run("running").await);
     sqlx::query("UPDATE heartbeat_runs SET context_snapshot = '{\"kept\": 1}'")
         .execute(world.pool())
@@ -71,7 +71,7 @@ async fn a_grant_writes_row_activity_and_context_at_one_moment() {
 
 #[tokio::test]
 async fn a_context_that_is_no_object_is_replaced() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let environment = world.environment().await;
     for (text, kept) in [("null", false), ("[1]", false), ("{\"k\": 1}", true)] {
         let run = world.run("queued").await;
@@ -101,7 +101,7 @@ async fn a_context_that_is_no_object_is_replaced() {
 
 #[tokio::test]
 async fn a_claim_is_granted_once_and_never_again() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let environment = world.environment().await;
     let claim = world.claim(environment);
     granted(world.grant(&claim).await);
@@ -125,7 +125,7 @@ async fn a_claim_is_granted_once_and_never_again() {
 
 #[tokio::test]
 async fn what_does_not_exist_and_what_is_another_companys_are_refused_alike() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let (other_company, other_agent) = (Uuid::new_v4(), Uuid::new_v4());
     world.make_company(other_company, other_agent).await;
     let other_run = world.run_of(other_company, other_agent, "running").await;
@@ -135,7 +135,7 @@ async fn what_does_not_exist_and_what_is_another_companys_are_refused_alike() {
     } = {
         let sync = EnvironmentSync {
             company_id: other_company,
-            settle: None,
+            binding: None,
             ..world.sandbox("theirs")
         };
         world.sync_environment(&sync).await;
@@ -175,7 +175,7 @@ async fn what_does_not_exist_and_what_is_another_companys_are_refused_alike() {
         let message = format!("run/{id} does not exist in this company");
         assert_eq!(refused, (Reason::RunNotFound, message));
         let view = world
-            .look(LeaseLook {
+            .look(LeaseQuery {
                 run_id: Some(id),
                 ..world.look_at(Uuid::new_v4())
             })
@@ -187,7 +187,7 @@ async fn what_does_not_exist_and_what_is_another_companys_are_refused_alike() {
 
 #[tokio::test]
 async fn an_archived_environment_a_finished_run_and_another_agent_are_refused() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let (environment, run) = (world.environment().await, world.run("running").await);
     let archived = EnvironmentSync {
         status: ARCHIVED,
@@ -242,7 +242,7 @@ async fn an_archived_environment_a_finished_run_and_another_agent_are_refused() 
 
 #[tokio::test]
 async fn a_held_run_or_environment_answers_busy_at_once_and_its_neighbours_land() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let (environment, run) = (world.environment().await, world.run("running").await);
     let mut other = world.connect().await;
     let mut transaction = other.begin().await.unwrap();
@@ -272,7 +272,7 @@ async fn a_held_run_or_environment_answers_busy_at_once_and_its_neighbours_land(
 
 #[tokio::test]
 async fn a_run_that_ends_during_a_grant_waits_and_is_heard_of_after_it() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let (environment, run) = (world.environment().await, world.run("running").await);
     let mut listener = sqlx::postgres::PgListener::connect(world.database.url()).await.unwrap();
     listener.listen("environment_operator_run_end").await.unwrap();
@@ -297,23 +297,23 @@ async fn a_run_that_ends_during_a_grant_waits_and_is_heard_of_after_it() {
 
 #[tokio::test]
 async fn a_namespace_is_settled_with_its_first_row_and_stays_so() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let environment = world.environment().await;
     let (company, agent, namespace_uid) = (Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4());
     world.make_company(company, agent).await;
-    let settle = Some(environment_operator::store::Settle {
+    let settle = Some(environment_operator::store::NamespaceBinding {
         namespace_uid,
         ..world.settle()
     });
     granted(
         world
             .grant(&Grant {
-                settle: settle.clone(),
+                binding: settle.clone(),
                 ..world.claim(environment)
             })
             .await,
     );
-    let look = LeaseLook {
+    let look = LeaseQuery {
         namespace_uid: Some(namespace_uid),
         company_id: Some(company),
         ..world.look_at(Uuid::new_v4())
@@ -321,12 +321,12 @@ async fn a_namespace_is_settled_with_its_first_row_and_stays_so() {
     assert_eq!(world.look(look).await.recorded_company, Some(world.company));
     let theirs = EnvironmentSync {
         company_id: company,
-        settle: None,
+        binding: None,
         ..world.sandbox("theirs")
     };
     world.sync_environment(&theirs).await;
     let moved = Grant {
-        settle,
+        binding: settle,
         company_id: company,
         ..world.claim(theirs.id)
     };
@@ -339,7 +339,7 @@ async fn a_namespace_is_settled_with_its_first_row_and_stays_so() {
 
 #[tokio::test]
 async fn every_grant_has_a_higher_token_and_remembers_its_run_object() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let environment = world.environment().await;
     let run_object = ObjectRef {
         api_version: "batch/v1".to_owned(),
@@ -367,10 +367,10 @@ async fn every_grant_has_a_higher_token_and_remembers_its_run_object() {
 
 #[tokio::test]
 async fn a_claim_without_environment_gets_its_agents_default_else_the_companys_local() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let environment = world.environment().await;
     let run = world.run("running").await;
-    let look = LeaseLook {
+    let look = LeaseQuery {
         run_id: Some(run),
         ..world.look_at(Uuid::new_v4())
     };
@@ -384,13 +384,13 @@ async fn a_claim_without_environment_gets_its_agents_default_else_the_companys_l
         .await
         .unwrap();
     assert_eq!(world.look(look.clone()).await.environment.unwrap().id, environment);
-    let by_agent = LeaseLook {
+    let by_agent = LeaseQuery {
         agent_id: Some(world.agent),
         run_id: None,
         ..look.clone()
     };
     assert_eq!(world.look(by_agent).await.environment.unwrap().id, environment);
-    let explicit = LeaseLook {
+    let explicit = LeaseQuery {
         environment: EnvironmentChoice::Local,
         ..look
     };

@@ -2,9 +2,9 @@
 
 use environment_operator::api::Driver;
 use environment_operator::store::environment_leases::{LeaseSync, SyncOutcome};
-use environment_operator::store::environment_object::EnvironmentLook;
+use environment_operator::store::environment_object::EnvironmentQuery;
 use environment_operator::store::environments::{self, EnvironmentOutcome, EnvironmentSync};
-use environment_operator::store::lease_object::LeaseLook;
+use environment_operator::store::lease_object::LeaseQuery;
 use environment_operator::store::{Store, sweep};
 use harness::guard::fresh_directory;
 use harness::postgres::Postgres;
@@ -12,7 +12,7 @@ use harness::postgres::Postgres;
 use crate::support::*;
 
 /// Bytes of log that this session's server has written so far.
-async fn position(world: &World) -> i64 {
+async fn position(world: &TestEnvironment) -> i64 {
     world
         .count("SELECT (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::int8")
         .await
@@ -22,13 +22,13 @@ async fn position(world: &World) -> i64 {
 async fn an_idle_look_and_an_idle_sync_write_no_log() {
     // A server of its own: other tests write to the log of theirs.
     let postgres = Postgres::start(&fresh_directory("idle").unwrap()).await.unwrap();
-    let mut world = World::on(postgres.database().await.unwrap()).await;
+    let mut world = TestEnvironment::on(postgres.database().await.unwrap()).await;
     world.store = Store::open(&address(world.database.url()), world.store.mode(), 1)
         .await
         .unwrap();
     let (sandbox, local) = (world.sandbox("box"), world.local());
     let syncs = [&sandbox, &local].map(|sync| environments::EnvironmentSync {
-        settle: None,
+        binding: None,
         ..sync.clone()
     });
     for sync in [&sandbox, &local] {
@@ -57,16 +57,16 @@ async fn an_idle_look_and_an_idle_sync_write_no_log() {
         ..edited
     };
     let idle = async || {
-        LeaseLook::carry_out(&world.store, &world.leader, &[world.look_at(lease.id)])
+        LeaseQuery::carry_out(&world.store, &world.leader, &[world.look_at(lease.id)])
             .await
             .unwrap();
-        let look = EnvironmentLook {
+        let look = EnvironmentQuery {
             id: sandbox.id,
             namespace_uid: Some(world.namespace_uid),
             company_id: None,
             driver: Driver::Sandbox,
         };
-        EnvironmentLook::carry_out(&world.store, &world.leader, &[look])
+        EnvironmentQuery::carry_out(&world.store, &world.leader, &[look])
             .await
             .unwrap();
         for outcome in EnvironmentSync::carry_out(&world.store, &world.leader, &syncs)

@@ -7,7 +7,7 @@ use harness::wait::eventually;
 
 use crate::support::*;
 
-async fn enter(world: &World, cluster: &str, name: &str, namespaces: &[&str]) -> Result<(), String> {
+async fn enter(world: &TestEnvironment, cluster: &str, name: &str, namespaces: &[&str]) -> Result<(), String> {
     let namespaces: Vec<String> = namespaces.iter().map(|&name| name.to_owned()).collect();
     match installation::enter(&world.store, cluster, name, &namespaces).await {
         Ok(()) => Ok(()),
@@ -17,7 +17,7 @@ async fn enter(world: &World, cluster: &str, name: &str, namespaces: &[&str]) ->
 }
 
 /// Everything that was started has been so for longer than a term.
-async fn long_ago(world: &World) {
+async fn long_ago(world: &TestEnvironment) {
     sqlx::query("UPDATE environment_operator.installation SET started_at = now() - interval '1 min'")
         .execute(world.pool())
         .await
@@ -26,7 +26,7 @@ async fn long_ago(world: &World) {
 
 #[tokio::test]
 async fn an_installation_does_not_start_on_a_living_one_s_namespaces_and_names_it() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     enter(&world, "here", "first", &["a", "b"]).await.unwrap();
     enter(&world, "here", "first", &["a", "b"]).await.unwrap(); // another replica
     enter(&world, "here", "second", &["c"]).await.unwrap();
@@ -49,7 +49,7 @@ async fn an_installation_does_not_start_on_a_living_one_s_namespaces_and_names_i
 
 #[tokio::test]
 async fn an_installation_lives_as_long_as_its_leader_s_term_and_at_its_start() {
-    let world = World::new().await; // installation `default` of `cluster` leads
+    let world = TestEnvironment::new().await; // installation `default` of `cluster` leads
     enter(&world, "cluster", "default", &["a"]).await.unwrap();
     long_ago(&world).await;
     enter(&world, "cluster", "other", &["a"]).await.unwrap_err();
@@ -65,7 +65,7 @@ async fn an_installation_lives_as_long_as_its_leader_s_term_and_at_its_start() {
 
 #[tokio::test]
 async fn of_several_that_start_at_once_on_one_namespace_one_does() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     for round in 0..10 {
         let cluster = format!("cluster-{round}");
         let names: Vec<String> = (0..6).map(|number| format!("installation-{number}")).collect();
@@ -81,7 +81,7 @@ async fn of_several_that_start_at_once_on_one_namespace_one_does() {
 
 #[tokio::test]
 async fn an_installation_that_was_cut_off_does_not_lead_beside_the_one_that_has_taken_its_place() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     enter(&world, "cluster", "default", &["a"]).await.unwrap();
     long_ago(&world).await;
     lead::release(&world.store, &world.leader, HOLDER).await.unwrap();
@@ -101,7 +101,7 @@ async fn an_installation_that_was_cut_off_does_not_lead_beside_the_one_that_has_
 
 #[tokio::test]
 async fn of_two_installations_that_take_over_one_namespace_at_once_one_leads() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     enter(&world, "cluster", "default", &["a"]).await.unwrap();
     lead::release(&world.store, &world.leader, HOLDER).await.unwrap();
     long_ago(&world).await;

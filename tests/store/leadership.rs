@@ -7,7 +7,7 @@ use crate::support::*;
 
 #[tokio::test]
 async fn only_one_replica_leads_and_the_next_term_has_the_next_epoch() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     assert_eq!(world.leader.incarnation, 1);
     assert_eq!(
         lead::acquire(&world.store, "cluster", "default", "second")
@@ -29,7 +29,7 @@ async fn only_one_replica_leads_and_the_next_term_has_the_next_epoch() {
 
 #[tokio::test]
 async fn every_replica_can_read_who_leads_while_a_term_runs() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let running = async |installation| lead::running(&world.store, "cluster", installation).await.unwrap();
     let holder = async |installation| running(installation).await.map(|term| term.holder);
     let left = running("default").await.unwrap().left;
@@ -47,14 +47,14 @@ async fn every_replica_can_read_who_leads_while_a_term_runs() {
 
 #[tokio::test]
 async fn a_new_incarnation_is_seen_by_the_next_leader() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     assert_eq!(cluster::raise_incarnation(&world.store, "cluster").await.unwrap(), 2);
     assert_eq!(world.depose().await.incarnation, 2);
 }
 
 #[tokio::test]
 async fn a_deposed_leaders_batch_changes_nothing() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let environment = world.environment().await;
     world.depose().await;
     let outcome = world.try_grant(&world.claim(environment)).await;
@@ -70,7 +70,7 @@ async fn a_deposed_leaders_batch_changes_nothing() {
 
 #[tokio::test]
 async fn a_takeover_waits_for_the_batch_in_flight_and_a_renewal_does_not() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let mut batch = world.connect().await;
     let mut batch = batch.begin().await.unwrap();
     sqlx::query("SELECT FROM environment_operator.lead FOR KEY SHARE")
@@ -103,14 +103,14 @@ async fn a_takeover_waits_for_the_batch_in_flight_and_a_renewal_does_not() {
 
 #[tokio::test]
 async fn a_term_that_has_passed_is_not_renewed_even_if_nobody_has_taken_over() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     lead::release(&world.store, &world.leader, HOLDER).await.unwrap();
     assert!(!lead::renew(&world.store, &world.leader, HOLDER).await.unwrap());
 }
 
 #[tokio::test]
 async fn each_term_begins_with_fencing_tokens_above_all_that_were_given() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let now = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::int8";
     let first = token(&world).await;
     let before = world.count(now).await;
@@ -135,7 +135,7 @@ async fn each_term_begins_with_fencing_tokens_above_all_that_were_given() {
 
 #[tokio::test]
 async fn two_replicas_never_hold_one_epoch_even_if_a_fail_over_loses_a_term() {
-    let mut world = World::new().await;
+    let mut world = TestEnvironment::new().await;
     let environment = world.environment().await;
     let kept: String = sqlx::query_scalar("SELECT to_jsonb(l)::text FROM environment_operator.lead AS l")
         .fetch_one(world.pool())
@@ -164,7 +164,7 @@ async fn two_replicas_never_hold_one_epoch_even_if_a_fail_over_loses_a_term() {
 
 #[tokio::test]
 async fn a_takeover_of_which_a_part_fails_has_not_begun() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let role = format!("role_{}", uuid::Uuid::new_v4().simple());
     let make = format!(
         "CREATE ROLE {role}; GRANT USAGE ON SCHEMA environment_operator TO {role};
@@ -219,7 +219,7 @@ async fn a_takeover_of_which_a_part_fails_has_not_begun() {
 }
 
 /// The next token.
-async fn token(world: &World) -> i64 {
+async fn token(world: &TestEnvironment) -> i64 {
     world
         .count("SELECT nextval('environment_operator.fencing_token')")
         .await

@@ -1,6 +1,6 @@
 //! Which Local object stands for a company's row, and which the operator itself has made.
 
-use environment_operator::store::environment_object::{EnvironmentLook, EnvironmentView};
+use environment_operator::store::environment_object::{EnvironmentQuery, EnvironmentSnapshot};
 use environment_operator::store::environments::{Archive, EnvironmentOutcome, EnvironmentSync};
 use environment_operator::store::local::{IsSpareLocal, OtherLocals};
 use environment_operator::store::local_intent::{AbandonLocal, LocalAnswer, LocalIntent, LocalNeed};
@@ -12,15 +12,15 @@ use uuid::Uuid;
 
 use crate::support::*;
 
-impl World {
-    async fn view(&self, leader: &Leader, id: Uuid) -> EnvironmentView {
-        let look = EnvironmentLook {
+impl TestEnvironment {
+    async fn view(&self, leader: &Leader, id: Uuid) -> EnvironmentSnapshot {
+        let look = EnvironmentQuery {
             id,
             namespace_uid: None,
             company_id: Some(self.company),
             driver: environment_operator::api::Driver::Local,
         };
-        EnvironmentLook::carry_out(&self.store, leader, &[look])
+        EnvironmentQuery::carry_out(&self.store, leader, &[look])
             .await
             .unwrap()
             .remove(0)
@@ -92,7 +92,7 @@ impl World {
 
 #[tokio::test]
 async fn the_choice_is_the_first_by_maker_age_and_uid_whatever_the_order_of_coming_and_going() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     // A fixed seed: the cases are many enough, and each run is the same.
     let mut random = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
     for _ in 0..12 {
@@ -123,7 +123,7 @@ async fn the_choice_is_the_first_by_maker_age_and_uid_whatever_the_order_of_comi
 }
 
 /// What an intent would have done, had there been no other object; the next version is chosen upon.
-async fn mark_operator_made(world: &World, sync: &EnvironmentSync) {
+async fn mark_operator_made(world: &TestEnvironment, sync: &EnvironmentSync) {
     sqlx::query("UPDATE environment_operator.environment_object SET operator_made = true WHERE id = $1")
         .bind(sync.id)
         .execute(world.pool())
@@ -138,7 +138,7 @@ async fn mark_operator_made(world: &World, sync: &EnvironmentSync) {
 
 #[tokio::test]
 async fn only_the_canonical_local_writes_what_it_sets_and_the_next_one_when_it_takes_over() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let named = |name: &str, age| EnvironmentSync {
         name: Some(name.to_owned()),
         created_at: moment(age),
@@ -180,7 +180,7 @@ async fn only_the_canonical_local_writes_what_it_sets_and_the_next_one_when_it_t
 
 #[tokio::test]
 async fn a_row_that_was_deleted_comes_back_under_its_id_and_with_what_the_canonical_local_sets() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let first = EnvironmentSync {
         name: Some("First".to_owned()),
         ..world.local()
@@ -207,7 +207,7 @@ async fn a_row_that_was_deleted_comes_back_under_its_id_and_with_what_the_canoni
 
 #[tokio::test]
 async fn locals_that_come_and_go_at_once_through_two_clusters_leave_one_row_and_the_right_choice_in_each() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let leaders = [world.leader.clone(), world.leader_of("other", "default").await];
     for _ in 0..5 {
         let mut tasks = Vec::new();
@@ -261,7 +261,7 @@ async fn come_and_go(store: Store, leader: Leader, sync: EnvironmentSync, stays:
 
 #[tokio::test]
 async fn installations_of_one_cluster_share_the_choice_and_clusters_do_not() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let beside = world.leader_of("cluster", "beside").await;
     let elsewhere = world.leader_of("elsewhere", "default").await;
     let [first, second, third] = [3, 2, 1].map(|age| EnvironmentSync {
@@ -286,7 +286,7 @@ async fn installations_of_one_cluster_share_the_choice_and_clusters_do_not() {
 
 #[tokio::test]
 async fn two_clusters_do_not_fight_over_what_their_objects_set() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let elsewhere = world.leader_of("elsewhere", "default").await;
     let [mine, theirs] = ["Mine", "Theirs"].map(|name| EnvironmentSync {
         name: Some(name.to_owned()),
@@ -310,7 +310,7 @@ async fn two_clusters_do_not_fight_over_what_their_objects_set() {
 
 #[tokio::test]
 async fn all_claims_of_a_company_intend_one_object_until_it_is_there() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let needs: Vec<LocalNeed> = (0..64)
         .map(|number| world.need(&format!("team-{}", number % 8)))
         .collect();
@@ -337,7 +337,7 @@ async fn all_claims_of_a_company_intend_one_object_until_it_is_there() {
 
 #[tokio::test]
 async fn an_abandoned_intent_gives_way_to_another_namespace_and_is_taken_up_again_in_its_own() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let first = world.intended("team").await;
     for _ in 0..3 {
         let intent = world.intended("team").await;
@@ -361,7 +361,7 @@ async fn an_abandoned_intent_gives_way_to_another_namespace_and_is_taken_up_agai
 
 #[tokio::test]
 async fn an_object_is_the_operators_only_if_it_is_the_first_with_the_nonce_of_its_company_and_namespace() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let intent = world.intended("team").await;
     assert!(
         !world.is_operator_made(&world.with_nonce(Uuid::new_v4())).await,
@@ -391,7 +391,7 @@ async fn an_object_is_the_operators_only_if_it_is_the_first_with_the_nonce_of_it
 
 #[tokio::test]
 async fn a_local_is_spare_only_as_an_unedited_duplicate_of_the_operators() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let intent = world.intended("team").await;
     let own = world.with_nonce(intent.nonce);
     world.sync_environment(&own).await;

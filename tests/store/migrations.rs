@@ -49,7 +49,7 @@ async fn each_mode_refuses_the_others_database_with_one_sentence() {
     let database = fresh_database().await;
     assert_eq!(
         refused(database.url(), Mode::Attached).await,
-        "the database holds no environments of an origin's server: start that first, or use --mode standalone"
+        "the database holds no environments of a Paperclip server: start that first, or use --mode standalone"
     );
     migrate::migrate(&address(database.url()), Mode::Standalone)
         .await
@@ -66,7 +66,7 @@ async fn each_mode_refuses_the_others_database_with_one_sentence() {
         .unwrap();
     assert_eq!(
         refused(origins.url(), Mode::Standalone).await,
-        "the database belongs to an origin's server, and standalone mode would make its tables: use --mode attached"
+        "the database belongs to a Paperclip server, and standalone mode would make its tables: use --mode attached"
     );
     sqlx::query("ALTER TABLE environments DROP COLUMN company_id")
         .execute(&mut connection)
@@ -102,7 +102,7 @@ async fn an_older_version_runs_on_a_newer_schema() {
 
 #[tokio::test]
 async fn the_closed_sets_are_held_by_named_checks() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let environment = world.environment().await;
     for (statement, constraint) in [
         (
@@ -140,7 +140,7 @@ async fn unmade(connection: &mut sqlx::PgConnection, undo: &'static str) {
 
 #[tokio::test]
 async fn what_leases_of_before_have_left_is_found_after_an_upgrade_and_by_a_role_of_before() {
-    let world = World::attached().await;
+    let world = TestEnvironment::attached().await;
     let mut owner = world.connect().await;
     let environment = world.environment().await;
     let (first, second) = (
@@ -210,7 +210,7 @@ async fn what_leases_of_before_have_left_is_found_after_an_upgrade_and_by_a_role
 
 #[tokio::test]
 async fn rows_that_an_index_of_the_origins_refuses_keep_no_operator_from_starting() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let mut owner = world.connect().await;
     for metadata in [
         "{\"managedByPaperclip\": true}",

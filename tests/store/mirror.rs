@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use crate::support::*;
 
-fn mirror(world: &World) -> (Mirror, watch::Sender<Option<Leader>>) {
+fn mirror(world: &TestEnvironment) -> (Mirror, watch::Sender<Option<Leader>>) {
     let (lead, leader) = watch::channel(Some(world.leader.clone()));
     (
         Mirror::start(
@@ -29,7 +29,7 @@ fn mirror(world: &World) -> (Mirror, watch::Sender<Option<Leader>>) {
 
 #[tokio::test]
 async fn a_poisoned_row_is_told_what_to_change_and_its_neighbours_land_in_the_same_flush() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let environment = world.environment().await;
     sqlx::query("ALTER TABLE environment_leases ADD CONSTRAINT poison CHECK (provider <> 'poison')")
         .execute(world.pool())
@@ -91,7 +91,7 @@ async fn a_poisoned_row_is_told_what_to_change_and_its_neighbours_land_in_the_sa
 
 #[tokio::test]
 async fn what_passes_the_first_look_is_still_sorted_by_the_databases_own_refusal() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let environment = world.environment().await;
     for (grant, start) in [
         (
@@ -128,7 +128,7 @@ async fn what_passes_the_first_look_is_still_sorted_by_the_databases_own_refusal
 
 #[tokio::test]
 async fn what_the_owner_of_the_tables_may_mend_fails_no_claim_for_good() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let environment = world.environment().await;
     let (mirror, _lead) = mirror(&world);
     let claim = world.claim(environment);
@@ -159,7 +159,7 @@ async fn what_the_owner_of_the_tables_may_mend_fails_no_claim_for_good() {
 
 #[tokio::test]
 async fn an_environment_that_cannot_be_stored_is_refused_and_its_neighbour_lands() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let (mirror, _lead) = mirror(&world);
     let long = EnvironmentSync {
         name: Some("x".repeat(600)),
@@ -179,7 +179,7 @@ async fn an_environment_that_cannot_be_stored_is_refused_and_its_neighbour_lands
 
 #[tokio::test]
 async fn two_requests_for_one_lease_are_answered_one_after_the_other() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let environment = world.environment().await;
     let (mirror, _lead) = mirror(&world);
     let claim = world.claim(environment);
@@ -202,7 +202,7 @@ async fn two_requests_for_one_lease_are_answered_one_after_the_other() {
 
 #[tokio::test]
 async fn a_thousand_leases_are_granted_looked_at_and_ended_by_many_callers() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let environment = world.environment().await;
     let (mirror, _lead) = mirror(&world);
     let tasks = (0..1000).map(|_| {
@@ -244,7 +244,7 @@ async fn a_thousand_leases_are_granted_looked_at_and_ended_by_many_callers() {
 
 #[tokio::test]
 async fn a_deposed_mirror_tells_every_caller_and_changes_nothing() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let environment = world.environment().await;
     let (mirror, lead) = mirror(&world);
     let next = world.depose().await;

@@ -1,6 +1,6 @@
 //! Numbers in free objects: what the database gives back is what was written, so that nothing is written again.
 
-use environment_operator::store::environment_object::EnvironmentLook;
+use environment_operator::store::environment_object::EnvironmentQuery;
 use environment_operator::store::environments::{EnvironmentOutcome, EnvironmentSync};
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use crate::support::*;
 
 #[tokio::test]
 async fn every_number_comes_back_from_the_row_as_it_went_in() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let mut numbers = json!([
         0,
         -0.0,
@@ -40,13 +40,13 @@ async fn every_number_comes_back_from_the_row_as_it_went_in() {
         world.sync_environment(&sync).await,
         EnvironmentOutcome::Inserted(_)
     ));
-    let look = EnvironmentLook {
+    let look = EnvironmentQuery {
         id: sync.id,
         namespace_uid: None,
         company_id: Some(world.company),
         driver: sync.driver,
     };
-    let view = EnvironmentLook::carry_out(&world.store, &world.leader, &[look])
+    let view = EnvironmentQuery::carry_out(&world.store, &world.leader, &[look])
         .await
         .unwrap()
         .remove(0);

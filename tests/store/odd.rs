@@ -1,11 +1,11 @@
-//! Values that the operator never writes, in every column of the origin's rows: its own row alone may suffer from one.
+//! Values that the operator never writes, in every column of the Paperclip server's rows: its own row alone may suffer from one.
 
 use environment_operator::api::Reason;
 use environment_operator::lifecycle::LeaseState;
 use environment_operator::store::environment_leases::{self, End, EndOutcome, LeaseRow};
-use environment_operator::store::environment_object::EnvironmentLook;
-use environment_operator::store::lease_object::{LeaseLook, RunLook, WasGranted};
-use environment_operator::store::{StoreError, environments, foreign_leases, sweep};
+use environment_operator::store::environment_object::EnvironmentQuery;
+use environment_operator::store::lease_object::{LeaseQuery, RunLook, WasGranted};
+use environment_operator::store::{StoreError, environments, sweep, unmanaged_leases};
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
@@ -31,7 +31,7 @@ const ODD: [(&str, &[&str]); 3] = [
 /// Its status is what a lease is ended by: of one that is none of the set nothing can be decided.
 const DECIDES: [(&str, &str); 1] = [("environment_leases", "status")];
 
-async fn columns(world: &World, of_type: &str) -> Vec<(String, String)> {
+async fn columns(world: &TestEnvironment, of_type: &str) -> Vec<(String, String)> {
     sqlx::query_as(
         "SELECT table_name::text, column_name::text FROM information_schema.columns
          WHERE table_schema = 'public' AND table_name IN ('environments', 'environment_leases', 'heartbeat_runs')
@@ -45,7 +45,7 @@ async fn columns(world: &World, of_type: &str) -> Vec<(String, String)> {
 }
 
 /// Sets one column of the rows of a lease.
-async fn set(world: &World, lease: &LeaseRow, table: &str, column: &str, of_type: &str, value: &str) {
+async fn set(world: &TestEnvironment, lease: &LeaseRow, table: &str, column: &str, of_type: &str, value: &str) {
     let id = match table {
         "environments" => lease.environment_id,
         "heartbeat_runs" => lease.heartbeat_run_id.unwrap(),
@@ -62,8 +62,8 @@ async fn set(world: &World, lease: &LeaseRow, table: &str, column: &str, of_type
         .unwrap();
 }
 
-/// A foreign lease of the same environment and run.
-async fn foreign(world: &World, of: &LeaseRow) -> Uuid {
+/// An unmanaged lease of the same environment and run.
+async fn unmanaged(world: &TestEnvironment, of: &LeaseRow) -> Uuid {
     sqlx::query_scalar(
         "INSERT INTO environment_leases (company_id, environment_id, heartbeat_run_id) VALUES ($1, $2, $3) RETURNING id",
     )
@@ -75,7 +75,7 @@ async fn foreign(world: &World, of: &LeaseRow) -> Uuid {
     .unwrap()
 }
 
-async fn end(world: &World, id: Uuid) -> Result<EndOutcome, StoreError> {
+async fn end(world: &TestEnvironment, id: Uuid) -> Result<EndOutcome, StoreError> {
     let end = End {
         id,
         leaves: LeaseState::Active,
@@ -89,9 +89,9 @@ async fn end(world: &World, id: Uuid) -> Result<EndOutcome, StoreError> {
 
 #[tokio::test]
 async fn an_odd_value_in_any_column_spoils_no_neighbour_and_its_own_lease_still_ends() {
-    let world = World::attached().await;
+    let world = TestEnvironment::attached().await;
     let neighbour = world.held().await;
-    let foreign_neighbour = foreign(&world, &neighbour).await;
+    let unmanaged_neighbour = unmanaged(&world, &neighbour).await;
     let mut tried = 0;
     for (of_type, values) in ODD {
         for (table, column) in columns(&world, of_type).await {
@@ -103,33 +103,33 @@ async fn an_odd_value_in_any_column_spoils_no_neighbour_and_its_own_lease_still_
                 let decides = DECIDES.contains(&(table.as_str(), column.as_str()));
                 if !decides {
                     let looks = [world.look_at(lease.id), world.look_at(neighbour.id)];
-                    let views = LeaseLook::carry_out(&world.store, &world.leader, &looks).await;
+                    let views = LeaseQuery::carry_out(&world.store, &world.leader, &looks).await;
                     let views = views.unwrap_or_else(|error| panic!("{case}: {error}"));
                     assert!(views[0].row.is_some(), "{case}");
                     assert_eq!(views[1].row.as_ref(), Some(&neighbour), "{case}");
-                    let environment = EnvironmentLook {
+                    let environment = EnvironmentQuery {
                         id: lease.environment_id,
                         namespace_uid: None,
                         company_id: Some(world.company),
                         driver: environment_operator::api::Driver::Sandbox,
                     };
-                    EnvironmentLook::carry_out(&world.store, &world.leader, &[environment])
+                    EnvironmentQuery::carry_out(&world.store, &world.leader, &[environment])
                         .await
                         .unwrap_or_else(|error| panic!("{case}: {error}"));
                 }
-                let foreign_lease = foreign(&world, &lease).await;
+                let unmanaged_lease = unmanaged(&world, &lease).await;
                 if table == "environment_leases" {
-                    let of_foreign = LeaseRow {
-                        id: foreign_lease,
+                    let of_unmanaged = LeaseRow {
+                        id: unmanaged_lease,
                         ..lease.clone()
                     };
-                    set(&world, &of_foreign, &table, &column, of_type, value).await;
+                    set(&world, &of_unmanaged, &table, &column, of_type, value).await;
                 }
-                foreign_leases::candidates(&world.store).await.unwrap();
+                unmanaged_leases::candidates(&world.store).await.unwrap();
                 sweep::candidates(&world.store, &world.leader, &[]).await.unwrap();
-                let looked = foreign_leases::look(&world.store, &[foreign_lease, foreign_neighbour]).await;
+                let looked = unmanaged_leases::look(&world.store, &[unmanaged_lease, unmanaged_neighbour]).await;
                 let looked = looked.unwrap_or_else(|error| panic!("{case}: {error}"));
-                let readable = looked.iter().flatten().any(|lease| lease.row.id == foreign_neighbour);
+                let readable = looked.iter().flatten().any(|lease| lease.row.id == unmanaged_neighbour);
                 assert!(readable, "{case}: {looked:?}");
                 environments::list(&world.store, world.company, None).await.unwrap();
                 environment_leases::list(&world.store, world.company, lease.environment_id, None)
@@ -149,7 +149,7 @@ async fn an_odd_value_in_any_column_spoils_no_neighbour_and_its_own_lease_still_
 
 #[tokio::test]
 async fn a_deadline_that_never_comes_is_none_and_one_of_before_all_time_has_passed() {
-    let world = World::attached().await;
+    let world = TestEnvironment::attached().await;
     for (value, passed) in [
         ("infinity", None),
         ("9999-12-31 23:59:59+00", None),
@@ -166,7 +166,7 @@ async fn a_deadline_that_never_comes_is_none_and_one_of_before_all_time_has_pass
 
 #[tokio::test]
 async fn a_run_of_an_unknown_status_ends_nothing_and_hides_nothing() {
-    let world = World::attached().await;
+    let world = TestEnvironment::attached().await;
     let lease = world.held().await;
     world.set_run(lease.heartbeat_run_id.unwrap(), "of_the_future").await;
     let view = world.look(world.look_at(lease.id)).await;
@@ -175,10 +175,10 @@ async fn a_run_of_an_unknown_status_ends_nothing_and_hides_nothing() {
 
 #[tokio::test]
 async fn whether_a_lease_was_granted_is_told_by_its_keys_where_its_row_can_not_be_read() {
-    let world = World::attached().await;
+    let world = TestEnvironment::attached().await;
     let lease = world.held().await;
     set(&world, &lease, "environment_leases", "status", "text", "of_the_future").await;
-    let look = LeaseLook::carry_out(&world.store, &world.leader, &[world.look_at(lease.id)]).await;
+    let look = LeaseQuery::carry_out(&world.store, &world.leader, &[world.look_at(lease.id)]).await;
     assert!(matches!(look, Err(StoreError::Refused { .. })), "{look:?}");
     let deleted = world.held().await;
     sqlx::query("DELETE FROM environment_leases WHERE id = $1")

@@ -1,4 +1,4 @@
-//! The behaviour of the origin's service (DOMAIN, section 4), as far as the other files do not show it.
+//! The behaviour of the Paperclip server's service (DOMAIN, section 4), as far as the other files do not show it.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,7 +14,7 @@ use crate::support::*;
 
 #[tokio::test]
 async fn an_acquired_lease_is_active_and_a_released_one_has_its_time() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let lease = world.held().await;
     assert_eq!((lease.status, lease.released_at), (LeaseState::Active, None));
     let released = ended(world.end(lease.id, LeaseState::Released, Reason::RunFinished).await);
@@ -26,7 +26,7 @@ async fn an_acquired_lease_is_active_and_a_released_one_has_its_time() {
 
 #[tokio::test]
 async fn release_for_a_run_returns_exactly_its_active_leases_and_a_second_call_none() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let (first, other) = (world.held().await, world.held().await);
     let of_run = || Grant {
         run_id: first.heartbeat_run_id,
@@ -49,7 +49,7 @@ async fn release_for_a_run_returns_exactly_its_active_leases_and_a_second_call_n
 
 #[tokio::test]
 async fn updating_metadata_replaces_it_and_counts_as_a_use() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let (lease, other) = (world.held().await, world.held().await);
     let updates = [(lease.id, object(json!({"driver": "sandbox", "new": 1})))];
     let rows = environment_leases::update_metadata(&world.store, &world.leader, &updates)
@@ -66,7 +66,7 @@ async fn updating_metadata_replaces_it_and_counts_as_a_use() {
 
 #[tokio::test]
 async fn leases_are_listed_by_environment_and_status_the_last_used_first() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let environment = world.environment().await;
     let mut ids = Vec::new();
     for _ in 0..3 {
@@ -98,7 +98,7 @@ async fn leases_are_listed_by_environment_and_status_the_last_used_first() {
 
 #[tokio::test]
 async fn environments_are_listed_and_read_within_their_company() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let first = world.sandbox("first");
     let second = EnvironmentSync {
         status: ARCHIVED,
@@ -119,10 +119,10 @@ async fn environments_are_listed_and_read_within_their_company() {
     assert_eq!(read(world.company, Uuid::new_v4()).await, []);
 }
 
-/// What a query tells of an origin's database and of one that the operator has made; named objects without their names.
+/// What a query tells of a Paperclip server's database and of one that the operator has made; named objects without their names.
 async fn both(query: &'static str) -> [HashSet<String>; 2] {
     let mut found = Vec::new();
-    for world in [World::attached().await, World::new().await] {
+    for world in [TestEnvironment::attached().await, TestEnvironment::new().await] {
         let rows: Vec<String> = sqlx::query_scalar(query).fetch_all(world.pool()).await.unwrap();
         found.push(rows.into_iter().collect());
     }
@@ -137,13 +137,13 @@ async fn the_tables_that_the_operator_makes_have_whatever_an_origins_have() {
         "SELECT regexp_replace(indexdef, 'INDEX \\S+ ON', 'INDEX ON') FROM pg_indexes WHERE schemaname = 'public'";
     let constraints = "SELECT conrelid::regclass || ' ' || pg_get_constraintdef(oid) FROM pg_constraint
         WHERE connamespace = 'public'::regnamespace AND contype IN ('f', 'p')";
-    // Those that the origin's server knows by name.
+    // Those that the Paperclip server knows by name.
     let named = "SELECT indexname::text FROM pg_indexes
         WHERE indexname IN ('environments_company_managed_sandbox_idx', 'companies_issue_prefix_idx')";
     for query in [columns, indexes, constraints, named] {
         let [origin, ours] = both(query).await;
         assert!(!origin.is_empty());
-        // Issues and execution workspaces are the origin's alone.
+        // Issues and execution workspaces are the Paperclip server's alone.
         let is_made = |row: &&String| !row.contains("issues") && !row.contains("execution_workspaces");
         let missing: Vec<&String> = origin.difference(&ours).filter(is_made).collect();
         assert!(missing.is_empty(), "{missing:#?}");
@@ -156,7 +156,7 @@ const MANAGED: &str = "INSERT INTO environments (company_id, name, driver, statu
 
 #[tokio::test]
 async fn the_origins_insert_of_its_managed_sandbox_runs_and_gives_one_row_a_company() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     for inserted in [1, 0] {
         let done = sqlx::query(MANAGED)
             .bind(world.company)
@@ -169,13 +169,13 @@ async fn the_origins_insert_of_its_managed_sandbox_runs_and_gives_one_row_a_comp
 
 #[tokio::test]
 async fn an_environment_that_claims_to_be_the_managed_sandbox_is_refused_where_there_is_one() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     sqlx::query(MANAGED)
         .bind(world.company)
         .execute(world.pool())
         .await
         .unwrap();
-    // Neither of another row that is in the way nor of what the origin's index makes of a value is it said that it is for good.
+    // Neither of another row that is in the way nor of what the Paperclip server's index makes of a value is it said that it is for good.
     for value in [json!(true), json!("perhaps")] {
         let sync = EnvironmentSync {
             metadata: Some(object(json!({"managedByPaperclip": value}))),

@@ -13,7 +13,7 @@ const KEYS: &str = "UPDATE environment_leases SET metadata = metadata || '{\"the
   cleanup_status = 'pending'";
 
 /// Metadata, name at the provider and cleanup of the only lease.
-async fn written(world: &World) -> Vec<Value> {
+async fn written(world: &TestEnvironment) -> Vec<Value> {
     world
         .rows("SELECT jsonb_build_array(metadata->'theirs', provider_lease_id, cleanup_status) FROM environment_leases")
         .await
@@ -21,7 +21,7 @@ async fn written(world: &World) -> Vec<Value> {
 
 #[tokio::test]
 async fn a_newer_spec_keeps_the_keys_that_another_writer_sets_meanwhile() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let lease = world.held().await;
     let sync = LeaseSync {
         id: lease.id,
@@ -42,7 +42,7 @@ async fn a_newer_spec_keeps_the_keys_that_another_writer_sets_meanwhile() {
 
 #[tokio::test]
 async fn an_ending_and_a_heartbeat_keep_what_another_writer_sets_meanwhile() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let lease = world.held().await;
     sqlx::query("UPDATE environment_leases SET last_used_at = now() - interval '1 h'")
         .execute(world.pool())
@@ -75,7 +75,7 @@ async fn an_ending_and_a_heartbeat_keep_what_another_writer_sets_meanwhile() {
 
 #[tokio::test]
 async fn a_lease_that_another_writer_retains_meanwhile_is_not_ended_as_if_it_were_active() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let lease = world.held().await;
     let end = End {
         id: lease.id,
@@ -106,7 +106,7 @@ async fn a_lease_that_another_writer_retains_meanwhile_is_not_ended_as_if_it_wer
     );
 }
 
-async fn context(world: &World) -> Value {
+async fn context(world: &TestEnvironment) -> Value {
     world
         .rows("SELECT context_snapshot FROM heartbeat_runs")
         .await
@@ -115,7 +115,7 @@ async fn context(world: &World) -> Value {
 
 #[tokio::test]
 async fn a_context_keeps_what_another_writer_adds_while_a_lease_is_granted() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let (environment, run) = (world.environment().await, world.run("running").await);
     let claim = Grant {
         run_id: Some(run),
@@ -137,7 +137,7 @@ async fn a_run_that_another_writer_has_given_its_environment_keeps_it() {
       {\"leaseId\": \"01234567-89ab-4def-8000-000000000000\", \"workspaceRealization\": {\"kind\": \"worktree\"}}}'";
     let unnamed = "UPDATE heartbeat_runs SET context_snapshot = '{\"paperclipEnvironment\": {\"id\": 1}}'";
     for (provisioned, while_granted) in [(provisioned, false), (provisioned, true), (unnamed, false)] {
-        let world = World::new().await;
+        let world = TestEnvironment::new().await;
         let (environment, run) = (world.environment().await, world.run("running").await);
         let claim = Grant {
             run_id: Some(run),
@@ -160,7 +160,7 @@ async fn a_run_that_another_writer_has_given_its_environment_keeps_it() {
 
 #[tokio::test]
 async fn a_run_is_told_of_the_lease_that_follows_an_earlier_one_of_ours() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let first = world.held().await;
     ended(world.end(first.id, LeaseState::Expired, Reason::TtlExpired).await);
     let claim = Grant {
@@ -188,7 +188,7 @@ async fn a_run_is_told_of_the_lease_that_follows_an_earlier_one_of_ours() {
 
 #[tokio::test]
 async fn a_local_keeps_what_another_writer_sets_and_its_object_does_not() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let local = EnvironmentSync {
         metadata: Some(object(json!({"mine": 1}))),
         ..world.local()
@@ -211,7 +211,7 @@ async fn a_local_keeps_what_another_writer_sets_and_its_object_does_not() {
 
 #[tokio::test]
 async fn the_row_of_a_deleted_environment_keeps_what_another_writer_sets_meanwhile() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let environment = world.environment().await;
     let theirs = "UPDATE environments SET name = 'theirs', metadata = '{\"theirs\": 1}'";
     let (store, leader) = (world.store.clone(), world.leader.clone());

@@ -7,7 +7,7 @@ use environment_operator::api::Reason;
 use environment_operator::lifecycle::LeaseState;
 use environment_operator::store::environment_leases::{End, EndOutcome, Grant, GrantOutcome};
 use environment_operator::store::environments::{EnvironmentOutcome, EnvironmentSync};
-use environment_operator::store::{Settle, StoreError};
+use environment_operator::store::{NamespaceBinding, StoreError};
 use sqlx::{AssertSqlSafe, Connection, Executor};
 use uuid::Uuid;
 
@@ -31,10 +31,10 @@ struct Tenant {
 }
 
 /// As company of the world, or as another one.
-async fn tenant(world: &World, company: Uuid, agent: Uuid) -> Tenant {
+async fn tenant(world: &TestEnvironment, company: Uuid, agent: Uuid) -> Tenant {
     let sync = EnvironmentSync {
         company_id: company,
-        settle: Some(settle(company)),
+        binding: Some(settle(company)),
         ..world.sandbox("box")
     };
     world.sync_environment(&sync).await;
@@ -61,14 +61,14 @@ async fn tenant(world: &World, company: Uuid, agent: Uuid) -> Tenant {
     Tenant { claim, company, run }
 }
 
-fn settle(company: Uuid) -> Settle {
-    Settle {
+fn settle(company: Uuid) -> NamespaceBinding {
+    NamespaceBinding {
         namespace_uid: company,
         namespace: company.to_string(),
     }
 }
 
-async fn two_tenants(world: &World) -> (Tenant, Tenant) {
+async fn two_tenants(world: &TestEnvironment) -> (Tenant, Tenant) {
     let (company, agent) = (Uuid::new_v4(), Uuid::new_v4());
     world.make_company(company, agent).await;
     (
@@ -85,7 +85,7 @@ fn hold(table: &str, company: Uuid) -> String {
 
 #[tokio::test]
 async fn a_claim_whose_company_agent_issue_or_workspace_is_held_is_busy_and_stalls_no_neighbour() {
-    let world = World::attached().await;
+    let world = TestEnvironment::attached().await;
     let (held, free) = two_tenants(&world).await;
     let mut other = world.connect().await;
     for table in ["companies", "agents", "issues", "execution_workspaces"] {
@@ -115,7 +115,7 @@ async fn a_claim_whose_company_agent_issue_or_workspace_is_held_is_busy_and_stal
 
 #[tokio::test]
 async fn an_ending_waits_for_no_agent_and_only_a_held_company_makes_its_own_leases_busy() {
-    let world = World::attached().await;
+    let world = TestEnvironment::attached().await;
     let (held, free) = two_tenants(&world).await;
     let first = Grant {
         id: Uuid::new_v4(),
@@ -170,11 +170,11 @@ async fn an_ending_waits_for_no_agent_and_only_a_held_company_makes_its_own_leas
 
 #[tokio::test]
 async fn an_environment_whose_company_is_held_is_busy_and_stalls_no_neighbour() {
-    let world = World::attached().await;
+    let world = TestEnvironment::attached().await;
     let (held, free) = two_tenants(&world).await;
     let of = |tenant: &Tenant, sync: EnvironmentSync| EnvironmentSync {
         company_id: tenant.company,
-        settle: Some(settle(tenant.company)),
+        binding: Some(settle(tenant.company)),
         ..sync
     };
     let syncs = [
@@ -236,7 +236,10 @@ async fn every_foreign_key_of_an_insert_is_one_that_the_statements_lock_beforeha
         ["activity_log", "run_id", "heartbeat_runs"],
     ]
     .into();
-    for (world, all) in [(World::attached().await, true), (World::new().await, false)] {
+    for (world, all) in [
+        (TestEnvironment::attached().await, true),
+        (TestEnvironment::new().await, false),
+    ] {
         let rows = world.rows(FOREIGN_KEYS).await;
         let keys: BTreeSet<[&str; 3]> = rows
             .iter()

@@ -96,7 +96,7 @@ async fn a_transaction_pooler_is_refused_with_one_sentence() {
 
 /// A store behind a session pooler reads, writes, keeps its settings, locks and listens.
 async fn works_behind(settings: &[&str]) {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let pooler = Pooler::start(&world.database, settings).await.unwrap();
     let way = address(pooler.url());
     let migrations = futures::future::join_all((0..3).map(|_| migrate::migrate(&way, Mode::Standalone))).await;

@@ -7,12 +7,12 @@ use environment_operator::store::environments::EnvironmentSync;
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 
-use crate::support::{Request, World, ended, ending, granted, version};
+use crate::support::{Request, TestEnvironment, ended, ending, granted, version};
 
 const PAGE: &str = include_str!("../../docs/queries.md");
 
 /// What the query under a heading answers, its uuid replaced.
-async fn answer(world: &World, heading: &str, id: &str) -> Vec<Value> {
+async fn answer(world: &TestEnvironment, heading: &str, id: &str) -> Vec<Value> {
     let section = PAGE.split(&format!("## {heading}\n")).nth(1).unwrap();
     let statement = section
         .split("```sql\n")
@@ -31,8 +31,8 @@ async fn answer(world: &World, heading: &str, id: &str) -> Vec<Value> {
 }
 
 /// An environment whose object is `mac-mini` and whose row has another name, one lease of it held and one ended.
-async fn a_world_with_two_leases() -> (World, [String; 2]) {
-    let world = World::new().await;
+async fn a_world_with_two_leases() -> (TestEnvironment, [String; 2]) {
+    let world = TestEnvironment::new().await;
     let machine = EnvironmentSync {
         version: version("mac-mini", 10, 1),
         name: Some("The machine under the desk".to_owned()),
@@ -104,7 +104,7 @@ async fn each_query_of_the_documentation_finds_what_it_promises() {
 
 #[tokio::test]
 async fn the_queries_of_the_documentation_find_the_leases_that_outlived_their_run_by_more_than_a_minute() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let (leaked, prompt) = (world.held().await.id, world.held().await.id);
     for (id, minutes) in [(leaked, 12), (prompt, 0)] {
         let end = End {
@@ -134,7 +134,7 @@ async fn the_queries_of_the_documentation_find_the_leases_that_outlived_their_ru
 
 #[tokio::test]
 async fn every_column_of_the_tables_that_readers_use_is_documented_and_no_other_is() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let page = include_str!("../../docs/database.md");
     for table in ["environments", "environment_leases", "activity_log"] {
         let section = page.split(&format!("### `{table}`")).nth(1).unwrap();

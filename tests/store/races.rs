@@ -15,7 +15,7 @@ const HOLD_NAMESPACES: &str = "SELECT FROM environment_operator.namespace FOR UP
 
 #[tokio::test]
 async fn a_run_that_ends_while_its_lease_is_being_granted_ends_after_the_grant() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let (environment, run) = (world.environment().await, world.run("running").await);
     // The grant is stopped half-way, its run's row locked already: it waits for what is remembered of its Namespace.
     let mut other = world.connect().await;
@@ -23,7 +23,7 @@ async fn a_run_that_ends_while_its_lease_is_being_granted_ends_after_the_grant()
     obstacle.execute(HOLD_NAMESPACES).await.unwrap();
     let claim = Grant {
         run_id: Some(run),
-        settle: Some(world.settle()),
+        binding: Some(world.settle()),
         ..world.claim(environment)
     };
     let (store, leader) = (world.store.clone(), world.leader.clone());
@@ -51,7 +51,7 @@ async fn a_run_that_ends_while_its_lease_is_being_granted_ends_after_the_grant()
 
 #[tokio::test]
 async fn a_claim_of_a_run_that_is_ending_is_busy_and_then_refused() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let (environment, run) = (world.environment().await, world.run("running").await);
     let mut other = world.connect().await;
     let mut end = other.begin().await.unwrap();
@@ -70,14 +70,14 @@ async fn a_claim_of_a_run_that_is_ending_is_busy_and_then_refused() {
 
 #[tokio::test]
 async fn a_takeover_waits_for_a_grant_that_is_half_way() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let (environment, run) = (world.environment().await, world.run("running").await);
     let mut other = world.connect().await;
     let mut obstacle = other.begin().await.unwrap();
     obstacle.execute(HOLD_NAMESPACES).await.unwrap();
     let claim = Grant {
         run_id: Some(run),
-        settle: Some(world.settle()),
+        binding: Some(world.settle()),
         ..world.claim(environment)
     };
     let (store, leader) = (world.store.clone(), world.leader.clone());
@@ -96,7 +96,7 @@ async fn a_takeover_waits_for_a_grant_that_is_half_way() {
 
 #[tokio::test]
 async fn terms_that_begin_at_once_raise_the_tokens_one_after_the_other_each_to_its_own_moment() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let mut other = world.connect().await;
     let mut raising = other.begin().await.unwrap();
     sqlx::query("SELECT pg_advisory_xact_lock($1)")
@@ -122,7 +122,7 @@ async fn terms_that_begin_at_once_raise_the_tokens_one_after_the_other_each_to_i
 
 #[tokio::test]
 async fn an_ending_by_another_writer_that_commits_first_wins() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let lease = world.held().await;
     let mut other = world.connect().await;
     let mut release = other.begin().await.unwrap();
@@ -150,7 +150,7 @@ async fn an_ending_by_another_writer_that_commits_first_wins() {
 
 #[tokio::test]
 async fn everything_works_with_generic_plans() {
-    let mut world = World::new().await;
+    let mut world = TestEnvironment::new().await;
     let environment = world.environment().await;
     let name: String = sqlx::query_scalar("SELECT current_database()")
         .fetch_one(world.pool())
@@ -195,7 +195,7 @@ async fn everything_works_with_generic_plans() {
     }
 }
 
-/// What the origin's server does meanwhile: deletes runs, releases the leases of runs, touches environments.
+/// What the Paperclip server does meanwhile: deletes runs, releases the leases of runs, touches environments.
 async fn emulate_the_origin(pool: PgPool, round: usize) -> Result<(), sqlx::Error> {
     let mut transaction = pool.begin().await?;
     let run: Option<Uuid> = sqlx::query_scalar(
@@ -231,7 +231,7 @@ async fn emulate_the_origin(pool: PgPool, round: usize) -> Result<(), sqlx::Erro
 
 #[tokio::test]
 async fn grants_and_endings_beside_the_origins_server_neither_deadlock_nor_get_lost() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let environments: Vec<Uuid> = [
         world.environment().await,
         world.environment().await,
@@ -301,7 +301,7 @@ async fn grants_and_endings_beside_the_origins_server_neither_deadlock_nor_get_l
     assert_eq!(
         (origin.await.unwrap(), conflicts),
         (0, 0),
-        "deadlocks of the origin's, of ours"
+        "deadlocks of the Paperclip server's, of ours"
     );
     assert!(granted_count > 100, "{granted_count}");
     let count = world
@@ -316,7 +316,7 @@ async fn grants_and_endings_beside_the_origins_server_neither_deadlock_nor_get_l
 
 #[tokio::test]
 async fn an_environment_that_another_transaction_holds_is_busy_and_nothing_of_it_is_remembered() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let sync = world.sandbox("one");
     world.sync_environment(&sync).await;
     let mut other = world.connect().await;

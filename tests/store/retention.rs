@@ -14,7 +14,7 @@ use crate::support::*;
 
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 
-impl World {
+impl TestEnvironment {
     async fn remove(&self) -> Removed {
         remove_ended(&self.store, &self.leader, DAY).await.unwrap()
     }
@@ -59,7 +59,7 @@ impl World {
 
 #[tokio::test]
 async fn only_what_ended_long_ago_and_has_no_object_is_removed() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let old = world.gone(25).await;
     let mut kept = vec![world.gone(23).await, world.held().await.id];
     // Its object is there.
@@ -96,7 +96,7 @@ async fn only_what_ended_long_ago_and_has_no_object_is_removed() {
         .await;
     kept.extend([shown, revived, retained, other, elsewhere]);
     // It never had an object.
-    let foreign: Uuid = sqlx::query_scalar(
+    let unmanaged: Uuid = sqlx::query_scalar(
         "INSERT INTO environment_leases (company_id, environment_id, status, released_at, last_used_at)
          SELECT company_id, environment_id, 'released', now() - interval '1 year', now() - interval '1 year'
          FROM environment_leases LIMIT 1 RETURNING id",
@@ -104,7 +104,7 @@ async fn only_what_ended_long_ago_and_has_no_object_is_removed() {
     .fetch_one(world.pool())
     .await
     .unwrap();
-    kept.push(foreign);
+    kept.push(unmanaged);
     kept.sort();
     let activity = world.count("SELECT count(*) FROM activity_log").await;
 
@@ -127,7 +127,7 @@ async fn only_what_ended_long_ago_and_has_no_object_is_removed() {
 
 #[tokio::test]
 async fn the_record_of_a_row_that_another_writer_has_deleted_goes_too() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let lease = world.gone(25).await;
     world
         .execute("DELETE FROM environment_leases WHERE id = '$'", lease)
@@ -138,7 +138,7 @@ async fn the_record_of_a_row_that_another_writer_has_deleted_goes_too() {
 
 #[tokio::test]
 async fn a_row_that_another_transaction_holds_is_passed_over_and_its_neighbours_go() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let (held_row, held_record, free) = (world.gone(25).await, world.gone(25).await, world.gone(25).await);
     let mut other = world.connect().await;
     let mut transaction = other.begin().await.unwrap();
@@ -164,7 +164,7 @@ async fn a_row_that_another_transaction_holds_is_passed_over_and_its_neighbours_
 
 #[tokio::test]
 async fn a_deposed_leader_removes_nothing() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let lease = world.gone(25).await;
     world.depose().await;
     let refused = remove_ended(&world.store, &world.leader, DAY).await;
@@ -174,7 +174,7 @@ async fn a_deposed_leader_removes_nothing() {
 
 #[tokio::test]
 async fn a_batch_is_a_thousand_the_longest_ended_first_and_found_by_the_index() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let lease = world.gone(25).await;
     let mut connection = world.connect().await; // the table of copies is its own
     // Copies of one lease: 2,500 that ended long ago, one second after the other, among 20,000 that did not.

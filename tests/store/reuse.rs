@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use environment_operator::api::{LeasePolicy, Reason};
 use environment_operator::lifecycle::LeaseState;
-use environment_operator::store::environment_leases::{self, ForeignEnd, Grant, GrantOutcome, LeaseRow};
+use environment_operator::store::environment_leases::{self, ExternalEnding, Grant, GrantOutcome, LeaseRow};
 use environment_operator::store::{lead, retention};
 use sqlx::{Connection, Executor};
 use uuid::Uuid;
@@ -37,14 +37,14 @@ fn earlier(environment: Uuid, provider_lease: &str, used: i32) -> Earlier<'_> {
 
 impl Earlier<'_> {
     /// A lease of an object.
-    async fn insert(self, world: &World) -> Uuid {
-        let id = self.insert_foreign(world).await;
+    async fn insert(self, world: &TestEnvironment) -> Uuid {
+        let id = self.insert_unmanaged(world).await;
         world.record(&[id]).await;
         id
     }
 
     /// A row of another writer's.
-    async fn insert_foreign(self, world: &World) -> Uuid {
+    async fn insert_unmanaged(self, world: &TestEnvironment) -> Uuid {
         sqlx::query_scalar(
             "INSERT INTO environment_leases (company_id, environment_id, execution_workspace_id, status, provider,
                provider_lease_id, cleanup_status, last_used_at)
@@ -63,14 +63,14 @@ impl Earlier<'_> {
     }
 }
 
-fn claim_by_environment(world: &World, environment: Uuid) -> Grant {
+fn claim_by_environment(world: &TestEnvironment, environment: Uuid) -> Grant {
     Grant {
         policy: LeasePolicy::ReuseByEnvironment,
         ..world.claim(environment)
     }
 }
 
-fn claim_by_workspace(world: &World, environment: Uuid, workspace: Uuid) -> Grant {
+fn claim_by_workspace(world: &TestEnvironment, environment: Uuid, workspace: Uuid) -> Grant {
     Grant {
         policy: LeasePolicy::ReuseByExecutionWorkspace,
         execution_workspace_id: Some(workspace),
@@ -84,7 +84,7 @@ fn of_provider(row: &LeaseRow) -> (Option<&str>, Option<&str>) {
 
 #[tokio::test]
 async fn a_claim_takes_over_what_the_newest_ended_lease_of_its_environment_has_left() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let (environment, other) = (world.environment().await, world.environment().await);
     earlier(environment, "older", 20).insert(&world).await;
     earlier(environment, "newest", 10).insert(&world).await;
@@ -108,7 +108,7 @@ async fn a_claim_takes_over_what_the_newest_ended_lease_of_its_environment_has_l
 
 #[tokio::test]
 async fn a_claim_takes_over_what_its_own_workspace_has_left_and_no_other() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let environment = world.environment().await;
     let (ours, theirs) = (Uuid::new_v4(), Uuid::new_v4());
     for (workspace, provider_lease, used) in [
@@ -144,7 +144,7 @@ async fn a_claim_takes_over_what_its_own_workspace_has_left_and_no_other() {
 
 #[tokio::test]
 async fn a_live_lease_is_never_shared_and_neither_is_what_was_removed() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let (environment, other) = (world.environment().await, world.environment().await);
     earlier(environment, "free", 90).insert(&world).await;
     for (provider_lease, status) in [("active", "active"), ("retained", "retained")] {
@@ -156,7 +156,7 @@ async fn a_live_lease_is_never_shared_and_neither_is_what_was_removed() {
         };
         match status {
             "active" => live.insert(&world).await,
-            _ => live.insert_foreign(&world).await,
+            _ => live.insert_unmanaged(&world).await,
         };
     }
     for (provider_lease, cleanup) in [("removed", "success"), ("being-removed", "pending")] {
@@ -193,7 +193,7 @@ async fn a_live_lease_is_never_shared_and_neither_is_what_was_removed() {
 
 #[tokio::test]
 async fn what_another_company_has_left_is_taken_over_by_nobody() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let environment = world.environment().await;
     let stranger = Uuid::new_v4();
     world.make_company(stranger, Uuid::new_v4()).await;
@@ -210,7 +210,7 @@ async fn what_another_company_has_left_is_taken_over_by_nobody() {
 
 #[tokio::test]
 async fn what_the_driver_itself_provides_stands() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let environment = world.environment().await;
     earlier(environment, "ssh://u@old:22/w", 10).insert(&world).await;
     let claim = Grant {
@@ -224,7 +224,7 @@ async fn what_the_driver_itself_provides_stands() {
 
 #[tokio::test]
 async fn claims_that_are_granted_at_once_each_take_something_else_over() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let environment = world.environment().await;
     let workspace = Uuid::new_v4();
     for number in 0..24 {
@@ -274,7 +274,7 @@ async fn claims_that_are_granted_at_once_each_take_something_else_over() {
 
 #[tokio::test]
 async fn a_claim_whose_environment_another_transaction_holds_is_busy() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let environment = world.environment().await;
     let mut other = world.connect().await;
     let mut held = other.begin().await.unwrap();
@@ -287,19 +287,19 @@ async fn a_claim_whose_environment_another_transaction_holds_is_busy() {
     granted(world.grant(&claim).await);
 }
 
-async fn taken_by(world: &World, environment: Uuid) -> Option<String> {
+async fn taken_by(world: &TestEnvironment, environment: Uuid) -> Option<String> {
     granted(world.grant(&claim_by_environment(world, environment)).await).provider_lease_id
 }
 
 /// Time passes until what was held, or being removed, is looked at again.
-async fn a_minute_passes(world: &World) {
+async fn a_minute_passes(world: &TestEnvironment) {
     sqlx::query("UPDATE environment_operator.provider_lease SET look_after = '-infinity' WHERE look_after IS NOT NULL")
         .execute(world.pool())
         .await
         .unwrap();
 }
 
-async fn set(world: &World, id: Uuid, what: &str) {
+async fn set(world: &TestEnvironment, id: Uuid, what: &str) {
     sqlx::query(sqlx::AssertSqlSafe(format!(
         "UPDATE environment_leases SET {what} WHERE id = $1"
     )))
@@ -311,13 +311,13 @@ async fn set(world: &World, id: Uuid, what: &str) {
 
 #[tokio::test]
 async fn what_a_row_of_another_writer_names_is_taken_over_by_nobody_in_either_mode() {
-    for world in [World::new().await, World::attached().await] {
+    for world in [TestEnvironment::new().await, TestEnvironment::attached().await] {
         let environment = world.environment().await;
         let failed = Earlier {
             cleanup: Some("failed"),
             ..earlier(environment, "theirs", 10)
         };
-        failed.insert_foreign(&world).await;
+        failed.insert_unmanaged(&world).await;
         assert_eq!(taken_by(&world, environment).await, None, "its maker may resume it");
         earlier(environment, "ours", 20).insert(&world).await;
         assert_eq!(taken_by(&world, environment).await.as_deref(), Some("ours"));
@@ -326,7 +326,7 @@ async fn what_a_row_of_another_writer_names_is_taken_over_by_nobody_in_either_mo
 
 #[tokio::test]
 async fn what_was_named_after_the_grant_is_left_whoever_ends_the_lease() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let environment = world.environment().await;
     let first = granted(world.grant(&world.claim(environment)).await).id;
     set(&world, first, "provider_lease_id = 'made'").await;
@@ -336,12 +336,12 @@ async fn what_was_named_after_the_grant_is_left_whoever_ends_the_lease() {
     assert_eq!(of_provider(&second), (Some("kubernetes"), Some("made")));
     set(&world, second.id, "status = 'expired'").await;
     assert_eq!(taken_by(&world, environment).await, None, "nobody has heard of the end");
-    let end = ForeignEnd {
+    let end = ExternalEnding {
         id: second.id,
         ending: ending(LeaseState::Expired, Reason::EndedInDatabase),
         run_ended_at: None,
     };
-    ForeignEnd::carry_out(&world.store, &world.leader, &[end])
+    ExternalEnding::carry_out(&world.store, &world.leader, &[end])
         .await
         .unwrap();
     assert_eq!(taken_by(&world, environment).await.as_deref(), Some("made"));
@@ -349,7 +349,7 @@ async fn what_was_named_after_the_grant_is_left_whoever_ends_the_lease() {
 
 #[tokio::test]
 async fn what_another_writer_does_to_it_after_the_end_counts_at_the_claim() {
-    let world = World::attached().await;
+    let world = TestEnvironment::attached().await;
     let environment = world.environment().await;
     let ours = earlier(environment, "ours", 30).insert(&world).await;
     set(&world, ours, "cleanup_status = 'pending'").await;
@@ -360,7 +360,7 @@ async fn what_another_writer_does_to_it_after_the_end_counts_at_the_claim() {
         status: "active",
         ..earlier(environment, "ours", 60)
     };
-    let resumed = resumed.insert_foreign(&world).await;
+    let resumed = resumed.insert_unmanaged(&world).await;
     assert_eq!(taken_by(&world, environment).await, None, "another writer holds it");
     set(&world, resumed, "status = 'released'").await;
     a_minute_passes(&world).await;
@@ -386,7 +386,7 @@ async fn what_another_writer_does_to_it_after_the_end_counts_at_the_claim() {
 
 #[tokio::test]
 async fn what_another_writer_has_used_since_is_not_taken_over_however_much_was_used_after_that() {
-    let world = World::attached().await;
+    let world = TestEnvironment::attached().await;
     let environment = world.environment().await;
     for (provider_lease, used) in [
         ("removed", 9_000),
@@ -401,7 +401,7 @@ async fn what_another_writer_has_used_since_is_not_taken_over_however_much_was_u
             cleanup,
             ..earlier(environment, provider_lease, 8_000)
         };
-        theirs.insert_foreign(&world).await;
+        theirs.insert_unmanaged(&world).await;
     }
     world.history(environment, 0, 1_000).await;
     let claims = [0; 2].map(|_| claim_by_environment(&world, environment));
@@ -419,7 +419,7 @@ async fn what_another_writer_has_used_since_is_not_taken_over_however_much_was_u
 
 #[tokio::test]
 async fn what_is_gone_is_looked_at_once_and_hides_nothing_for_good() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let environment = world.environment().await;
     earlier(environment, "left", 900).insert(&world).await;
     for number in 0..100 {
@@ -435,7 +435,7 @@ async fn what_is_gone_is_looked_at_once_and_hides_nothing_for_good() {
 
 #[tokio::test]
 async fn what_is_remembered_of_providers_leases_goes_with_the_leases() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let environment = world.environment().await;
     let id = earlier(environment, "old", 10).insert(&world).await;
     let known = "SELECT count(*) FROM environment_operator.provider_lease";
@@ -452,7 +452,7 @@ async fn what_is_remembered_of_providers_leases_goes_with_the_leases() {
 
 #[tokio::test]
 async fn a_name_that_is_too_long_to_be_remembered_hinders_no_ending() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let environment = world.environment().await;
     let lease = granted(world.grant(&world.claim(environment)).await);
     let name = format!("provider_lease_id = repeat('{}', 60)", Uuid::new_v4());
@@ -466,7 +466,7 @@ async fn a_name_that_is_too_long_to_be_remembered_hinders_no_ending() {
 }
 
 /// How many pages a statement reads, by its plan, which is returned as well.
-async fn pages(world: &World, environment: Uuid) -> (i64, String) {
+async fn pages(world: &TestEnvironment, environment: Uuid) -> (i64, String) {
     let statement = format!("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {}", environment_leases::LEFT);
     let plan: serde_json::Value = sqlx::query_scalar(sqlx::AssertSqlSafe(statement))
         .bind(vec![world.company])
@@ -491,7 +491,7 @@ async fn pages(world: &World, environment: Uuid) -> (i64, String) {
 
 #[tokio::test]
 async fn a_claim_reads_as_little_after_twenty_thousand_leases_of_one_sandbox_as_after_a_few() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let environment = world.environment().await;
     world.history(environment, 20, 0).await;
     let removing = Earlier {

@@ -4,11 +4,11 @@ use std::path::Path;
 
 use sqlx::AssertSqlSafe;
 
-use crate::support::World;
+use crate::support::TestEnvironment;
 
 #[tokio::test]
 async fn every_statement_of_a_runbook_is_one_that_the_database_takes() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let mut tried = 0;
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/runbooks");
     for entry in std::fs::read_dir(folder).unwrap() {

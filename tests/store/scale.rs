@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use environment_operator::api::{LeasePolicy, Reason};
 use environment_operator::lifecycle::LeaseState;
 use environment_operator::store::environment_leases::{Grant, LEFT};
-use environment_operator::store::foreign_leases;
 use environment_operator::store::sweep::{self, LEAKED};
+use environment_operator::store::unmanaged_leases;
 use sqlx::{AssertSqlSafe, Executor};
 use uuid::Uuid;
 
@@ -43,7 +43,7 @@ INSERT INTO environment_operator.lease_object (
 SET session_replication_role = DEFAULT;
 ";
 
-async fn explain(world: &World, name: &str, statement: &str) {
+async fn explain(world: &TestEnvironment, name: &str, statement: &str) {
     let text = format!("EXPLAIN (ANALYZE, TIMING OFF, SUMMARY OFF, COSTS OFF) {statement}");
     let query = sqlx::query_scalar::<_, String>(AssertSqlSafe(text));
     let query = if statement.contains("$3") {
@@ -68,29 +68,29 @@ async fn time(name: &str, mut once: impl AsyncFnMut() -> usize) {
     println!("{name}: {rows} rows, median {:?} of 7 (slowest {:?})", warm[3], warm[6]);
 }
 
-async fn sweep_once(world: &World) {
+async fn sweep_once(world: &TestEnvironment) {
     time("own candidates", async || {
         sweep::candidates(&world.store, &world.leader, &[]).await.unwrap().len()
     })
     .await;
-    time("foreign candidates", async || {
-        foreign_leases::candidates(&world.store).await.unwrap().len()
+    time("unmanaged candidates", async || {
+        unmanaged_leases::candidates(&world.store).await.unwrap().len()
     })
     .await;
     time("leak gauge", async || {
         let leaked = sweep::leaked(&world.store, &[]).await.unwrap();
-        usize::try_from(leaked.operator + leaked.foreign).unwrap()
+        usize::try_from(leaked.operator + leaked.unmanaged).unwrap()
     })
     .await;
     explain(world, "own candidates", sweep::CANDIDATES).await;
-    explain(world, "foreign candidates", foreign_leases::CANDIDATES).await;
+    explain(world, "unmanaged candidates", unmanaged_leases::CANDIDATES).await;
     explain(world, "leak gauge", LEAKED).await;
 }
 
 #[tokio::test]
 #[ignore = "makes a million leases, which takes a minute or more; it prints and asserts nothing but that it finds what is due"]
 async fn a_sweep_among_a_million_leases() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let mut connection = world.connect().await;
     connection.execute(sqlx::raw_sql(HISTORY)).await.unwrap();
     for table in [
@@ -105,17 +105,17 @@ async fn a_sweep_among_a_million_leases() {
     println!("# standalone, with the operator's index");
     sweep_once(&world).await;
     let own = sweep::candidates(&world.store, &world.leader, &[]).await.unwrap().len();
-    let foreign = foreign_leases::candidates(&world.store).await.unwrap().len();
-    assert_eq!(own + foreign, 100, "{own} {foreign}");
+    let unmanaged = unmanaged_leases::candidates(&world.store).await.unwrap().len();
+    assert_eq!(own + unmanaged, 100, "{own} {unmanaged}");
     connection
         .execute("DROP INDEX environment_leases_active_heartbeat_run_idx")
         .await
         .unwrap();
-    println!("# attached, with the origin's indexes alone");
+    println!("# attached, with the Paperclip server's indexes alone");
     sweep_once(&world).await;
 }
 
-async fn reuse_once(world: &World, environment: Uuid) {
+async fn reuse_once(world: &TestEnvironment, environment: Uuid) {
     time("search for what is left, past what is being removed", async || {
         let mut transaction = world.pool().begin().await.unwrap(); // rolled back: it is met each time
         transaction.execute("SET LOCAL jit = off").await.unwrap(); // as the operator's sessions
@@ -152,7 +152,7 @@ async fn reuse_once(world: &World, environment: Uuid) {
 #[tokio::test]
 #[ignore = "makes 200,000 leases; it prints, and asserts nothing but that what is left is taken over"]
 async fn a_claim_of_reuse_after_a_hundred_thousand_leases_of_one_sandbox() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let environment = world.environment().await;
     println!("# after 20 leases");
     world.history(environment, 20, 0).await;

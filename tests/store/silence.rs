@@ -84,7 +84,7 @@ async fn pass_on(
 
 #[tokio::test]
 async fn on_a_way_that_falls_silent_statements_and_the_listener_end_and_new_sessions_take_their_place() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let way = Way::to(&world.database, "127.0.0.1:0").await;
     let store = Store::open(&address(&way.url(&world.database)), Mode::Standalone, 4)
         .await
@@ -155,7 +155,7 @@ async fn a_migration_whose_answer_is_lost_on_the_way_ends() {
 
 #[tokio::test]
 async fn an_address_of_version_6_and_hosts_that_are_not_there_or_silent_are_no_hindrance() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let way = Way::to(&world.database, "[::1]:0").await;
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap(); // takes connections and says nothing
     let there = format!("[::1]:{}", way.here.port());
@@ -266,7 +266,7 @@ async fn silent_server() -> (SocketAddr, JoinSet<()>) {
 
 #[tokio::test]
 async fn a_host_behind_silent_ones_is_reached_though_whoever_asks_has_less_time_than_one_of_them_takes() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let database = &world.database;
     let options = database.options().unwrap();
     let ((one, _first), (two, _second)) = (silent_server().await, silent_server().await);

@@ -116,7 +116,7 @@ async fn another_mode_s_database_is_named_and_taken_up_once_it_fits() {
         .await
         .unwrap();
     let mut operator = start(database.url());
-    names(&mut operator, "the database belongs to an origin's server").await;
+    names(&mut operator, "the database belongs to a Paperclip server").await;
     owner.execute("DROP TABLE environments").await.unwrap();
     opens(&operator).await;
     operator.kill().unwrap();
@@ -192,7 +192,7 @@ async fn a_start_that_fails_in_any_migration_leaves_nothing_behind() {
     assert_eq!(schemas(&database).await, 0);
     owner.execute("DROP TABLE companies").await.unwrap();
 
-    // What fails late fails the same: the last of the origin's tables finds its index's name taken.
+    // What fails late fails the same: the last of the Paperclip server's tables finds its index's name taken.
     owner
         .execute("CREATE TABLE activity_log_entity_idx (id uuid)")
         .await

@@ -8,9 +8,9 @@ use environment_operator::mirror::Examine;
 pub use environment_operator::store::Request;
 use environment_operator::store::environment_leases::{End, EndOutcome, Grant, GrantOutcome, LeaseRow};
 use environment_operator::store::environments::{EnvironmentOutcome, EnvironmentSync};
-use environment_operator::store::lease_object::{EnvironmentChoice, LeaseLook, LeaseView};
+use environment_operator::store::lease_object::{EnvironmentChoice, LeaseQuery, LeaseSnapshot};
 use environment_operator::store::{
-    Address, Leader, Mode, ObjectVersion, Settle, Store, StoreError, cluster, lead, migrate,
+    Address, Leader, Mode, NamespaceBinding, ObjectVersion, Store, StoreError, cluster, lead, migrate,
 };
 use harness::postgres::{Database, Postgres};
 use serde_json::{Value, json};
@@ -18,7 +18,7 @@ use sqlx::postgres::PgPoolOptions;
 use sqlx::{Connection, Executor, PgConnection, PgPool};
 use uuid::Uuid;
 
-/// The tables as an origin's server makes them.
+/// The tables as a Paperclip server makes them.
 pub const ORIGIN: &str = include_str!("../fixtures/origin.sql");
 
 /// A database of the test's own.
@@ -44,7 +44,7 @@ pub fn address(url: &str) -> Address {
 }
 
 /// What every test begins with.
-pub struct World {
+pub struct TestEnvironment {
     pub store: Store,
     pub leader: Leader,
     pub company: Uuid,
@@ -56,7 +56,7 @@ pub struct World {
 
 pub const HOLDER: &str = "first";
 
-impl World {
+impl TestEnvironment {
     pub async fn new() -> Self {
         Self::on(fresh_database().await).await
     }
@@ -98,7 +98,7 @@ impl World {
         }
     }
 
-    /// On a database with an origin's tables and foreign keys.
+    /// On a database with a Paperclip server's tables and foreign keys.
     pub async fn attached() -> Self {
         let database = fresh_database().await;
         let mut owner = database.connect().await.unwrap();
@@ -106,7 +106,7 @@ impl World {
         Self::in_mode(database, Mode::Attached).await
     }
 
-    /// The company's and the agent's rows, as the origin's server makes them.
+    /// The company's and the agent's rows, as the Paperclip server makes them.
     pub async fn make_company(&self, company: Uuid, agent: Uuid) {
         sqlx::query("INSERT INTO companies (id, name, issue_prefix) VALUES ($1, 'Acme', $2)")
             .bind(company)
@@ -168,7 +168,7 @@ impl World {
             id: Uuid::new_v4(),
             version: version(name, 10, 1),
             company_id: self.company,
-            settle: Some(self.settle()),
+            binding: Some(self.settle()),
             driver: environment_operator::api::Driver::Sandbox,
             name: Some(name.to_owned()),
             description: None,
@@ -190,8 +190,8 @@ impl World {
         }
     }
 
-    pub fn settle(&self) -> Settle {
-        Settle {
+    pub fn settle(&self) -> NamespaceBinding {
+        NamespaceBinding {
             namespace_uid: self.namespace_uid,
             namespace: "team".to_owned(),
         }
@@ -202,7 +202,7 @@ impl World {
             id: Uuid::new_v4(),
             version: version("lease", 20, 1),
             company_id: self.company,
-            settle: None,
+            binding: None,
             environment_id,
             run_id: None,
             run_object: None,
@@ -263,8 +263,8 @@ impl World {
             .remove(0)
     }
 
-    pub async fn look(&self, look: LeaseLook) -> LeaseView {
-        LeaseLook::carry_out(&self.store, &self.leader, &[look])
+    pub async fn look(&self, look: LeaseQuery) -> LeaseSnapshot {
+        LeaseQuery::carry_out(&self.store, &self.leader, &[look])
             .await
             .unwrap()
             .remove(0)
@@ -274,8 +274,8 @@ impl World {
         self.look(self.look_at(id)).await.row
     }
 
-    pub fn look_at(&self, id: Uuid) -> LeaseLook {
-        LeaseLook {
+    pub fn look_at(&self, id: Uuid) -> LeaseQuery {
+        LeaseQuery {
             id,
             namespace_uid: Some(self.namespace_uid),
             company_id: Some(self.company),
@@ -298,8 +298,8 @@ impl World {
     }
 
     /// So many ended leases of objects that all held the provider's lease `one`, and so many of other writers that held none.
-    pub async fn history(&self, environment: Uuid, own: i32, foreign: i32) {
-        for (count, name) in [(foreign, None), (own, Some("one"))] {
+    pub async fn history(&self, environment: Uuid, own: i32, unmanaged: i32) {
+        for (count, name) in [(unmanaged, None), (own, Some("one"))] {
             // Each part in less than a statement's time.
             for first in (0..count).step_by(10_000) {
                 let ids: Vec<Uuid> = sqlx::query_scalar(
@@ -359,7 +359,7 @@ impl World {
 }
 
 /// Waits until `count` sessions of the database wait for a lock.
-pub async fn until_waiting(world: &World, count: i64) {
+pub async fn until_waiting(world: &TestEnvironment, count: i64) {
     let waiting = async {
         let query = "SELECT count(*) FROM pg_stat_activity
              WHERE datname = current_database() AND wait_event_type = 'Lock'";
@@ -375,7 +375,7 @@ pub async fn until_waiting(world: &World, count: i64) {
 /// Has another writer commit `others` after the first statement of `ours` has begun and before it locks a row: ours still
 /// sees the rows as they were before, and locks them as they are then.
 pub async fn overtake<T: Send + 'static>(
-    world: &World,
+    world: &TestEnvironment,
     others: &'static str,
     ours: impl Future<Output = T> + Send + 'static,
 ) -> T {

@@ -17,14 +17,14 @@ fn newer(lease: &LeaseRow, resource_version: u64, generation: i64) -> LeaseSync 
     }
 }
 
-async fn sync(world: &World, leader: &Leader, sync: LeaseSync) -> SyncOutcome {
+async fn sync(world: &TestEnvironment, leader: &Leader, sync: LeaseSync) -> SyncOutcome {
     LeaseSync::carry_out(&world.store, leader, &[sync])
         .await
         .unwrap()
         .remove(0)
 }
 
-async fn held_with_metadata(world: &World) -> LeaseRow {
+async fn held_with_metadata(world: &TestEnvironment) -> LeaseRow {
     let environment = world.environment().await;
     let claim = Grant {
         metadata: object(json!({"mine": 1, "gone": true})),
@@ -35,7 +35,7 @@ async fn held_with_metadata(world: &World) -> LeaseRow {
 
 #[tokio::test]
 async fn a_newer_spec_moves_the_deadline_and_touches_only_its_own_keys() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let lease = held_with_metadata(&world).await;
     sqlx::query("UPDATE environment_leases SET metadata = metadata || '{\"theirs\": 3}', provider_lease_id = 'theirs'")
         .execute(world.pool())
@@ -55,7 +55,7 @@ async fn a_newer_spec_moves_the_deadline_and_touches_only_its_own_keys() {
 
 #[tokio::test]
 async fn no_older_version_overwrites_a_newer_one() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let lease = held_with_metadata(&world).await;
     assert_eq!(
         sync(&world, &world.leader, newer(&lease, 19, 2)).await,
@@ -87,7 +87,7 @@ async fn no_older_version_overwrites_a_newer_one() {
 
 #[tokio::test]
 async fn in_a_new_incarnation_every_version_is_newer() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let lease = held_with_metadata(&world).await;
     cluster::raise_incarnation(&world.store, "cluster").await.unwrap();
     let leader = world.depose().await;
@@ -101,7 +101,7 @@ async fn in_a_new_incarnation_every_version_is_newer() {
 
 #[tokio::test]
 async fn an_ended_or_unknown_lease_is_not_written() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let lease = held_with_metadata(&world).await;
     ended(
         world
@@ -123,7 +123,7 @@ async fn an_ended_or_unknown_lease_is_not_written() {
 
 #[tokio::test]
 async fn a_spec_whose_metadata_can_not_be_stored_moves_the_deadline_and_leaves_the_metadata() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let lease = held_with_metadata(&world).await;
     let without = LeaseSync {
         metadata: None,

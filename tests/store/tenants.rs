@@ -3,8 +3,8 @@
 use environment_operator::api::Reason;
 use environment_operator::store::environment_leases::Grant;
 use environment_operator::store::environments::{EnvironmentOutcome, EnvironmentSync};
-use environment_operator::store::lease_object::LeaseLook;
-use environment_operator::store::{Mode, Settle, Store};
+use environment_operator::store::lease_object::LeaseQuery;
+use environment_operator::store::{Mode, NamespaceBinding, Store};
 use serde_json::Value;
 use sqlx::Executor;
 use uuid::Uuid;
@@ -18,13 +18,13 @@ struct Stranger {
 }
 
 impl Stranger {
-    async fn in_world(world: &World) -> Self {
+    async fn in_world(world: &TestEnvironment) -> Self {
         let (company, agent) = (Uuid::new_v4(), Uuid::new_v4());
         world.make_company(company, agent).await;
         let run = world.run_of(company, agent, "running").await;
         let sync = EnvironmentSync {
             company_id: company,
-            settle: None,
+            binding: None,
             ..world.sandbox("theirs")
         };
         world.sync_environment(&sync).await;
@@ -36,7 +36,7 @@ impl Stranger {
 }
 
 /// All rows of both tables as they stand, whoever has last written or locked them among it.
-async fn rows_with_their_locks(world: &World) -> Vec<Value> {
+async fn rows_with_their_locks(world: &TestEnvironment) -> Vec<Value> {
     world
         .rows(
             "SELECT to_jsonb(r) || jsonb_build_object('xmin', r.xmin::text, 'xmax', r.xmax::text) FROM heartbeat_runs r
@@ -48,7 +48,7 @@ async fn rows_with_their_locks(world: &World) -> Vec<Value> {
 
 #[tokio::test]
 async fn a_refused_grant_neither_locks_nor_writes_what_is_another_companys() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let environment = world.environment().await;
     let stranger = Stranger::in_world(&world).await;
     let before = rows_with_their_locks(&world).await;
@@ -82,11 +82,11 @@ async fn a_refused_grant_neither_locks_nor_writes_what_is_another_companys() {
 
 #[tokio::test]
 async fn a_company_that_is_gone_is_not_made_again_for_a_namespace_that_had_it() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let (company_id, namespace_uid) = (Uuid::new_v4(), Uuid::new_v4());
     let first = EnvironmentSync {
         company_id,
-        settle: Some(Settle {
+        binding: Some(NamespaceBinding {
             namespace_uid,
             ..world.settle()
         }),
@@ -119,7 +119,7 @@ async fn a_company_that_is_gone_is_not_made_again_for_a_namespace_that_had_it() 
 
 #[tokio::test]
 async fn issues_and_workspaces_of_another_company_are_missed_and_refused_like_none() {
-    let mut world = World::new().await;
+    let mut world = TestEnvironment::new().await;
     let environment = world.environment().await;
     let (company, agent) = (Uuid::new_v4(), Uuid::new_v4());
     world.make_company(company, agent).await;
@@ -154,7 +154,7 @@ async fn issues_and_workspaces_of_another_company_are_missed_and_refused_like_no
         let missing = async |id: Uuid| {
             let (issue_id, execution_workspace_id) = names(id);
             let view = world
-                .look(LeaseLook {
+                .look(LeaseQuery {
                     issue_id,
                     execution_workspace_id,
                     ..world.look_at(Uuid::new_v4())

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::support::*;
 
-impl World {
+impl TestEnvironment {
     /// Touches the leases for heartbeats of five seconds ago.
     async fn touch(&self, ids: &[Uuid]) -> Result<(), StoreError> {
         let ago = Duration::from_secs(5);
@@ -32,7 +32,7 @@ impl World {
 
 #[tokio::test]
 async fn a_heartbeat_moves_last_used_by_a_minute_at_least_and_touches_nothing_that_has_ended() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let (long_ago, lately, over) = (world.held().await.id, world.held().await.id, world.held().await.id);
     ended(world.end(over, LeaseState::Released, Reason::RunFinished).await);
     for (id, seconds) in [(long_ago, 70.0), (lately, 60.0), (over, 600.0)] {
@@ -57,7 +57,7 @@ async fn a_heartbeat_moves_last_used_by_a_minute_at_least_and_touches_nothing_th
 
 #[tokio::test]
 async fn a_row_that_is_held_waits_for_the_next_heartbeat_and_a_deposed_leader_touches_none() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let (held, free) = (world.held().await.id, world.held().await.id);
     for id in [held, free] {
         world.unused_for(id, 600.0).await;

@@ -1,4 +1,4 @@
-{{/* The settings as environment variables: foreignGrace becomes ENVIRONMENT_OPERATOR_FOREIGN_GRACE. Empty ones are left out. */}}
+{{/* The settings as environment variables: unmanagedGrace becomes ENVIRONMENT_OPERATOR_UNMANAGED_GRACE. Empty ones are left out. */}}
 {{- define "environment-operator.settings" -}}
 {{- range $name, $value := .Values.settings }}
 {{- $text := toString $value }}

@@ -1,4 +1,4 @@
-//! The line's order, and that no free lease is forgotten.
+//! The wait queue's order, and that no free lease is forgotten.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -22,158 +22,163 @@ fn wants() -> Wants {
 }
 
 /// A claim is seen, and nothing else holds it back.
-fn stand(line: &mut Line, claim: Uuid, created_at: Timestamp, environment: Uuid) -> Vec<Uuid> {
-    line.arrive(claim, created_at, wants());
-    line.stand(claim, environment)
+fn stand(wait_queue: &mut WaitQueue, claim: Uuid, created_at: Timestamp, environment: Uuid) -> Vec<Uuid> {
+    wait_queue.arrive(claim, created_at, wants());
+    wait_queue.stand(claim, environment)
 }
 
 fn second(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
-/// Claims that have come one after the other, one a second, and stand in the line of the box.
-fn line_of(count: u128) -> Line {
-    let mut line = Line::default();
+/// Claims that have come one after the other, one a second, and stand in the wait queue of the box.
+fn queue_of(count: u128) -> WaitQueue {
+    let mut wait_queue = WaitQueue::default();
     for number in 0..count {
-        line.next_moment();
+        wait_queue.next_moment();
         let created_at = second(i64::try_from(number).unwrap());
-        line.arrive(id(number), created_at, wants());
-        stand(&mut line, id(number), created_at, BOX);
+        wait_queue.arrive(id(number), created_at, wants());
+        stand(&mut wait_queue, id(number), created_at, BOX);
     }
-    line
+    wait_queue
 }
 
-fn places(line: &mut Line, count: u128, free: usize) -> Vec<Place> {
+fn places(wait_queue: &mut WaitQueue, count: u128, free: usize) -> Vec<Position> {
     (0..count)
-        .map(|number| line.place(id(number), BOX, free, vec![wants()]))
+        .map(|number| wait_queue.place(id(number), BOX, free, vec![wants()]))
         .collect()
 }
 
 #[test]
 fn as_many_as_are_free_are_served_and_the_others_know_their_place() {
-    let mut line = line_of(4);
-    let expected = [Place::Served, Place::Served, Place::Waits(3), Place::Waits(4)];
-    assert_eq!(places(&mut line, 4, 2), expected);
+    let mut wait_queue = queue_of(4);
+    let expected = [
+        Position::Served,
+        Position::Served,
+        Position::Waits(3),
+        Position::Waits(4),
+    ];
+    assert_eq!(places(&mut wait_queue, 4, 2), expected);
     let moved_up = [id(1), id(2), id(3)];
     assert_eq!(
-        line.leave(id(0)),
+        wait_queue.leave(id(0)),
         moved_up,
         "the next one is looked at, and who has another place"
     );
-    assert_eq!(line.place(id(2), BOX, 2, vec![wants()]), Place::Served);
+    assert_eq!(wait_queue.place(id(2), BOX, 2, vec![wants()]), Position::Served);
 }
 
 #[test]
 fn the_older_comes_first_then_the_one_seen_first_then_the_lower_uid() {
-    let mut line = Line::default();
+    let mut wait_queue = WaitQueue::default();
     for (number, created_at, moments) in [(5, 1, 0), (3, 1, 0), (4, 1, 1), (2, 0, 1)] {
         for _ in 0..moments {
-            line.next_moment();
+            wait_queue.next_moment();
         }
-        stand(&mut line, id(number), second(created_at), BOX);
+        stand(&mut wait_queue, id(number), second(created_at), BOX);
     }
-    assert_eq!(line.first(BOX, 9), [id(2), id(3), id(5), id(4)]);
+    assert_eq!(wait_queue.first(BOX, 9), [id(2), id(3), id(5), id(4)]);
 }
 
 #[test]
 fn a_claim_that_is_held_back_is_passed_and_comes_back_to_its_place() {
-    let mut line = line_of(3);
-    assert_eq!(line.stand_aside(id(0)), [id(1), id(2)]);
-    assert_eq!(line.first(BOX, 3), [id(1), id(2)]);
-    line.next_moment();
-    stand(&mut line, id(0), second(99), BOX);
-    assert_eq!(line.first(BOX, 3), [id(0), id(1), id(2)], "a turn is kept");
+    let mut wait_queue = queue_of(3);
+    assert_eq!(wait_queue.stand_aside(id(0)), [id(1), id(2)]);
+    assert_eq!(wait_queue.first(BOX, 3), [id(1), id(2)]);
+    wait_queue.next_moment();
+    stand(&mut wait_queue, id(0), second(99), BOX);
+    assert_eq!(wait_queue.first(BOX, 3), [id(0), id(1), id(2)], "a turn is kept");
 }
 
 #[test]
 fn lines_of_different_environments_do_not_know_each_other() {
-    let mut line = line_of(2);
+    let mut wait_queue = queue_of(2);
     let other = id(901);
     assert_eq!(
-        stand(&mut line, id(0), second(0), other),
+        stand(&mut wait_queue, id(0), second(0), other),
         [id(1)],
-        "it has changed its line"
+        "it has changed its wait_queue"
     );
-    assert_eq!(line.place(id(0), other, 1, vec![wants()]), Place::Served);
-    assert_eq!(line.place(id(1), BOX, 1, vec![wants()]), Place::Served);
+    assert_eq!(wait_queue.place(id(0), other, 1, vec![wants()]), Position::Served);
+    assert_eq!(wait_queue.place(id(1), BOX, 1, vec![wants()]), Position::Served);
 }
 
 #[test]
 fn nobody_passes_an_older_claim_that_has_not_been_looked_at() {
-    let mut line = Line::default();
+    let mut wait_queue = WaitQueue::default();
     for number in 0..3 {
-        line.arrive(id(number), second(i64::try_from(number).unwrap()), wants());
+        wait_queue.arrive(id(number), second(i64::try_from(number).unwrap()), wants());
     }
-    stand(&mut line, id(2), second(2), BOX);
-    assert_eq!(line.place(id(2), BOX, 2, vec![wants()]), Place::InDoubt);
+    stand(&mut wait_queue, id(2), second(2), BOX);
+    assert_eq!(wait_queue.place(id(2), BOX, 2, vec![wants()]), Position::InDoubt);
     assert_eq!(
-        line.place(id(2), BOX, 3, vec![wants()]),
-        Place::Served,
+        wait_queue.place(id(2), BOX, 3, vec![wants()]),
+        Position::Served,
         "there is one for each"
     );
-    assert_eq!(line.place(id(2), BOX, 2, vec![wants()]), Place::InDoubt);
-    assert!(line.stand_aside(id(1)).is_empty(), "the oldest is still unknown");
+    assert_eq!(wait_queue.place(id(2), BOX, 2, vec![wants()]), Position::InDoubt);
+    assert!(wait_queue.stand_aside(id(1)).is_empty(), "the oldest is still unknown");
     assert_eq!(
-        stand(&mut line, id(0), second(0), id(901)),
+        stand(&mut wait_queue, id(0), second(0), id(901)),
         [id(2)],
         "now it can be told"
     );
-    assert_eq!(line.place(id(2), BOX, 1, vec![wants()]), Place::Served);
+    assert_eq!(wait_queue.place(id(2), BOX, 1, vec![wants()]), Position::Served);
 }
 
 #[test]
 fn a_claim_that_is_deleted_before_it_was_looked_at_holds_up_nobody() {
-    let mut line = Line::default();
-    line.arrive(id(0), second(0), wants());
-    stand(&mut line, id(1), second(1), BOX);
-    assert_eq!(line.place(id(1), BOX, 1, vec![wants()]), Place::InDoubt);
-    assert_eq!(line.leave(id(0)), [id(1)]);
+    let mut wait_queue = WaitQueue::default();
+    wait_queue.arrive(id(0), second(0), wants());
+    stand(&mut wait_queue, id(1), second(1), BOX);
+    assert_eq!(wait_queue.place(id(1), BOX, 1, vec![wants()]), Position::InDoubt);
+    assert_eq!(wait_queue.leave(id(0)), [id(1)]);
 }
 
 #[test]
 fn a_claim_that_can_not_be_looked_at_holds_up_those_alone_who_may_want_what_it_wants() {
     let (other, company) = (id(901), Uuid::from_u128(77));
-    let mut line = Line::default();
-    line.arrive(id(0), second(0), named("box"));
-    line.arrive(id(1), second(1), named("other"));
-    line.stand(id(1), other);
-    let place = line.place(id(1), other, 1, vec![named("other"), Wants::OfCompany(company)]);
-    assert_eq!(place, Place::Served, "the oldest is for another environment");
-    line.arrive(id(2), second(2), named("box"));
-    line.stand(id(2), BOX);
+    let mut wait_queue = WaitQueue::default();
+    wait_queue.arrive(id(0), second(0), named("box"));
+    wait_queue.arrive(id(1), second(1), named("other"));
+    wait_queue.stand(id(1), other);
+    let place = wait_queue.place(id(1), other, 1, vec![named("other"), Wants::OfCompany(company)]);
+    assert_eq!(place, Position::Served, "the oldest is for another environment");
+    wait_queue.arrive(id(2), second(2), named("box"));
+    wait_queue.stand(id(2), BOX);
     let for_box = || vec![named("box"), Wants::OfCompany(company)];
-    assert_eq!(line.place(id(2), BOX, 1, for_box()), Place::InDoubt);
+    assert_eq!(wait_queue.place(id(2), BOX, 1, for_box()), Position::InDoubt);
     // Another one of the company, that may be for any of its environments, is older than one that comes now.
-    line.arrive(id(3), second(1), Wants::OfCompany(company));
-    assert_eq!(line.leave(id(0)), [id(2)]);
-    assert_eq!(line.place(id(2), BOX, 1, for_box()), Place::InDoubt);
-    line.want(id(3), Wants::OfCompany(id(78)));
-    assert_eq!(line.stand_aside(id(3)), [id(2)], "whatever it turned out to want");
-    assert_eq!(line.place(id(2), BOX, 1, for_box()), Place::Served);
+    wait_queue.arrive(id(3), second(1), Wants::OfCompany(company));
+    assert_eq!(wait_queue.leave(id(0)), [id(2)]);
+    assert_eq!(wait_queue.place(id(2), BOX, 1, for_box()), Position::InDoubt);
+    wait_queue.want(id(3), Wants::OfCompany(id(78)));
+    assert_eq!(wait_queue.stand_aside(id(3)), [id(2)], "whatever it turned out to want");
+    assert_eq!(wait_queue.place(id(2), BOX, 1, for_box()), Position::Served);
     for claim in 1..4 {
-        line.leave(id(claim));
+        wait_queue.leave(id(claim));
     }
-    assert_eq!(line.size(), 0);
+    assert_eq!(wait_queue.size(), 0);
 }
 
 #[test]
 fn whoever_begins_to_lead_has_looked_at_nobody() {
-    let mut line = line_of(3);
-    line.begin();
-    assert!(line.first(BOX, 3).is_empty());
-    stand(&mut line, id(2), second(2), BOX);
-    assert_eq!(line.place(id(2), BOX, 1, vec![wants()]), Place::InDoubt);
-    stand(&mut line, id(1), second(1), BOX);
-    stand(&mut line, id(0), second(0), BOX);
-    assert_eq!(line.first(BOX, 3), [id(0), id(1), id(2)]);
+    let mut wait_queue = queue_of(3);
+    wait_queue.begin();
+    assert!(wait_queue.first(BOX, 3).is_empty());
+    stand(&mut wait_queue, id(2), second(2), BOX);
+    assert_eq!(wait_queue.place(id(2), BOX, 1, vec![wants()]), Position::InDoubt);
+    stand(&mut wait_queue, id(1), second(1), BOX);
+    stand(&mut wait_queue, id(0), second(0), BOX);
+    assert_eq!(wait_queue.first(BOX, 3), [id(0), id(1), id(2)]);
 }
 
 #[test]
 fn a_sentence_is_written_at_once_and_rewritten_once_an_interval() {
-    let mut line = line_of(2);
+    let mut wait_queue = queue_of(2);
     let begun = Instant::now();
     let mut may_tell = |claim, shown, seconds| {
-        line.may_tell(
+        wait_queue.may_tell(
             id(claim),
             shown,
             Duration::from_secs(60),
@@ -192,35 +197,38 @@ fn a_sentence_is_written_at_once_and_rewritten_once_an_interval() {
 
 #[test]
 fn a_long_wait_for_one_thing_is_told_once_and_a_short_one_never() {
-    let mut line = line_of(1);
+    let mut wait_queue = queue_of(1);
     let begun = Instant::now();
     let at = |seconds| begun + Duration::from_secs(seconds);
     let (run, environment) = (Reason::RunNotFound, Reason::EnvironmentNotFound);
-    line.note_wait(id(0), environment, at(0));
-    assert!(!line.has_waited_long(id(0), environment, at(9)));
-    line.note_wait(id(0), run, at(9));
+    wait_queue.note_wait(id(0), environment, at(0));
+    assert!(!wait_queue.has_waited_long(id(0), environment, at(9)));
+    wait_queue.note_wait(id(0), run, at(9));
     assert!(
-        !line.has_waited_long(id(0), environment, at(30)),
+        !wait_queue.has_waited_long(id(0), environment, at(30)),
         "it waits for something else"
     );
-    assert!(!line.has_waited_long(id(0), run, at(18)));
-    assert!(line.has_waited_long(id(0), run, at(19)));
-    assert!(!line.has_waited_long(id(0), run, at(60)), "once");
-    line.leave(id(0));
-    line.note_wait(id(0), run, at(60));
-    assert!(!line.has_waited_long(id(0), run, at(90)), "it is no claim any more");
+    assert!(!wait_queue.has_waited_long(id(0), run, at(18)));
+    assert!(wait_queue.has_waited_long(id(0), run, at(19)));
+    assert!(!wait_queue.has_waited_long(id(0), run, at(60)), "once");
+    wait_queue.leave(id(0));
+    wait_queue.note_wait(id(0), run, at(60));
+    assert!(
+        !wait_queue.has_waited_long(id(0), run, at(90)),
+        "it is no claim any more"
+    );
 }
 
 #[test]
 fn when_a_claim_leaves_those_have_to_be_looked_at_whose_sentence_is_another_one() {
-    let mut line = line_of(1_000);
+    let mut wait_queue = queue_of(1_000);
     let ids = |numbers: &[u128]| numbers.iter().map(|number| id(*number)).collect::<Vec<Uuid>>();
     // After the first has left, claim n stands at place n.
     let moved_up = ids(&[1, 2, 3, 4, 8, 16, 32, 64, 128, 256, 512]);
-    assert_eq!(line.leave(id(0)), moved_up);
+    assert_eq!(wait_queue.leave(id(0)), moved_up);
     // Of one in the middle those behind it, and the first, who may be served now.
-    assert_eq!(line.stand_aside(id(100)), ids(&[1, 129, 257, 513]));
-    let drained: usize = (1..1_000).map(|number| line.leave(id(number)).len()).sum();
+    assert_eq!(wait_queue.stand_aside(id(100)), ids(&[1, 129, 257, 513]));
+    let drained: usize = (1..1_000).map(|number| wait_queue.leave(id(number)).len()).sum();
     assert!(
         drained < 1_000 * 12,
         "{drained}: no more than a few for each that leaves"
@@ -259,10 +267,10 @@ fn happenings() -> impl Strategy<Value = Vec<Happens>> {
     proptest::collection::vec(one, 0..120)
 }
 
-/// One environment, its claims and leases, and a queue that looks only at what the line or an event has asked for.
+/// One environment, its claims and leases, and a queue that looks only at what the wait queue or an event has asked for.
 #[derive(Default)]
 struct World {
-    line: Line,
+    wait_queue: WaitQueue,
     queue: VecDeque<Uuid>,
     claims: HashMap<Uuid, Timestamp>,
     held_back: HashSet<Uuid>,
@@ -294,7 +302,7 @@ impl World {
     }
 
     fn serve(&mut self, count: usize) {
-        let first = self.line.first(BOX, count);
+        let first = self.wait_queue.first(BOX, count);
         self.push(first);
     }
 
@@ -305,18 +313,18 @@ impl World {
         };
         self.unknown.remove(&id);
         if self.held_back.contains(&id) {
-            let woken = self.line.stand_aside(id);
+            let woken = self.wait_queue.stand_aside(id);
             return self.push(woken);
         }
-        let woken = stand(&mut self.line, id, created_at, BOX);
+        let woken = stand(&mut self.wait_queue, id, created_at, BOX);
         self.push(woken);
-        if self.line.place(id, BOX, self.free(), vec![wants()]) != Place::Served {
+        if self.wait_queue.place(id, BOX, self.free(), vec![wants()]) != Position::Served {
             return;
         }
-        let turn = self.line.turn(id).unwrap();
-        let passed = |other: &Uuid| *other != id && self.line.turn(*other).is_some_and(|other| other < turn);
+        let turn = self.wait_queue.turn(id).unwrap();
+        let passed = |other: &Uuid| *other != id && self.wait_queue.turn(*other).is_some_and(|other| other < turn);
         let older: Vec<Uuid> = self.claims.keys().copied().filter(passed).collect();
-        let in_line = self.line.first(BOX, usize::MAX);
+        let in_line = self.wait_queue.first(BOX, usize::MAX);
         let overtaken = older
             .iter()
             .filter(|older| self.unknown.contains(older) || in_line.contains(older));
@@ -324,7 +332,7 @@ impl World {
         self.claims.remove(&id);
         self.leases.push(id);
         assert!(self.leases.len() <= self.limit);
-        let woken = self.line.leave(id);
+        let woken = self.wait_queue.leave(id);
         self.push(woken);
         self.serve(self.free());
     }
@@ -338,8 +346,8 @@ impl World {
                 let id = id(10_000 - self.made);
                 self.claims.insert(id, second(self.now));
                 self.unknown.insert(id);
-                self.line.next_moment();
-                self.line.arrive(id, second(self.now), wants());
+                self.wait_queue.next_moment();
+                self.wait_queue.arrive(id, second(self.now), wants());
                 self.push([id]);
             }
             Happens::Toggles(number) => {
@@ -353,7 +361,7 @@ impl World {
             Happens::Deleted(number) => {
                 if let Some(id) = self.nth_claim(number) {
                     self.claims.remove(&id);
-                    let woken = self.line.leave(id);
+                    let woken = self.wait_queue.leave(id);
                     self.push(woken);
                 }
             }
@@ -364,7 +372,7 @@ impl World {
                 }
             }
             Happens::NewLeader(number) => {
-                self.line.begin();
+                self.wait_queue.begin();
                 self.queue.clear();
                 self.unknown = self.claims.keys().copied().collect();
                 let mut all: Vec<Uuid> = self.claims.keys().copied().collect();
@@ -397,6 +405,6 @@ proptest! {
             world.look(id);
         }
         let waiting = world.claims.keys().filter(|id| !world.held_back.contains(id)).count();
-        prop_assert!(world.free() == 0 || waiting == 0, "{} free, {waiting} in line", world.free());
+        prop_assert!(world.free() == 0 || waiting == 0, "{} free, {waiting} in the wait queue", world.free());
     }
 }

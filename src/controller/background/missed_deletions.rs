@@ -13,7 +13,7 @@ use crate::cache::Key;
 use crate::controller::context::Context;
 use crate::mirror::Mirror;
 use crate::runtime::configuration::NoticeSource;
-use crate::store::tombstone::{List, missing_environments, missing_leases};
+use crate::store::missed_deletions::{List, missing_environments, missing_leases};
 use crate::store::{Leader, StoreError};
 
 /// Pause before another try after the database did not answer.
@@ -70,31 +70,31 @@ async fn adopt(context: &Context, mirror: &Mirror, leader: &Leader) -> Result<()
 async fn look(context: &Context, mirror: &Mirror, leader: &Leader) -> Result<(), StoreError> {
     let store = mirror.store();
     // The environments first: their leases then end with the reason that the environment gives.
-    let (lists, known) = context.index().known_environments();
+    let (lists, known) = context.cache().known_environments();
     for (namespace, version) in &lists {
         let list = List {
             namespace: namespace.as_deref(),
             version,
         };
         let missing = missing_environments(store, leader, &list, &known).await?;
-        bury(context, missing.into_iter().map(Key::Environment));
+        note_missed_deletion(context, missing.into_iter().map(Key::Environment));
     }
-    let (lists, known) = context.index().known_leases();
+    let (lists, known) = context.cache().known_leases();
     for (namespace, version) in &lists {
         let list = List {
             namespace: namespace.as_deref(),
             version,
         };
         let missing = missing_leases(store, leader, &list, &known).await?;
-        bury(context, missing.into_iter().map(Key::Lease));
+        note_missed_deletion(context, missing.into_iter().map(Key::Lease));
     }
     Ok(())
 }
 
-fn bury(context: &Context, keys: impl Iterator<Item = Key>) {
+fn note_missed_deletion(context: &Context, keys: impl Iterator<Item = Key>) {
     let keys: Vec<Key> = keys.collect();
     for key in keys {
         tracing::info!(?key, "deleted while nobody looked");
-        context.learn_from(NoticeSource::Feeds, |index| index.bury(key));
+        context.learn_from(NoticeSource::Watches, |cache| cache.note_missed_deletion(key));
     }
 }

@@ -5,7 +5,7 @@
 //! seen by the one or the other.
 //!
 //! Attached there is no trigger unless it is asked for; so the runs that leases name are asked for by their ids, a few times
-//! a second. (A watermark on `updated_at` would need an index of ours on the origin's table.)
+//! a second. (A watermark on `updated_at` would need a cache of ours on the Paperclip server's table.)
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -22,8 +22,8 @@ use crate::runtime::health::Health;
 use crate::store::heartbeat_runs::Heard;
 use crate::store::{StoreError, heartbeat_runs};
 
-/// The name of run rows among the feeds, in readiness and metrics.
-const FEED: &str = "heartbeat_runs";
+/// The name of run rows among the watches, in readiness and metrics.
+const WATCH: &str = "heartbeat_runs";
 
 /// Runs that one statement asks for at most: 10,000 take the server about 50 ms.
 const POLL: usize = 10_000;
@@ -34,14 +34,14 @@ const FEW: usize = 1_000;
 /// Listens until `stop`.
 pub async fn listen(context: Arc<Context>, mirror: Arc<Mirror>, health: Health, stop: CancellationToken) {
     let mut backoff = backoff();
-    health.expect_feed(FEED);
+    health.expect_watch(WATCH);
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             outcome = hear(&context, &mirror, &health, &mut backoff) => {
                 if let Err(error) = mirror.examined(outcome).await {
                     context.metrics.database.failed(error.category());
-                    health.feed_failed(FEED, error.to_string());
+                    health.watch_failed(WATCH, error.to_string());
                     tracing::warn!(%error, "lost the listener for run ends, connecting again");
                 }
             }
@@ -55,15 +55,15 @@ pub async fn listen(context: Arc<Context>, mirror: Arc<Mirror>, health: Health, 
 
 async fn hear(context: &Context, mirror: &Mirror, health: &Health, backoff: &mut Backoff) -> Result<(), StoreError> {
     let mut ends = heartbeat_runs::listen(mirror.store()).await?;
-    health.feed_listed(FEED);
-    let all = context.index().unfinished_of_heartbeat_runs();
+    health.watch_listed(WATCH);
+    let all = context.cache().unfinished_of_heartbeat_runs();
     context.admit(NoticeSource::Runs, all);
     loop {
         let heard = ends.next().await?;
         backoff.reset();
-        health.feed_heard(FEED);
+        health.watch_heard(WATCH);
         if let Heard::RunEnd(run) = heard {
-            let leases = context.index().leases_of_heartbeat_run(run);
+            let leases = context.cache().leases_of_heartbeat_run(run);
             context.admit(NoticeSource::Runs, leases);
         }
     }
@@ -72,18 +72,18 @@ async fn hear(context: &Context, mirror: &Mirror, health: &Health, backoff: &mut
 /// Asks again and again until `stop`, while this replica leads.
 pub async fn poll(context: Arc<Context>, mirror: Arc<Mirror>, health: Health, stop: CancellationToken) {
     let (mut backoff, mut told) = (backoff(), Told::default());
-    health.expect_feed(FEED);
+    health.expect_watch(WATCH);
     loop {
         let asked = ask(&context, &mirror, &mut told).await;
         let pause = match mirror.examined(asked).await {
             Ok(asked) => {
-                health.feed_listed(FEED);
+                health.watch_listed(WATCH);
                 backoff.reset();
                 interval(asked)
             }
             Err(error) => {
                 context.metrics.database.failed(error.category());
-                health.feed_failed(FEED, error.to_string());
+                health.watch_failed(WATCH, error.to_string());
                 tracing::warn!(%error, "cannot ask for run ends, trying again");
                 backoff.pause()
             }
@@ -101,13 +101,13 @@ async fn ask(context: &Context, mirror: &Mirror, told: &mut Told) -> Result<usiz
         *told = Told::default();
         return Ok(0);
     }
-    let runs: Vec<Uuid> = context.index().heartbeat_runs().into_iter().collect();
+    let runs: Vec<Uuid> = context.cache().heartbeat_runs().into_iter().collect();
     let mut over = Vec::new();
     for part in runs.chunks(POLL) {
         over.extend(heartbeat_runs::not_live(mirror.store(), part).await?);
     }
     for run in told.news(over) {
-        let leases = context.index().leases_of_heartbeat_run(run);
+        let leases = context.cache().leases_of_heartbeat_run(run);
         context.admit(NoticeSource::Runs, leases);
     }
     Ok(runs.len())

@@ -1,6 +1,6 @@
 //! The sweep: at an interval, SQL selects what run rows, deadlines and other writers have made due, whoever missed it.
 //!
-//! It ends nothing of an object's itself: what it selects is reconciled like everything else. Foreign leases, of which there is
+//! It ends nothing of an object's itself: what it selects is reconciled like everything else. Unmanaged leases, of which there is
 //! nothing to reconcile, are its own to judge.
 
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use super::unmanaged_leases::sweep_foreign;
+use super::unmanaged_leases::sweep_unmanaged;
 use crate::cache::Key;
 use crate::clock;
 use crate::controller::context::Context;
@@ -47,10 +47,10 @@ async fn run(context: &Context, mirror: &Mirror) -> Result<(), StoreError> {
         let store = mirror.store();
         let mut candidates = sweep::candidates(store, &leader, &context.settings.namespaces).await?;
         // Heartbeats are known to this process alone.
-        candidates.extend(context.index().silent_leases(Instant::now()));
+        candidates.extend(context.cache().silent_leases(Instant::now()));
         context.metrics.sweep.found(candidates.len());
         context.wake(candidates.into_iter().map(Key::Lease));
-        sweep_foreign(context, mirror).await?;
+        sweep_unmanaged(context, mirror).await?;
     }
     let now = clock::wall().as_duration().as_secs_f64();
     context.metrics.sweep.done(begun.elapsed(), now);
@@ -65,11 +65,11 @@ async fn measure(context: &Context, mirror: &Mirror) -> Result<(), StoreError> {
     }
     let store = mirror.store();
     // Whatever may end leases: the watches go on, and the gauge is there to tell of what is not ended.
-    let of_run_objects = context.index().leases_that_outlive_their_run_object();
+    let of_run_objects = context.cache().leases_that_outlive_their_run_object();
     let leaked = sweep::leaked(store, &of_run_objects).await?;
     let counted = &context.metrics.sweep;
     counted.set_leaked(LeaseOwner::Operator, leaked.operator);
-    counted.set_leaked(LeaseOwner::Foreign, leaked.foreign);
+    counted.set_leaked(LeaseOwner::Unmanaged, leaked.unmanaged);
     let usage = heartbeat_runs::notification_queue_usage(store).await?;
     context.metrics.database.set_notification_queue_usage(usage);
     Ok(())

@@ -1,4 +1,4 @@
-//! Foreign leases: each sweep judges those that SQL selects, ends what it may, and reports what it may not.
+//! Unmanaged leases: each sweep judges those that SQL selects, ends what it may, and reports what it may not.
 
 use std::collections::HashMap;
 
@@ -8,17 +8,17 @@ use uuid::Uuid;
 
 use crate::api::Reason;
 use crate::controller::context::Context;
-use crate::lifecycle::foreign::{Condition, Decision, Rules, decide};
+use crate::lifecycle::unmanaged::{Condition, Decision, Rules, decide};
 use crate::mirror::Mirror;
 use crate::runtime::metrics::Place;
-use crate::store::environment_leases::{End, EndOutcome, ForeignLeaseEnd, LeaseRow};
-use crate::store::foreign_leases::{self, ForeignLease};
+use crate::store::environment_leases::{End, EndOutcome, LeaseRow, UnmanagedLeaseEnd};
+use crate::store::unmanaged_leases::{self, UnmanagedLease};
 use crate::store::{Store, StoreError};
 
 /// Leases that are looked at and ended together: as many as one transaction of the mirror takes.
 const PART: usize = 200;
 
-/// A foreign lease for which the grace is over.
+/// An unmanaged lease for which the grace is over.
 #[derive(Clone, Debug)]
 pub struct Due {
     pub row: LeaseRow,
@@ -26,7 +26,7 @@ pub struct Due {
     pub decision: Decision,
 }
 
-/// What came of a look at foreign leases.
+/// What came of a look at unmanaged leases.
 #[derive(Clone, Debug, Default)]
 pub struct Judged {
     /// For which the grace is over.
@@ -35,7 +35,7 @@ pub struct Judged {
     pub passed_over: usize,
 }
 
-/// Judges some foreign leases. What cannot be read is passed over: it is in the log, and no obstacle to the others.
+/// Judges some unmanaged leases. What cannot be read is passed over: it is in the log, and no obstacle to the others.
 ///
 /// # Errors
 /// When the database cannot be asked.
@@ -56,11 +56,11 @@ pub async fn judge(store: &Store, rules: &Rules, ids: &[Uuid]) -> Result<Judged,
     Ok(judged)
 }
 
-/// Looks at foreign leases. Where the statement fails for one of them, that one is found by halving.
-async fn look(store: &Store, ids: &[Uuid]) -> Result<Vec<Result<ForeignLease, StoreError>>, StoreError> {
+/// Looks at unmanaged leases. Where the statement fails for one of them, that one is found by halving.
+async fn look(store: &Store, ids: &[Uuid]) -> Result<Vec<Result<UnmanagedLease, StoreError>>, StoreError> {
     let (mut found, mut parts) = (Vec::new(), vec![ids]);
     while let Some(part) = parts.pop() {
-        match foreign_leases::look(store, part).await {
+        match unmanaged_leases::look(store, part).await {
             Ok(leases) => found.extend(leases),
             Err(error) if error.is_of_all() || error.is_suspect() => return Err(error),
             Err(error) => match part {
@@ -79,7 +79,7 @@ async fn look(store: &Store, ids: &[Uuid]) -> Result<Vec<Result<ForeignLease, St
 }
 
 /// What the database is asked to do about a lease that is due; `None` where that is only reported.
-pub fn request(due: &Due, rules: &Rules) -> Option<ForeignLeaseEnd> {
+pub fn request(due: &Due, rules: &Rules) -> Option<UnmanagedLeaseEnd> {
     let Decision::End {
         ending,
         only_if,
@@ -88,7 +88,7 @@ pub fn request(due: &Due, rules: &Rules) -> Option<ForeignLeaseEnd> {
     else {
         return None;
     };
-    Some(ForeignLeaseEnd {
+    Some(UnmanagedLeaseEnd {
         end: End {
             id: due.row.id,
             leaves: due.row.status,
@@ -101,14 +101,14 @@ pub fn request(due: &Due, rules: &Rules) -> Option<ForeignLeaseEnd> {
     })
 }
 
-/// Sweeps the foreign leases, as far as the settings say.
-pub(super) async fn sweep_foreign(context: &Context, mirror: &Mirror) -> Result<(), StoreError> {
-    let Some(rules) = context.settings.foreign else {
+/// Sweeps the unmanaged leases, as far as the settings say.
+pub(super) async fn sweep_unmanaged(context: &Context, mirror: &Mirror) -> Result<(), StoreError> {
+    let Some(rules) = context.settings.unmanaged else {
         return Ok(());
     };
     let store = mirror.store();
     let mut reported: HashMap<Reason, usize> = HashMap::new();
-    for part in foreign_leases::candidates(store).await?.chunks(PART) {
+    for part in unmanaged_leases::candidates(store).await?.chunks(PART) {
         let Judged { due, passed_over } = judge(store, &rules, part).await?;
         (0..passed_over).for_each(|_| context.metrics.database.set_aside(Place::Sweep));
         for due in &due {
@@ -118,22 +118,22 @@ pub(super) async fn sweep_foreign(context: &Context, mirror: &Mirror) -> Result<
         }
         let ends: Vec<_> = due.iter().filter_map(|due| request(due, &rules)).collect();
         let mut outcomes =
-            stream::iter(ends.into_iter().map(|end| end_foreign(context, mirror, end))).buffer_unordered(PART);
+            stream::iter(ends.into_iter().map(|end| end_unmanaged(context, mirror, end))).buffer_unordered(PART);
         while let Some(outcome) = outcomes.next().await {
             outcome?;
         }
     }
-    context.metrics.sweep.set_reported_foreign(&reported);
+    context.metrics.sweep.set_reported_unmanaged(&reported);
     Ok(())
 }
 
 /// Ends one. What the database refuses for this one alone is no obstacle to the others, and tried again by the next sweep.
-async fn end_foreign(context: &Context, mirror: &Mirror, end: ForeignLeaseEnd) -> Result<(), StoreError> {
+async fn end_unmanaged(context: &Context, mirror: &Mirror, end: UnmanagedLeaseEnd) -> Result<(), StoreError> {
     let (id, reason) = (end.end.id, end.end.ending.reason);
     let outcome = match mirror.ask(end).await {
         Err(error) if !error.is_of_all() => {
             context.metrics.database.set_aside(Place::Sweep);
-            tracing::warn!(lease = %id, %error, "foreign lease could not be ended, passed over until the next sweep");
+            tracing::warn!(lease = %id, %error, "unmanaged lease could not be ended, passed over until the next sweep");
             return Ok(());
         }
         outcome => outcome?,
@@ -141,7 +141,7 @@ async fn end_foreign(context: &Context, mirror: &Mirror, end: ForeignLeaseEnd) -
     // Whatever else comes back: its maker has used or ended it, or holds its row; the next sweep sees.
     if let EndOutcome::Ended(row) = outcome {
         context.metrics.leases.ended(reason);
-        tracing::info!(lease = %row.id, reason = reason.into_str(), status = row.status.into_str(), "foreign lease ended");
+        tracing::info!(lease = %row.id, reason = reason.into_str(), status = row.status.into_str(), "unmanaged lease ended");
         context.count_again(row.environment_id);
     }
     Ok(())

@@ -10,18 +10,18 @@ use crate::controller::error::ReconcileError;
 use crate::controller::outside::cluster::Cluster;
 use crate::controller::outside::database::Database;
 use crate::controller::outside::error::ClusterError;
-use crate::lifecycle::environment_status::Standing;
-use crate::store::environment_object::{EnvironmentLook, EnvironmentView};
+use crate::lifecycle::environment_status::LocalRole;
+use crate::store::environment_object::{EnvironmentQuery, EnvironmentSnapshot};
 use crate::store::local::{IsSpareLocal, OtherLocals};
 use uuid::Uuid;
 
 /// The part of a Local object among those of its company in this cluster.
-pub(super) fn standing(view: &EnvironmentView) -> Option<Standing> {
+pub(super) fn role(view: &EnvironmentSnapshot) -> Option<LocalRole> {
     let canonical = view.canonical.as_ref()?;
     Some(if canonical.id == view.id {
-        Standing::Canonical
+        LocalRole::Canonical
     } else {
-        Standing::Duplicate(CanonicalRef {
+        LocalRole::Duplicate(CanonicalRef {
             namespace: canonical.namespace.clone(),
             name: canonical.name.clone(),
         })
@@ -43,11 +43,11 @@ impl<D: Database, C: Cluster> EnvironmentReconciler<D, C> {
     pub(super) async fn tell_other_locals(
         &self,
         environment: &EnvironmentObject,
-        view: &EnvironmentView,
-        standing: Option<&Standing>,
+        view: &EnvironmentSnapshot,
+        role: Option<&LocalRole>,
     ) -> Result<(), ReconcileError> {
-        let shown = environment.status.as_ref().and_then(Standing::shown);
-        if standing == Some(&Standing::Canonical) && shown.as_ref() != standing {
+        let shown = environment.status.as_ref().and_then(LocalRole::shown);
+        if role == Some(&LocalRole::Canonical) && shown.as_ref() != role {
             let others = self.database.ask(OtherLocals(environment.meta.uid)).await?;
             self.context.wake(others.into_iter().map(Key::Environment));
         }
@@ -65,14 +65,14 @@ impl<D: Database, C: Cluster> EnvironmentReconciler<D, C> {
     pub(super) async fn tell_next_local(&self, gone: Uuid) -> Result<(), ReconcileError> {
         let known = self
             .context
-            .index()
+            .cache()
             .environments
             .gone(gone)
             .map(|object| object.spec.driver);
         if known.is_some_and(|driver| driver != Driver::Local) {
             return Ok(());
         }
-        let look = EnvironmentLook {
+        let look = EnvironmentQuery {
             id: gone,
             namespace_uid: None,
             company_id: None,
@@ -90,18 +90,18 @@ impl<D: Database, C: Cluster> EnvironmentReconciler<D, C> {
     pub(super) async fn delete_spare_local(
         &self,
         environment: &EnvironmentObject,
-        view: &EnvironmentView,
-        standing: Option<&Standing>,
+        view: &EnvironmentSnapshot,
+        role: Option<&LocalRole>,
     ) -> Result<bool, ReconcileError> {
         let (meta, own) = (
             &environment.meta,
             view.object.as_ref().is_some_and(|object| object.operator_made),
         );
-        let duplicate = matches!(standing, Some(Standing::Duplicate(_)));
+        let duplicate = matches!(role, Some(LocalRole::Duplicate(_)));
         if !own || !duplicate || meta.generation > 1 || meta.deleting {
             return Ok(false);
         }
-        if self.context.index().is_named_by_a_lease(&meta.namespace, &meta.name)
+        if self.context.cache().is_named_by_a_lease(&meta.namespace, &meta.name)
             || !self.database.ask(IsSpareLocal(meta.uid)).await?
         {
             return Ok(false);

@@ -15,11 +15,11 @@ use crate::controller::outside::cluster::{Cluster, StatusPatch};
 use crate::controller::outside::database::Database;
 use crate::controller::outside::error::ClusterError;
 use crate::controller::outside::event::Notice;
-use crate::controller::work::requeue::Later;
+use crate::controller::work::requeue::Requeue;
 use crate::controller::work::trouble::HELD;
-use crate::lifecycle::environment_status::{MirroredEnvironment, Verdict, environment_status};
+use crate::lifecycle::environment_status::{MirroredEnvironment, StatusUpdate, environment_status};
 use crate::store::StoreError;
-use crate::store::environment_object::{EnvironmentLook, EnvironmentView};
+use crate::store::environment_object::{EnvironmentQuery, EnvironmentSnapshot};
 use crate::store::environments::{Archive, ArchiveOutcome, EnvironmentOutcome, EnvironmentSync};
 
 mod local;
@@ -53,10 +53,10 @@ impl<D: Database, C: Cluster> EnvironmentReconciler<D, C> {
     /// When the database or the API server does not answer: nothing is lost, the same reconcile is run again.
     pub async fn reconcile(&self, id: Uuid) -> Result<(), ReconcileError> {
         let (present, gone) = {
-            let index = self.context.index();
+            let cache = self.context.cache();
             (
-                index.environments.get(id).cloned(),
-                index.environments.gone(id).is_some() || index.is_tombstone(Key::Environment(id)),
+                cache.environments.get(id).cloned(),
+                cache.environments.gone(id).is_some() || cache.is_missed_deletion(Key::Environment(id)),
             )
         };
         match present {
@@ -68,7 +68,7 @@ impl<D: Database, C: Cluster> EnvironmentReconciler<D, C> {
 
     /// The object is gone: its row is archived, and its leases are looked at.
     async fn archive_environment(&self, id: Uuid) -> Result<(), ReconcileError> {
-        let gone = self.context.index().environments.gone(id).cloned();
+        let gone = self.context.cache().environments.gone(id).cloned();
         let shown = gone.as_ref().and_then(|gone| gone.status.as_ref()?.environment_id);
         let row = shown.unwrap_or(id); // an adopted Local's row has another id than the object
         match self.database.ask(Archive(id)).await? {
@@ -81,9 +81,9 @@ impl<D: Database, C: Cluster> EnvironmentReconciler<D, C> {
             ArchiveOutcome::Unknown => {}
         }
         self.tell_next_local(id).await?;
-        self.context.learn(|index| {
-            let leases = index.leases_of_row(row, gone.as_deref());
-            index.forget_environment(id);
+        self.context.learn(|cache| {
+            let leases = cache.leases_of_row(row, gone.as_deref());
+            cache.forget_environment(id);
             Wakes::of(leases)
         });
         self.context.serve(row, 1); // without this object its limit may be another one
@@ -106,7 +106,7 @@ impl<D: Database, C: Cluster> EnvironmentReconciler<D, C> {
                 | EnvironmentOutcome::Updated(row) => {
                     self.context
                         .committed::<EnvironmentSync>(Key::Environment(environment.meta.uid));
-                    self.context.learn(|index| Wakes::of(index.claims_for(environment)));
+                    self.context.learn(|cache| Wakes::of(cache.claims_for(environment)));
                     (Some(row), None)
                 }
                 EnvironmentOutcome::AlreadySo(row) => (Some(row), None),
@@ -122,9 +122,9 @@ impl<D: Database, C: Cluster> EnvironmentReconciler<D, C> {
                     (last_good, Some((Reason::StoreUnavailable, HELD.to_owned())))
                 }
                 EnvironmentOutcome::Older => {
-                    // The newer version is on its way through the feed; were it not, trying in haste would not bring it.
+                    // The newer version is on its way through the watch; were it not, trying in haste would not bring it.
                     self.context
-                        .later(Key::Environment(environment.meta.uid), Later::look(FAULT_PAUSE));
+                        .later(Key::Environment(environment.meta.uid), Requeue::look(FAULT_PAUSE));
                     return Ok(());
                 }
             },
@@ -132,22 +132,22 @@ impl<D: Database, C: Cluster> EnvironmentReconciler<D, C> {
         if let Some(row) = &row {
             self.context.serve(row.id, 1); // its limit may be another one
         }
-        let mut standing = None;
+        let mut role = None;
         if row.is_some() && environment.spec.driver == Driver::Local {
             if synced {
                 view = self.look_at_environment(environment).await?.0; // the database: which one has been chosen
             }
-            standing = local::standing(&view);
-            self.tell_other_locals(environment, &view, standing.as_ref()).await?; // the database
-            if self.delete_spare_local(environment, &view, standing.as_ref()).await? {
-                return Ok(()); // the API server; its deletion is on its way through the feed
+            role = local::role(&view);
+            self.tell_other_locals(environment, &view, role.as_ref()).await?; // the database
+            if self.delete_spare_local(environment, &view, role.as_ref()).await? {
+                return Ok(()); // the API server; its deletion is on its way through the watch
             }
         }
-        // An invalid spec waits for its change, of which the feed tells; a row that was changed, for a resync.
+        // An invalid spec waits for its change, of which the watch tells; a row that was changed, for a resync.
         let waits = [Reason::InvalidSpec, Reason::ChangedInDatabase];
         if fault.as_ref().is_some_and(|(reason, _)| !waits.contains(reason)) {
             self.context
-                .later(Key::Environment(environment.meta.uid), Later::look(FAULT_PAUSE));
+                .later(Key::Environment(environment.meta.uid), Requeue::look(FAULT_PAUSE));
         }
         let row = row.map(|row| MirroredEnvironment {
             environment_id: row.id,
@@ -156,18 +156,18 @@ impl<D: Database, C: Cluster> EnvironmentReconciler<D, C> {
             state: row.status,
             active_leases: i32::try_from(view.active_leases).unwrap_or(i32::MAX),
         });
-        let verdict = Verdict { row, standing, fault };
+        let update = StatusUpdate { row, role, fault };
         let now = Timestamp::cut(view.now);
-        let status = environment_status(environment.status.as_ref(), environment.meta.generation, &verdict, now);
+        let status = environment_status(environment.status.as_ref(), environment.meta.generation, &update, now);
         self.write_environment_status(environment, status).await // the API server
     }
 
     /// Looks into the database. Until the object is recorded its Namespace is read live, for that is what decides its
-    /// company: the feed may not have heard yet that another Namespace has taken the name.
+    /// company: the watch may not have heard yet that another Namespace has taken the name.
     async fn look_at_environment(
         &self,
         environment: &EnvironmentObject,
-    ) -> Result<(EnvironmentView, Option<NamespaceObject>), ReconcileError> {
+    ) -> Result<(EnvironmentSnapshot, Option<NamespaceObject>), ReconcileError> {
         let (view, namespace) = self.look_with_namespace(environment).await?;
         match view.unreadable {
             // It is there, whatever it says: to go on as without one would show it as gone.
@@ -179,8 +179,8 @@ impl<D: Database, C: Cluster> EnvironmentReconciler<D, C> {
     async fn look_with_namespace(
         &self,
         environment: &EnvironmentObject,
-    ) -> Result<(EnvironmentView, Option<NamespaceObject>), ReconcileError> {
-        let question = |namespace: Option<&NamespaceObject>| EnvironmentLook {
+    ) -> Result<(EnvironmentSnapshot, Option<NamespaceObject>), ReconcileError> {
+        let question = |namespace: Option<&NamespaceObject>| EnvironmentQuery {
             id: environment.meta.uid,
             namespace_uid: namespace.map(|namespace| namespace.meta.uid),
             company_id: namespace.and_then(|namespace| namespace.company().ok()),
@@ -188,7 +188,7 @@ impl<D: Database, C: Cluster> EnvironmentReconciler<D, C> {
         };
         let cached = self
             .context
-            .index()
+            .cache()
             .namespaces
             .get(&environment.meta.namespace)
             .cloned();
@@ -221,14 +221,14 @@ impl<D: Database, C: Cluster> EnvironmentReconciler<D, C> {
         match self.cluster.patch_environment_status(&environment.meta, patch).await {
             Ok(written) => {
                 let own = Key::Environment(environment.meta.uid);
-                self.context.learn(|index| index.read_environment(written).without(own));
+                self.context.learn(|cache| cache.read_environment(written).without(own));
                 // A lease that was granted before the row was shown has found no object that counts it.
                 let shown = environment.status.as_ref().and_then(|status| status.environment_id);
                 if let Some(row) = status.environment_id.filter(|row| Some(*row) != shown) {
                     self.context.count_again(row);
                 }
             }
-            Err(ClusterError::NotFound) => return Ok(()), // its deletion is on its way through the feed
+            Err(ClusterError::NotFound) => return Ok(()), // its deletion is on its way through the watch
             Err(ClusterError::Conflict) => return self.read_environment_again(environment).await,
             Err(error) => return Err(error.into()),
         }
@@ -244,8 +244,8 @@ impl<D: Database, C: Cluster> EnvironmentReconciler<D, C> {
             Key::Environment(environment.meta.uid),
             &environment.meta.resource_version,
         );
-        self.context.decide_anew(key, version, |index| {
-            read.map_or(Wakes::none(), |read| index.read_environment(read))
+        self.context.decide_anew(key, version, |cache| {
+            read.map_or(Wakes::none(), |read| cache.read_environment(read))
         });
         Ok(())
     }

@@ -12,12 +12,12 @@ use super::{EPOCH, lock};
 use crate::controller::outside::database::{Ask, Database};
 use crate::lifecycle::{EnvironmentState, LeaseState};
 use crate::store::environment_leases::{
-    End, EndOutcome, ForeignEnd, Grant, GrantOutcome, LeaseRow, LeaseSync, SyncOutcome, Touch,
+    End, EndOutcome, ExternalEnding, Grant, GrantOutcome, LeaseRow, LeaseSync, SyncOutcome, Touch,
 };
-use crate::store::environment_object::{EnvironmentLook, EnvironmentObjectRow, EnvironmentView};
+use crate::store::environment_object::{EnvironmentObjectRow, EnvironmentQuery, EnvironmentSnapshot};
 use crate::store::environments::{Archive, ArchiveOutcome, EnvironmentOutcome, EnvironmentRow, EnvironmentSync};
 use crate::store::lease_object::{
-    Capacity, EnvironmentChoice, GrantProof, Holder, LeaseLook, LeaseObjectRow, LeaseView, MarkGone, RunLook,
+    Capacity, EnvironmentChoice, GrantProof, Holder, LeaseObjectRow, LeaseQuery, LeaseSnapshot, MarkGone, RunLook,
     WasGranted,
 };
 use crate::store::local::{IsSpareLocal, OtherLocals};
@@ -202,12 +202,12 @@ impl Answer for WasGranted {
     }
 }
 
-impl Answer for LeaseLook {
+impl Answer for LeaseQuery {
     fn is_refused(&self, state: &State) -> bool {
         state.refusing.contains(&self.id)
     }
 
-    fn answer(self, database: &FakeDatabase) -> LeaseView {
+    fn answer(self, database: &FakeDatabase) -> LeaseSnapshot {
         let mut state = lock(&database.state);
         state.looks += 1;
         if state.panicking.contains(&self.id) {
@@ -233,7 +233,7 @@ impl Answer for LeaseLook {
             .as_ref()
             .is_some_and(|(_, object)| object.deleted_at.is_some());
         let (row, object) = lease.unzip();
-        LeaseView {
+        LeaseSnapshot {
             id: self.id,
             now: database.now(),
             leading: true,
@@ -253,13 +253,13 @@ impl Answer for LeaseLook {
     }
 }
 
-impl Answer for EnvironmentLook {
-    fn answer(self, database: &FakeDatabase) -> EnvironmentView {
+impl Answer for EnvironmentQuery {
+    fn answer(self, database: &FakeDatabase) -> EnvironmentSnapshot {
         let state = lock(&database.state);
         let (row, object) = state.environments.get(&self.id).cloned().unzip();
         let unreadable = state.unreadable.contains(&self.id);
         let row = row.filter(|_| !unreadable);
-        EnvironmentView {
+        EnvironmentSnapshot {
             id: self.id,
             now: database.now(),
             leading: true,
@@ -330,7 +330,7 @@ impl Answer for End {
     }
 }
 
-impl Answer for ForeignEnd {
+impl Answer for ExternalEnding {
     fn answer(self, _: &FakeDatabase) {}
 }
 

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::context::{Context, ReconcileSettings};
 use super::reconcile::Reconcilers;
-use crate::cache::SharedIndex;
+use crate::cache::SharedCache;
 use crate::cache::object::{EnvironmentObject, LeaseObject, NamespaceObject, Watched};
 use crate::runtime::configuration::NoticeSource;
 use crate::runtime::metrics::Metrics;
@@ -41,10 +41,10 @@ pub fn reconciler_of(cluster: FakeCluster) -> Arc<FakeReconcilers> {
         namespaces: Vec::new(),
         mode: Mode::Standalone,
         run_kinds: vec!["batch/v1/Job".parse().unwrap()],
-        notice_by: [NoticeSource::Feeds, NoticeSource::Objects].into(),
-        foreign: None,
+        notice_by: [NoticeSource::Watches, NoticeSource::Objects].into(),
+        unmanaged: None,
     };
-    let context = Context::new(SharedIndex::default(), Arc::new(Metrics::new()), settings);
+    let context = Context::new(SharedCache::default(), Arc::new(Metrics::new()), settings);
     context.queue.open();
     let fake = Reconcilers::new(Arc::new(context), FakeDatabase::default(), cluster);
     Arc::new(fake)
@@ -75,32 +75,32 @@ pub fn claim(namespace: &str, name: &str, number: u128, environment: &str) -> Va
 }
 
 impl FakeReconcilers {
-    /// Makes a Namespace, and its feed tells.
+    /// Makes a Namespace, and its watch tells.
     pub fn make_namespace(&self, object: Value) {
         let namespace: NamespaceObject = self.cluster.make("namespaces", object);
-        self.context.learn(|index| index.apply_namespace(namespace));
+        self.context.learn(|cache| cache.apply_namespace(namespace));
     }
 
-    /// Makes an Environment, and its feed tells.
+    /// Makes an Environment, and its watch tells.
     pub fn make_environment(&self, object: Value) -> EnvironmentObject {
         let environment: EnvironmentObject = self.cluster.make("environments", object);
         let told = environment.clone();
-        self.context.learn(|index| index.apply_environment(told));
+        self.context.learn(|cache| cache.apply_environment(told));
         environment
     }
 
-    /// Makes a lease, and its feed tells.
+    /// Makes a lease, and its watch tells.
     pub fn make_lease(&self, object: Value) -> LeaseObject {
         let lease: LeaseObject = self.cluster.make("leases", object);
         let told = lease.clone();
-        self.context.learn(|index| index.apply_lease(told));
+        self.context.learn(|cache| cache.apply_lease(told));
         lease
     }
 
-    /// Deletes a lease, and its feed tells.
+    /// Deletes a lease, and its watch tells.
     pub fn delete_lease_object(&self, namespace: &str, name: &str) {
         let lease: LeaseObject = self.cluster.remove("leases", namespace, name).unwrap();
-        self.context.learn(|index| index.delete_lease(lease));
+        self.context.learn(|cache| cache.delete_lease(lease));
     }
 
     /// Reconciles whatever is ready, until for `limit` nothing becomes so, or a second has passed; how many keys that were.

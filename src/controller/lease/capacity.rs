@@ -1,4 +1,4 @@
-//! A claim for a limited environment: its place in line, what it is told, and who is looked at when a lease gets free.
+//! A claim for a limited environment: its place in the wait queue, what it is told, and who is looked at when a lease gets free.
 
 use std::time::Duration;
 
@@ -9,15 +9,15 @@ use super::LeaseReconciler;
 use super::put_off::QUIET_PAUSE;
 use crate::api::Reason;
 use crate::cache::object::LeaseObject;
-use crate::cache::wait_queue::Place;
-use crate::cache::{Index, Limited};
+use crate::cache::wait_queue::Position;
+use crate::cache::{Cache, Limited};
 use crate::controller::error::ReconcileError;
 use crate::controller::outside::cluster::Cluster;
 use crate::controller::outside::database::Database;
 use crate::lifecycle::capacity::{self, Capacity};
 use crate::lifecycle::lease::{Decision, Facts, decide};
-use crate::projection::facts::Subject;
-use crate::store::lease_object::{Holder, LeaseView};
+use crate::projection::facts::ObservedLease;
+use crate::store::lease_object::{Holder, LeaseSnapshot};
 
 /// How often the sentence of one claim that waits for room is rewritten at most.
 const RETELL_INTERVAL: Duration = Duration::from_secs(2);
@@ -32,11 +32,17 @@ const BEING_GRANTED: &str = "a lease that is being granted";
 const DELETED: &str = "a deleted lease";
 
 impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
-    /// Whether there is room for a claim. One that nothing else holds back stands in line from here on, any other aside.
-    pub(super) fn room_for(&self, subject: &Subject, lease: &LeaseObject, view: &LeaseView, facts: &Facts) -> Capacity {
+    /// Whether there is room for a claim. One that nothing else holds back stands in the wait queue from here on, any other aside.
+    pub(super) fn room_for(
+        &self,
+        observed: &ObservedLease,
+        lease: &LeaseObject,
+        view: &LeaseSnapshot,
+        facts: &Facts,
+    ) -> Capacity {
         let limited = view.capacity.as_ref().zip(view.environment.as_ref());
         let Some((limited, environment)) = limited.filter(|_| decide(facts) == Decision::Grant) else {
-            self.context.stand_aside(subject.looked());
+            self.context.stand_aside(observed.looked());
             return Capacity::Free;
         };
         let free = usize::try_from(limited.limit - limited.active).unwrap_or_default();
@@ -45,16 +51,16 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
             company: environment.company_id,
             free,
         };
-        let mut place = Place::InDoubt;
-        self.context.learn(|index| {
-            let (found, wakes) = index.stand(subject.looked(), environment);
+        let mut place = Position::InDoubt;
+        self.context.learn(|cache| {
+            let (found, wakes) = cache.stand(observed.looked(), environment);
             place = found;
             wakes
         });
         match place {
-            Place::Served => Capacity::Free,
-            Place::InDoubt => Capacity::InDoubt,
-            Place::Waits(place) => {
+            Position::Served => Capacity::Free,
+            Position::InDoubt => Capacity::InDoubt,
+            Position::Waits(place) => {
                 let holders: Vec<String> = limited
                     .holders
                     .iter()
@@ -66,15 +72,15 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
     }
 
     /// A claim that could not be looked at for a reason of its own holds up nobody; its next look puts it back in its place.
-    pub(super) fn stand_aside_after(&self, subject: &Subject, error: &ReconcileError) {
+    pub(super) fn stand_aside_after(&self, observed: &ObservedLease, error: &ReconcileError) {
         if error.is_of_one_object() {
-            self.context.stand_aside(subject.looked());
+            self.context.stand_aside(observed.looked());
         }
     }
 
     /// It is no claim any more.
-    pub(super) fn leave_line(&self, subject: &Subject) {
-        self.context.learn(|index| index.leave_line(subject.looked()));
+    pub(super) fn leave_wait_queue(&self, observed: &ObservedLease) {
+        self.context.learn(|cache| cache.leave_wait_queue(observed.looked()));
     }
 
     /// What a claim may know of who holds a lease: an object of its own cluster, and so of its own company, by name. One that waits
@@ -84,8 +90,8 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
         let (Some(namespace), Some(name)) = (&holder.namespace, &holder.name) else {
             return "a lease of another writer".to_owned();
         };
-        let index = self.context.index();
-        match index.leases.get(holder.id) {
+        let cache = self.context.cache();
+        match cache.leases.get(holder.id) {
             Some(lease) if lease.shows_that_it_waits() => BEING_GRANTED.to_owned(),
             None if self.context.settings.looks_after(namespace) => DELETED.to_owned(),
             _ if *namespace == claim.meta.namespace => name.clone(),
@@ -94,11 +100,15 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
     }
 
     /// Whether a claim would be served if all leases of its environment ended now.
-    pub(super) fn is_among_the_first(&self, id: Uuid, view: &LeaseView) -> bool {
+    pub(super) fn is_among_the_first(&self, id: Uuid, view: &LeaseSnapshot) -> bool {
         let limited = view.capacity.as_ref().zip(view.environment.as_ref());
         limited.is_some_and(|(limited, environment)| {
             let limit = usize::try_from(limited.limit).unwrap_or_default();
-            self.context.index().line.first(environment.id, limit).contains(&id)
+            self.context
+                .cache()
+                .wait_queue
+                .first(environment.id, limit)
+                .contains(&id)
         })
     }
 
@@ -120,12 +130,12 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
             (RETELL_INTERVAL, RETELL_INTERVAL)
         };
         let (id, told) = (lease.meta.uid, shown.is_some());
-        let may_tell = |index: &mut Index| index.line.may_tell(id, told, interval, Instant::now());
+        let may_tell = |cache: &mut Cache| cache.wait_queue.may_tell(id, told, interval, Instant::now());
         match shown {
-            Some(shown) if !self.context.index.note(may_tell) => (shown, Some(pause)),
+            Some(shown) if !self.context.cache.note(may_tell) => (shown, Some(pause)),
             Some(_) => (message, None),
             None => {
-                self.context.index.note(may_tell);
+                self.context.cache.note(may_tell);
                 (message, None)
             }
         }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::LeaseReconciler;
+use super::observation::Observation;
 use super::pause::until;
-use super::scene::Scene;
 use crate::api::Reason;
 use crate::cache::Key;
 use crate::cache::object::LeaseObject;
@@ -20,38 +20,38 @@ impl<D, C> LeaseReconciler<D, C> {
     }
 
     /// A lease was ended, or is retained.
-    pub(super) fn note_end(&self, scene: &Scene, reason: Reason, row: &LeaseRow) {
+    pub(super) fn note_end(&self, observation: &Observation, reason: Reason, row: &LeaseRow) {
         let key = Key::Lease(row.id);
         self.context.committed::<End>(key);
         self.context.metrics.leases.ended(reason);
         let noticed = self.context.queue.ready(key).map(|ready| ready.since.elapsed());
         // The moment of the ending; a retained lease has no other.
         let ended_at = row.last_used_at;
-        if let Some(at) = scene.run_ended_at.filter(|_| !was_retained(scene)) {
+        if let Some(at) = observation.run_ended_at.filter(|_| !was_retained(observation)) {
             self.context
                 .metrics
                 .leases
                 .outlived_its_run(reason, until(at, ended_at));
         }
-        if let Some(delay) = after_run(reason, scene.run_ended_at, ended_at, noticed.unwrap_or_default()) {
+        if let Some(delay) = after_run(reason, observation.run_ended_at, ended_at, noticed.unwrap_or_default()) {
             self.context.metrics.leases.released(delay);
         }
     }
 
     /// A lease was ended, or retained, by another writer.
-    pub(super) fn note_foreign_end(&self, scene: &Scene, reason: Reason) {
+    pub(super) fn note_external_ending(&self, observation: &Observation, reason: Reason) {
         self.context.metrics.leases.ended(reason);
-        let released_at = scene.view.row.as_ref().and_then(|row| row.released_at);
-        if let Some(at) = scene.run_ended_at.filter(|_| !was_retained(scene)) {
-            let by = until(at, released_at.unwrap_or(scene.view.now));
+        let released_at = observation.view.row.as_ref().and_then(|row| row.released_at);
+        if let Some(at) = observation.run_ended_at.filter(|_| !was_retained(observation)) {
+            let by = until(at, released_at.unwrap_or(observation.view.now));
             self.context.metrics.leases.outlived_its_run(reason, by);
         }
     }
 }
 
 /// Whether the lease was out of use before it ended for good.
-fn was_retained(scene: &Scene) -> bool {
-    let recorded = scene.view.object.as_ref().and_then(|object| object.ended_status);
+fn was_retained(observation: &Observation) -> bool {
+    let recorded = observation.view.object.as_ref().and_then(|object| object.ended_status);
     recorded == Some(LeaseState::Retained)
 }
 

@@ -4,38 +4,38 @@
 use uuid::Uuid;
 
 use super::LeaseReconciler;
+use super::observation::Observation;
 use super::put_off::{COMING, QUIET_PAUSE, is_in_grace};
-use super::scene::Scene;
 use super::{Step, refuse};
 use crate::cache::object::NamespaceObject;
-use crate::cache::{Key, LOCAL_NAME, SharedIndex, Wakes};
+use crate::cache::{Key, LOCAL_NAME, SharedCache, Wakes};
 use crate::controller::error::ReconcileError;
 use crate::controller::outside::cluster::Cluster;
 use crate::controller::outside::database::Database;
-use crate::controller::work::requeue::Later;
+use crate::controller::work::requeue::Requeue;
 use crate::lifecycle::lease::{Decision, local_refused};
 use crate::projection::choice::fault;
-use crate::projection::facts::Subject;
+use crate::projection::facts::ObservedLease;
 use crate::store::local_intent::{AbandonLocal, LocalAnswer, LocalIntent, LocalNeed};
 
 /// A Local that is being made: by one at a time, and however that ends, the next may try.
 struct Making<'i> {
-    index: &'i SharedIndex,
+    cache: &'i SharedCache,
     nonce: Uuid,
 }
 
 impl<'i> Making<'i> {
-    fn begin(index: &'i SharedIndex, nonce: Uuid) -> Option<Self> {
+    fn begin(cache: &'i SharedCache, nonce: Uuid) -> Option<Self> {
         // Lazily: a value that is made and dropped again would end what another one has begun.
-        index
-            .note(|index| index.begin_local(nonce))
-            .then(|| Self { index, nonce })
+        cache
+            .note(|cache| cache.begin_local(nonce))
+            .then(|| Self { cache, nonce })
     }
 }
 
 impl Drop for Making<'_> {
     fn drop(&mut self) {
-        self.index.note(|index| index.end_local(self.nonce));
+        self.cache.note(|cache| cache.end_local(self.nonce));
     }
 }
 
@@ -51,43 +51,53 @@ enum Made {
 
 impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
     /// Makes the company's Local and waits for its row.
-    pub(super) async fn wait_for_local(&self, subject: &Subject, scene: &Scene) -> Result<Step, ReconcileError> {
-        let message = match self.make_local(subject, scene).await? {
+    pub(super) async fn wait_for_local(
+        &self,
+        observed: &ObservedLease,
+        observation: &Observation,
+    ) -> Result<Step, ReconcileError> {
+        let message = match self.make_local(observed, observation).await? {
             Made::Again => return Ok(Step::Again),
-            Made::Coming if is_in_grace(subject, scene) => return Ok(Step::Done(Some(Later::look(QUIET_PAUSE)))),
-            Made::Coming => return Ok(self.put_off(subject, scene, COMING)),
+            Made::Coming if is_in_grace(observed, observation) => {
+                return Ok(Step::Done(Some(Requeue::look(QUIET_PAUSE))));
+            }
+            Made::Coming => return Ok(self.put_off(observed, observation, COMING)),
             Made::Refused(message) => message,
         };
-        Ok(match local_refused(&scene.facts, &message) {
-            Decision::Wait(reason, message) => self.wait(subject, scene, reason, message),
-            Decision::Refuse(reason, message) => refuse(subject, reason, message),
+        Ok(match local_refused(&observation.facts, &message) {
+            Decision::Wait(reason, message) => self.wait(observed, observation, reason, message),
+            Decision::Refuse(reason, message) => refuse(observed, reason, message),
             _ => Step::Again,
         })
     }
 
-    /// The row is there, made by the origin or left by a deleted object: it gets an object. The grant does not depend on that.
-    pub(super) async fn give_row_its_local(&self, subject: &Subject, scene: &Scene) -> Result<(), ReconcileError> {
-        match self.make_local(subject, scene).await {
+    /// The row is there, made by the Paperclip server or left by a deleted object: it gets an object. The grant does not depend on that.
+    pub(super) async fn give_row_its_local(
+        &self,
+        observed: &ObservedLease,
+        observation: &Observation,
+    ) -> Result<(), ReconcileError> {
+        match self.make_local(observed, observation).await {
             Ok(Made::Coming | Made::Again) => {}
             Ok(Made::Refused(message)) => {
-                tracing::info!(lease = %subject.id, why = message, "no object local was made")
+                tracing::info!(lease = %observed.id, why = message, "no object local was made")
             }
             Err(error) if error.is_deposed() => return Err(error),
-            Err(error) => tracing::warn!(lease = %subject.id, %error, "no object local could be made"),
+            Err(error) => tracing::warn!(lease = %observed.id, %error, "no object local could be made"),
         }
         Ok(())
     }
 
-    async fn make_local(&self, subject: &Subject, scene: &Scene) -> Result<Made, ReconcileError> {
-        let (Some(lease), Some((company_id, _))) = (subject.present(), &scene.company) else {
+    async fn make_local(&self, observed: &ObservedLease, observation: &Observation) -> Result<Made, ReconcileError> {
+        let (Some(lease), Some((company_id, _))) = (observed.present(), &observation.company) else {
             return Ok(Made::Coming); // the facts said otherwise: they will again when they are whole
         };
-        // Live, as whatever is going to be written there: the index may not have heard that it was made again.
+        // Live, as whatever is going to be written there: the cache may not have heard that it was made again.
         let Some(own) = self.cluster.read_namespace(&lease.meta.namespace).await? else {
             return Ok(Made::Coming); // it is gone, and the claim with it
         };
         let need = LocalNeed {
-            lease_id: subject.id,
+            lease_id: observed.id,
             company_id: *company_id,
             namespace: own.meta.name.clone(),
             namespace_uid: own.meta.uid,
@@ -127,13 +137,13 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
 
     /// Makes the object, unless it is there or being made; why that is of no use, where it is not.
     async fn make_intended(&self, intent: &LocalIntent) -> Result<Option<String>, ReconcileError> {
-        // Held until the answer is in the index: whoever may begin after this one finds the object there.
-        let Some(_making) = Making::begin(&self.context.index, intent.nonce) else {
+        // Held until the answer is in the cache: whoever may begin after this one finds the object there.
+        let Some(_making) = Making::begin(&self.context.cache, intent.nonce) else {
             return Ok(None);
         };
         let known = self
             .context
-            .index()
+            .cache()
             .environments
             .named(&intent.namespace, LOCAL_NAME)
             .cloned();
@@ -145,7 +155,7 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
             Ok(local) => {
                 let (key, fault) = (Key::Environment(local.meta.uid), fault(&local));
                 self.context
-                    .learn(|index| index.read_environment(local).and(Wakes::of([key])));
+                    .learn(|cache| cache.read_environment(local).and(Wakes::of([key])));
                 Ok(fault)
             }
             Err(error) => error.refusal().map_or(Err(error.into()), |message| Ok(Some(message))),

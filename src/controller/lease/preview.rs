@@ -4,8 +4,8 @@ use uuid::Uuid;
 
 use crate::lifecycle::capacity::Capacity;
 use crate::lifecycle::lease::{Decision, Environment, Facts, Run, decide};
-use crate::projection::facts::{self, Subject};
-use crate::store::lease_object::{EnvironmentChoice, LeaseLook, LeaseView, RunLook};
+use crate::projection::facts::{self, ObservedLease};
+use crate::store::lease_object::{EnvironmentChoice, LeaseQuery, LeaseSnapshot, RunLook};
 use crate::store::{Leader, Request, Store, StoreError};
 
 /// The decisions about leases by the very function that the controller decides with. Objects are not looked at: what only
@@ -13,11 +13,15 @@ use crate::store::{Leader, Request, Store, StoreError};
 ///
 /// # Errors
 /// When the database cannot be asked.
-pub async fn preview(store: &Store, leader: &Leader, ids: &[Uuid]) -> Result<Vec<(LeaseView, Decision)>, StoreError> {
+pub async fn preview(
+    store: &Store,
+    leader: &Leader,
+    ids: &[Uuid],
+) -> Result<Vec<(LeaseSnapshot, Decision)>, StoreError> {
     let (mut decided, mut parts) = (Vec::new(), vec![ids]);
     while let Some(part) = parts.pop() {
-        let looks: Vec<LeaseLook> = part.iter().map(|id| look(*id)).collect();
-        match LeaseLook::carry_out(store, leader, &looks).await {
+        let looks: Vec<LeaseQuery> = part.iter().map(|id| look(*id)).collect();
+        match LeaseQuery::carry_out(store, leader, &looks).await {
             Ok(views) => decided.extend(views.into_iter().map(|view| {
                 let decision = decide(&of_rows(&view));
                 (view, decision)
@@ -35,8 +39,8 @@ pub async fn preview(store: &Store, leader: &Leader, ids: &[Uuid]) -> Result<Vec
     Ok(decided)
 }
 
-fn look(id: Uuid) -> LeaseLook {
-    LeaseLook {
+fn look(id: Uuid) -> LeaseQuery {
+    LeaseQuery {
         id,
         namespace_uid: None,
         company_id: None,
@@ -48,14 +52,14 @@ fn look(id: Uuid) -> LeaseLook {
     }
 }
 
-fn of_rows(view: &LeaseView) -> Facts {
-    let subject = Subject {
+fn of_rows(view: &LeaseSnapshot) -> Facts {
+    let observed = ObservedLease {
         id: view.id,
         object: None,
         deleted: false,
         term: 0,
     };
-    let run_object = facts::run_object(&subject, view);
+    let run_object = facts::run_object(&observed, view);
     let run = match view.run {
         _ if run_object.is_some() => Run::Unknown,
         RunLook::None => Run::None,
@@ -64,7 +68,7 @@ fn of_rows(view: &LeaseView) -> Facts {
         RunLook::Found { status, .. } => status.outcome().map_or(Run::Live, Run::Over),
     };
     Facts {
-        object: facts::object(&subject),
+        object: facts::object(&observed),
         row: facts::row(view, None),
         run,
         environment: if view.environment_deleted {
@@ -75,10 +79,10 @@ fn of_rows(view: &LeaseView) -> Facts {
         namespace_terminating: false,
         obstacle: None,
         capacity: Capacity::Free,
-        policy: facts::policy(&subject, view),
-        run_display: facts::run_display(&subject, view, run_object.as_ref()),
+        policy: facts::policy(&observed, view),
+        run_display: facts::run_display(&observed, view, run_object.as_ref()),
         run_named: None,
-        environment_display: facts::environment_display(&subject, view, None),
+        environment_display: facts::environment_display(&observed, view, None),
         expired: view
             .row
             .as_ref()

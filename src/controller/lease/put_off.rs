@@ -3,22 +3,22 @@
 use std::time::Duration;
 
 use super::LeaseReconciler;
+use super::observation::Observation;
 use super::pause::{patience, until};
-use super::scene::Scene;
 use super::{Step, refuse};
 use crate::api::Reason;
 use crate::cache::Key;
 use crate::controller::error::ReconcileError;
 use crate::controller::outside::cluster::Cluster;
 use crate::controller::outside::database::Database;
-use crate::controller::work::requeue::Later;
+use crate::controller::work::requeue::Requeue;
 use crate::lifecycle::lease::{Decision, Environment, put_off, waits_for_a_moment};
-use crate::lifecycle::lease_status::Verdict;
+use crate::lifecycle::lease_status::StatusUpdate;
 use crate::projection::choice::awaited_object;
-use crate::projection::facts::{Subject, acquire_deadline};
+use crate::projection::facts::{ObservedLease, acquire_deadline};
 use crate::runtime::metrics::{Cause, Place};
 
-/// Pause before the first in line look again, for an ending by another writer is not heard of.
+/// Pause before the first in the wait queue look again, for an ending by another writer is not heard of.
 const UNHEARD_PAUSE: Duration = Duration::from_secs(2);
 
 /// For how long a new claim says nothing of what passes by itself within a moment as a rule.
@@ -44,20 +44,20 @@ pub(super) const UNSETTLED: Why = (
 pub(super) const COMING: Why = (Reason::EnvironmentNotActive, "the company's Local is being made");
 
 /// Whether the time of a claim is out, and that only since a moment ago.
-pub(super) fn is_in_grace(subject: &Subject, scene: &Scene) -> bool {
+pub(super) fn is_in_grace(observed: &ObservedLease, observation: &Observation) -> bool {
     let over = |lease| {
         acquire_deadline(lease)
             .saturating_add(GRACE)
-            .is_ok_and(|over| over <= scene.view.now)
+            .is_ok_and(|over| over <= observation.view.now)
     };
-    scene.facts.acquire_timed_out && !subject.present().is_some_and(over)
+    observation.facts.acquire_timed_out && !observed.present().is_some_and(over)
 }
 
 /// The same decision, unless it refuses a claim for being late that has to wait for a moment alone.
-pub(super) fn not_in_haste(decision: Decision, subject: &Subject, scene: &Scene) -> Decision {
+pub(super) fn not_in_haste(decision: Decision, observed: &ObservedLease, observation: &Observation) -> Decision {
     match decision {
         Decision::Refuse(Reason::AcquireTimedOut, _)
-            if waits_for_a_moment(&scene.facts) && is_in_grace(subject, scene) =>
+            if waits_for_a_moment(&observation.facts) && is_in_grace(observed, observation) =>
         {
             Decision::Nothing
         }
@@ -67,78 +67,96 @@ pub(super) fn not_in_haste(decision: Decision, subject: &Subject, scene: &Scene)
 
 impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
     /// A claim is put off. What is no open claim is looked at again.
-    pub(super) fn put_off(&self, subject: &Subject, scene: &Scene, (reason, message): Why) -> Step {
-        self.put_off_for(subject, scene, reason, message.to_owned())
+    pub(super) fn put_off(&self, observed: &ObservedLease, observation: &Observation, (reason, message): Why) -> Step {
+        self.put_off_for(observed, observation, reason, message.to_owned())
     }
 
     /// What has become of a decision. Where the API server or the database would not have what a claim needs, the claim says so.
     pub(super) fn put_off_failed(
         &self,
-        subject: &Subject,
-        scene: &Scene,
+        observed: &ObservedLease,
+        observation: &Observation,
         committed: Result<Step, ReconcileError>,
     ) -> Result<Step, ReconcileError> {
         match committed {
-            Err(ReconcileError::Cluster(error)) if scene.is_open_claim() => {
-                tracing::warn!(lease = %subject.id, %error, "the company's Local can't be made, trying again");
+            Err(ReconcileError::Cluster(error)) if observation.is_open_claim() => {
+                tracing::warn!(lease = %observed.id, %error, "the company's Local can't be made, trying again");
                 let message = format!("the company's Local can't be made: {}", error.sentence());
-                Ok(self.put_off_for(subject, scene, Reason::EnvironmentNotActive, message))
+                Ok(self.put_off_for(observed, observation, Reason::EnvironmentNotActive, message))
             }
             // The look has found no row: the claim waits like any other, and its time runs out.
-            Err(error) if scene.is_open_claim() => {
+            Err(error) if observation.is_open_claim() => {
                 let Some((reason, message)) = error.told() else {
                     return Err(error);
                 };
-                tracing::warn!(lease = %subject.id, %error, "a claim can't be brought further, trying again");
+                tracing::warn!(lease = %observed.id, %error, "a claim can't be brought further, trying again");
                 self.context.metrics.database.set_aside(Place::Reconcile);
-                Ok(self.put_off_for(subject, scene, reason, message))
+                Ok(self.put_off_for(observed, observation, reason, message))
             }
             committed => committed,
         }
     }
 
-    fn put_off_for(&self, subject: &Subject, scene: &Scene, reason: Reason, message: String) -> Step {
-        if !scene.is_open_claim() {
-            return Step::Done(Some(Later::look(QUIET_PAUSE)));
+    fn put_off_for(
+        &self,
+        observed: &ObservedLease,
+        observation: &Observation,
+        reason: Reason,
+        message: String,
+    ) -> Step {
+        if !observation.is_open_claim() {
+            return Step::Done(Some(Requeue::look(QUIET_PAUSE)));
         }
-        match put_off(&scene.facts, reason, message) {
-            Decision::Wait(reason, message) => self.wait_quietly(subject, scene, reason, message),
+        match put_off(&observation.facts, reason, message) {
+            Decision::Wait(reason, message) => self.wait_quietly(observed, observation, reason, message),
             Decision::Refuse(reason, message) => {
-                self.leave_line(subject);
-                refuse(subject, reason, message)
+                self.leave_wait_queue(observed);
+                refuse(observed, reason, message)
             }
             _ => Step::Again,
         }
     }
 
     /// A claim waits, says what for, and looks again.
-    pub(super) fn wait(&self, subject: &Subject, scene: &Scene, reason: Reason, message: String) -> Step {
-        let Some(lease) = subject.present() else {
+    pub(super) fn wait(
+        &self,
+        observed: &ObservedLease,
+        observation: &Observation,
+        reason: Reason,
+        message: String,
+    ) -> Step {
+        let Some(lease) = observed.present() else {
             return Step::Done(None);
         };
-        if scene.facts.environment == Environment::NotMirrored {
+        if observation.facts.environment == Environment::NotMirrored {
             // Nobody else may have noticed that the row is not there (any more), or not as it should be.
-            let awaited = awaited_object(&self.context.index(), subject, &scene.view);
+            let awaited = awaited_object(&self.context.cache(), observed, &observation.view);
             self.context.wake(awaited.map(Key::Environment));
         }
-        let mut pause = patience(lease, scene);
-        if reason == Reason::CapacityFull && self.is_among_the_first(subject.id, &scene.view) {
+        let mut pause = patience(lease, observation);
+        if reason == Reason::CapacityFull && self.is_among_the_first(observed.id, &observation.view) {
             pause = pause.min(UNHEARD_PAUSE);
         }
         let (message, again) = self.sentence(lease, reason, message);
         pause = again.map_or(pause, |again| pause.min(again));
         Step::Report(
-            Verdict::Pending(reason, message),
-            Some(Later::new(Cause::Acquire, pause)),
+            StatusUpdate::Pending(reason, message),
+            Some(Requeue::new(Cause::Acquire, pause)),
         )
     }
 
     /// A claim waits for what passes within a moment as a rule: one that is new says so only once it has lasted.
-    pub(super) fn wait_quietly(&self, subject: &Subject, scene: &Scene, reason: Reason, message: String) -> Step {
-        let new = subject.present().filter(|lease| lease.status.is_none());
-        if new.is_some_and(|lease| until(lease.meta.created_at, scene.view.now) < QUIET) {
-            return Step::Done(Some(Later::new(Cause::Acquire, QUIET_PAUSE)));
+    pub(super) fn wait_quietly(
+        &self,
+        observed: &ObservedLease,
+        observation: &Observation,
+        reason: Reason,
+        message: String,
+    ) -> Step {
+        let new = observed.present().filter(|lease| lease.status.is_none());
+        if new.is_some_and(|lease| until(lease.meta.created_at, observation.view.now) < QUIET) {
+            return Step::Done(Some(Requeue::new(Cause::Acquire, QUIET_PAUSE)));
         }
-        self.wait(subject, scene, reason, message)
+        self.wait(observed, observation, reason, message)
     }
 }

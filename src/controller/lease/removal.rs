@@ -1,17 +1,17 @@
 //! Finished leases: their objects are removed `spec.ttlSecondsAfterFinished` after the end, their rows stay.
 
 use super::LeaseReconciler;
+use super::observation::Observation;
 use super::pause::until;
-use super::scene::Scene;
 use crate::cache::object::LeaseObject;
 use crate::controller::error::ReconcileError;
 use crate::controller::outside::cluster::Cluster;
 use crate::controller::outside::database::Database;
 use crate::controller::outside::error::ClusterError;
-use crate::controller::work::requeue::Later;
+use crate::controller::work::requeue::Requeue;
 use crate::lifecycle::lease_status::shown_ending;
 use crate::lifecycle::removal::{kept_until, removal_at};
-use crate::projection::facts::Subject;
+use crate::projection::facts::ObservedLease;
 use crate::runtime::metrics::Cause;
 
 impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
@@ -21,14 +21,14 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
     /// clock moves it. How long it is, the present spec says, for that may change after the end too.
     pub(super) async fn remove_in_time(
         &self,
-        subject: &Subject,
-        scene: &Scene,
-    ) -> Result<Option<Later>, ReconcileError> {
-        let Some(lease) = subject.present() else {
+        observed: &ObservedLease,
+        observation: &Observation,
+    ) -> Result<Option<Requeue>, ReconcileError> {
+        let Some(lease) = observed.present() else {
             return Ok(None);
         };
-        let recorded = scene.view.object.as_ref().and_then(|object| object.ended_at);
-        self.remove_finished(lease, recorded, scene.view.now).await
+        let recorded = observation.view.object.as_ref().and_then(|object| object.ended_at);
+        self.remove_finished(lease, recorded, observation.view.now).await
     }
 
     /// The same of an object that is there; `recorded`: the end that the database remembers, of what was granted.
@@ -37,7 +37,7 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
         lease: &LeaseObject,
         recorded: Option<jiff::Timestamp>,
         now: jiff::Timestamp,
-    ) -> Result<Option<Later>, ReconcileError> {
+    ) -> Result<Option<Requeue>, ReconcileError> {
         if lease.meta.deleting {
             return Ok(None);
         }
@@ -46,13 +46,16 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
         let Some(status) = shown else {
             // It is shown first, for all who watch it to see; only then is it removed.
             let finished = recorded.unwrap_or(now);
-            return Ok(Some(Later::new(Cause::Removal, until(now, kept_until(finished, ttl)))));
+            return Ok(Some(Requeue::new(
+                Cause::Removal,
+                until(now, kept_until(finished, ttl)),
+            )));
         };
         let Some(at) = removal_at(status, recorded, ttl) else {
             return Ok(None);
         };
         if at > now {
-            return Ok(Some(Later::new(Cause::Removal, until(now, at))));
+            return Ok(Some(Requeue::new(Cause::Removal, until(now, at))));
         }
         match self.cluster.delete_lease(&lease.meta).await {
             Ok(()) => {
@@ -60,7 +63,7 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
                 let (namespace, name) = (&lease.meta.namespace, &lease.meta.name);
                 tracing::info!(namespace, name, "finished lease removed");
             }
-            Err(ClusterError::NotFound) => {} // its deletion is on its way through the feed
+            Err(ClusterError::NotFound) => {} // its deletion is on its way through the watch
             Err(ClusterError::Conflict) => self.read_again(lease).await?,
             Err(error) => return Err(error.into()),
         }

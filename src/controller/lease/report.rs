@@ -4,10 +4,10 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::LeaseReconciler;
-use super::scene::Scene;
+use super::observation::Observation;
 use crate::api::{Driver, EnvironmentLeaseStatus, LeasePhase, LeasedEnvironment, LeasedRun, Reason, Timestamp};
 use crate::cache::object::LeaseObject;
-use crate::cache::{Index, Key, LOCAL_NAME, Wakes};
+use crate::cache::{Cache, Key, LOCAL_NAME, Wakes};
 use crate::controller::error::ReconcileError;
 use crate::controller::outside::cluster::{Cluster, StatusPatch};
 use crate::controller::outside::database::Database;
@@ -16,33 +16,33 @@ use crate::controller::outside::event::Notice;
 use crate::lifecycle::Ending;
 use crate::lifecycle::event_type::{self, Wait};
 use crate::lifecycle::lease::Row;
-use crate::lifecycle::lease_status::{Grant, Verdict, lease_status, shown_ending, shown_fault};
+use crate::lifecycle::lease_status::{Grant, StatusUpdate, lease_status, shown_ending, shown_fault};
 use crate::projection::agreement::is_granted_row;
-use crate::projection::facts::Subject;
+use crate::projection::facts::ObservedLease;
 use crate::store::environments::EnvironmentRow;
 
 impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
-    /// Shows a verdict in the object's status, if it does not show it already.
+    /// Shows a update in the object's status, if it does not show it already.
     pub(super) async fn report_lease(
         &self,
-        subject: &Subject,
-        scene: &Scene,
-        verdict: &Verdict,
+        observed: &ObservedLease,
+        observation: &Observation,
+        update: &StatusUpdate,
     ) -> Result<(), ReconcileError> {
-        let Some(lease) = subject.present() else { return Ok(()) };
-        let now = Timestamp::cut(scene.view.now);
+        let Some(lease) = observed.present() else { return Ok(()) };
+        let now = Timestamp::cut(observation.view.now);
         let status = lease_status(
             lease.status.as_ref(),
             lease.meta.generation,
             lease.spec.run.as_ref(),
-            verdict,
+            update,
             now,
         );
         let reason = status.reason;
         let written = self.write_lease_status(lease, status).await?;
         // Nothing in the database tells that it ended: it has once the object shows it, and is no lost one from then on.
-        if written && scene.facts.row == Row::Lost {
-            tracing::warn!(lease = %subject.id, "the row of a lease that was granted is not in the database");
+        if written && observation.facts.row == Row::Lost {
+            tracing::warn!(lease = %observed.id, "the row of a lease that was granted is not in the database");
             if let Some(reason) = reason {
                 self.context.metrics.leases.ended(reason);
             }
@@ -68,9 +68,9 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
         match self.cluster.patch_lease_status(&lease.meta, patch).await {
             Ok(written) => {
                 let own = Key::Lease(lease.meta.uid);
-                self.context.learn(|index| index.read_lease(written).without(own));
+                self.context.learn(|cache| cache.read_lease(written).without(own));
             }
-            Err(ClusterError::NotFound) => return Ok(false), // its deletion is on its way through the feed
+            Err(ClusterError::NotFound) => return Ok(false), // its deletion is on its way through the watch
             Err(ClusterError::Conflict) => {
                 self.read_again(lease).await?;
                 return Ok(false);
@@ -85,8 +85,8 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
     pub(super) async fn read_again(&self, lease: &LeaseObject) -> Result<(), ReconcileError> {
         let read = self.cluster.read_lease(&lease.meta.namespace, &lease.meta.name).await?;
         let (key, version) = (Key::Lease(lease.meta.uid), &lease.meta.resource_version);
-        self.context.decide_anew(key, version, |index| {
-            read.map_or(Wakes::none(), |read| index.read_lease(read))
+        self.context.decide_anew(key, version, |cache| {
+            read.map_or(Wakes::none(), |read| cache.read_lease(read))
         });
         Ok(())
     }
@@ -130,8 +130,8 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
         if phase == LeasePhase::Pending && event_type::wait(reason) == Wait::Passing {
             let id = lease.meta.uid;
             self.context
-                .index
-                .note(|index| index.line.note_wait(id, reason, Instant::now()));
+                .cache
+                .note(|cache| cache.wait_queue.note_wait(id, reason, Instant::now()));
         }
         let warning = event_type::is_warning(phase, reason);
         self.cluster.notify(notice(lease, warning, reason, message)).await;
@@ -143,20 +143,25 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
             return;
         };
         let id = lease.meta.uid;
-        let long = |index: &mut Index| index.line.has_waited_long(id, reason, Instant::now());
-        if self.context.index.note(long) {
+        let long = |cache: &mut Cache| cache.wait_queue.has_waited_long(id, reason, Instant::now());
+        if self.context.cache.note(long) {
             let message = status.message.clone().unwrap_or_default();
             self.cluster.notify(notice(lease, true, reason, message)).await;
         }
     }
 
     /// A row that another writer rewrites after its end is left as written; somebody should know.
-    pub(super) async fn warn_of_rewritten_end(&self, subject: &Subject, scene: &Scene, ending: &Ending) {
-        let (Some(lease), Some(row)) = (subject.present(), &scene.view.row) else {
+    pub(super) async fn warn_of_rewritten_end(
+        &self,
+        observed: &ObservedLease,
+        observation: &Observation,
+        ending: &Ending,
+    ) {
+        let (Some(lease), Some(row)) = (observed.present(), &observation.view.row) else {
             return;
         };
         let rewritten = lease.status.as_ref().and_then(shown_ending).is_some() && row.status != ending.state;
-        let first = rewritten && self.context.index.note(|index| index.note_rewritten(subject.id));
+        let first = rewritten && self.context.cache.note(|cache| cache.note_rewritten(observed.id));
         if first {
             self.context.metrics.leases.ending_rewritten();
             let message = format!(
@@ -164,7 +169,7 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
                 ending.state.into_str(),
                 row.status.into_str()
             );
-            tracing::warn!(lease = %subject.id, why = message, "an ended lease was rewritten");
+            tracing::warn!(lease = %observed.id, why = message, "an ended lease was rewritten");
             self.cluster
                 .notify(notice(lease, true, Reason::EndedInDatabase, message))
                 .await;
@@ -172,23 +177,23 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
     }
 
     /// What row and record tell of the grant.
-    pub(super) fn granted(&self, subject: &Subject, scene: &Scene) -> Option<Box<Grant>> {
+    pub(super) fn granted(&self, observed: &ObservedLease, observation: &Observation) -> Option<Box<Grant>> {
         let (row, object, environment) = (
-            scene.view.row.as_ref()?,
-            scene.view.object.as_ref()?,
-            scene.view.environment.as_ref()?,
+            observation.view.row.as_ref()?,
+            observation.view.object.as_ref()?,
+            observation.view.environment.as_ref()?,
         );
         if !is_granted_row(row, object) {
             return None;
         }
-        let run = scene.facts.run_display.clone().map(|display| LeasedRun {
+        let run = observation.facts.run_display.clone().map(|display| LeasedRun {
             display,
             kind: object.run_kind.clone(),
             name: object.run_name.clone(),
             uid: object.run_uid.clone().or(object.run_id.map(|id| id.to_string())),
         });
         // The name as it was at the grant: a later renaming does not rewrite every lease.
-        let shown = subject
+        let shown = observed
             .present()
             .and_then(|lease| lease.status.as_ref()?.environment.clone());
         let leased = shown
@@ -212,18 +217,18 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
 
     /// What a user of the Namespace knows the environment by: its object's name, else, where none is here, the row's.
     fn name_of_environment(&self, namespace: &str, row: &EnvironmentRow) -> String {
-        let index = self.context.index();
-        let shown = index.environments_of_row(row.id);
+        let cache = self.context.cache();
+        let shown = cache.environments_of_row(row.id);
         let mut of_row = [row.id].into_iter().chain(shown);
         let here = of_row.find_map(|uid| {
-            index
+            cache
                 .environments
                 .get(uid)
                 .filter(|object| object.meta.namespace == namespace)
         });
         // A Local that stands for the company's row may not show so yet.
         let local = || {
-            index
+            cache
                 .environments
                 .named(namespace, LOCAL_NAME)
                 .filter(|_| row.driver == Driver::Local)

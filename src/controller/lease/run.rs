@@ -10,9 +10,9 @@ use crate::controller::outside::cluster::Cluster;
 use crate::controller::outside::database::Database;
 use crate::lifecycle::RunEnd;
 use crate::lifecycle::lease::{Obstacle, Run};
-use crate::projection::facts::{Subject, quoted};
+use crate::projection::facts::{ObservedLease, quoted};
 use crate::runtime::configuration::RunKind;
-use crate::store::lease_object::{LeaseView, RunLook};
+use crate::store::lease_object::{LeaseSnapshot, RunLook};
 
 /// What a run turned out to be.
 pub(super) struct SeenRun {
@@ -50,13 +50,18 @@ fn unseen(obstacle: Option<Obstacle>) -> SeenRun {
 }
 
 impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
-    pub(super) async fn run(&self, subject: &Subject, view: &LeaseView, object: Option<&ObjectRef>) -> SeenRun {
+    pub(super) async fn run(
+        &self,
+        observed: &ObservedLease,
+        view: &LeaseSnapshot,
+        object: Option<&ObjectRef>,
+    ) -> SeenRun {
         let Some(object) = object else {
             return match view.run {
                 RunLook::None => seen(Run::None),
                 RunLook::Missing => seen(Run::NotFound),
                 RunLook::Unknown => {
-                    let id = subject
+                    let id = observed
                         .object
                         .as_ref()
                         .and_then(|lease| lease.spec.run.as_ref()?.heartbeat_run_id);
@@ -77,7 +82,7 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
                 ),
             };
         };
-        let namespace = subject.object.as_ref().map(|lease| lease.meta.namespace.as_str());
+        let namespace = observed.object.as_ref().map(|lease| lease.meta.namespace.as_str());
         let namespace = namespace
             .or(view.object.as_ref().map(|row| row.namespace.as_str()))
             .unwrap_or_default();
@@ -91,9 +96,9 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
             return unseen(Some(Obstacle::Refuses(Reason::InvalidSpec, message)));
         };
         let (known, state, over_since) = {
-            let index = self.context.index();
-            let over_since = index.run_over_since(&key, pinned);
-            (index.run(&key, pinned), index.run_kind(&key), over_since)
+            let cache = self.context.cache();
+            let over_since = cache.run_over_since(&key, pinned);
+            (cache.run(&key, pinned), cache.run_kind(&key), over_since)
         };
         let pinned_anew = match known {
             KnownRun::Present { uid, .. } => Some(uid),
@@ -119,7 +124,7 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
         }
     }
 
-    /// Absence in the index proves nothing: a read does, by a 404 that names the object or by another uid.
+    /// Absence in the cache proves nothing: a read does, by a 404 that names the object or by another uid.
     async fn run_by_live_read(&self, kind: &RunKind, key: &RunKey, uid: Uuid) -> SeenRun {
         match self.cluster.read_run(&kind.version, key).await {
             Ok(Some(run)) if run.meta.uid == uid => run.end.map_or_else(|| seen(Run::Live), over),

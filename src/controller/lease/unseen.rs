@@ -10,9 +10,9 @@ use crate::clock;
 use crate::controller::error::ReconcileError;
 use crate::controller::outside::cluster::Cluster;
 use crate::controller::outside::database::Database;
-use crate::controller::work::requeue::Later;
+use crate::controller::work::requeue::Requeue;
 use crate::lifecycle::lease::Decision;
-use crate::lifecycle::lease_status::{Verdict, lease_status, shown_ending};
+use crate::lifecycle::lease_status::{StatusUpdate, lease_status, shown_ending};
 use crate::lifecycle::unseen::{self, Unseen};
 use crate::projection::facts::acquire_deadline;
 use crate::runtime::metrics::Cause;
@@ -29,7 +29,7 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
         reason: Reason,
         sentence: &str,
     ) -> Result<(), ReconcileError> {
-        let term = self.context.index().term();
+        let term = self.context.cache().term();
         let (granted, now) = match self.database.ask(WasGranted(lease.meta.uid)).await {
             Ok(proof) if proof.leading => (Some(proof.granted), proof.now),
             Ok(_) => return Err(ReconcileError::NotLeading),
@@ -51,22 +51,22 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
             deleting: lease.meta.deleting,
             acquire_timed_out: acquire_deadline(lease) <= now,
         };
-        let verdict = match unseen::decide(unseen, reason, sentence) {
+        let update = match unseen::decide(unseen, reason, sentence) {
             Decision::Refuse(reason, message) => {
                 let id = lease.meta.uid;
-                self.context.learn(|index| index.leave_line(Looked { id, term }));
-                Verdict::Refused(reason, message)
+                self.context.learn(|cache| cache.leave_wait_queue(Looked { id, term }));
+                StatusUpdate::Refused(reason, message)
             }
-            Decision::Wait(reason, message) => Verdict::Pending(reason, message),
+            Decision::Wait(reason, message) => StatusUpdate::Pending(reason, message),
             _ => return Ok(()),
         };
         if !unseen.acquire_timed_out {
             let pause = until_deadline(lease, now);
             self.context
-                .later(Key::Lease(lease.meta.uid), Later::new(Cause::Acquire, pause));
+                .later(Key::Lease(lease.meta.uid), Requeue::new(Cause::Acquire, pause));
         }
         let (generation, run) = (lease.meta.generation, lease.spec.run.as_ref());
-        let status = lease_status(lease.status.as_ref(), generation, run, &verdict, Timestamp::cut(now));
+        let status = lease_status(lease.status.as_ref(), generation, run, &update, Timestamp::cut(now));
         self.write_lease_status(lease, status).await.map(drop)
     }
 }

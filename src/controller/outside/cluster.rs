@@ -16,7 +16,7 @@ use super::event::{Emitter, Notice};
 use crate::api::{Environment, EnvironmentLease, LOCAL_INTENT_ANNOTATION};
 use crate::cache::object::{DecodeError, EnvironmentObject, LeaseObject, Meta, NamespaceObject, RunObject, Watched};
 use crate::cache::{LOCAL_NAME, RunKey};
-use crate::controller::outside::permissions::Rights;
+use crate::controller::outside::permissions::Permissions;
 use crate::runtime::NAME;
 use crate::store::local_intent::LocalIntent;
 
@@ -81,13 +81,17 @@ pub trait Cluster: Send + Sync + 'static {
 pub struct KubeCluster {
     client: Client,
     events: Emitter,
-    rights: Rights,
+    permissions: Permissions,
 }
 
 impl KubeCluster {
     /// A cluster that is reached through `client`.
-    pub fn new(client: Client, events: Emitter, rights: Rights) -> Self {
-        Self { client, events, rights }
+    pub fn new(client: Client, events: Emitter, permissions: Permissions) -> Self {
+        Self {
+            client,
+            events,
+            permissions,
+        }
     }
 
     async fn patch_status<T: Watched>(
@@ -121,7 +125,7 @@ impl KubeCluster {
             }
         };
         let patched = self.ask(request).await;
-        self.rights
+        self.permissions
             .note("patch", &format!("{}/status", resource.plural), &patched);
         read(resource, &patched?)
     }
@@ -142,7 +146,7 @@ impl KubeCluster {
             resource_version: Some(of.resource_version.as_str().to_owned()),
         });
         let deleted = within(api.delete(&of.name, &parameters)).await;
-        self.rights.note("delete", &resource.plural, &deleted);
+        self.permissions.note("delete", &resource.plural, &deleted);
         deleted.map(drop)
     }
 
@@ -155,7 +159,7 @@ impl KubeCluster {
         let namespace = Some(namespace).filter(|namespace| !namespace.is_empty());
         let request = Request::new(DynamicObject::url_path(resource, namespace));
         let answer = self.ask(request.get(name, &GetParams::default())).await;
-        self.rights.note("get", &resource.plural, &answer);
+        self.permissions.note("get", &resource.plural, &answer);
         match answer {
             Ok(object) => read(resource, &object).map(Some),
             Err(ClusterError::NotFound) => Ok(None),
@@ -199,7 +203,7 @@ impl Cluster for KubeCluster {
         };
         let local = serde_json::to_vec(&local).map_err(DecodeError::Field)?;
         let created = self.ask(request.create(&parameters, local)).await;
-        self.rights.note("create", &resource.plural, &created);
+        self.permissions.note("create", &resource.plural, &created);
         match created {
             Ok(created) => read(&resource, &created),
             Err(ClusterError::Api(kube::Error::Api(status))) if status.reason == "AlreadyExists" => self

@@ -1,10 +1,10 @@
 //! The seam to the database: what reconcilers ask of the mirror, and nothing else.
 
 use crate::mirror::Mirror;
-use crate::store::environment_leases::{End, ForeignEnd, Grant, LeaseSync, Touch};
-use crate::store::environment_object::EnvironmentLook;
+use crate::store::environment_leases::{End, ExternalEnding, Grant, LeaseSync, Touch};
+use crate::store::environment_object::EnvironmentQuery;
 use crate::store::environments::{Archive, EnvironmentSync};
-use crate::store::lease_object::{LeaseLook, MarkGone, WasGranted};
+use crate::store::lease_object::{LeaseQuery, MarkGone, WasGranted};
 use crate::store::local::{IsSpareLocal, OtherLocals};
 use crate::store::local_intent::{AbandonLocal, LocalNeed};
 use crate::store::{Request, StoreError};
@@ -23,15 +23,15 @@ impl<R: Request> Ask<R> for Mirror {
 
 /// What reconcilers ask of the database.
 pub trait Database:
-    Ask<LeaseLook>
+    Ask<LeaseQuery>
     + Ask<WasGranted>
     + Ask<Grant>
     + Ask<LeaseSync>
     + Ask<Touch>
     + Ask<End>
-    + Ask<ForeignEnd>
+    + Ask<ExternalEnding>
     + Ask<MarkGone>
-    + Ask<EnvironmentLook>
+    + Ask<EnvironmentQuery>
     + Ask<EnvironmentSync>
     + Ask<Archive>
     + Ask<LocalNeed>

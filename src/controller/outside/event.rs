@@ -19,7 +19,7 @@ use super::error::ClusterError;
 use crate::api::{GROUP, VERSION, cut};
 use crate::cache::object::Meta;
 use crate::clock;
-use crate::controller::outside::permissions::Rights;
+use crate::controller::outside::permissions::Permissions;
 use crate::runtime::NAME;
 use crate::runtime::metrics::Metrics;
 
@@ -65,7 +65,7 @@ pub struct Emitter {
     /// Who writes: the Pod's name, as far as it is known.
     instance: String,
     metrics: Arc<Metrics>,
-    rights: Rights,
+    permissions: Permissions,
     buckets: Arc<Mutex<HashMap<String, Bucket>>>,
 }
 
@@ -90,12 +90,12 @@ impl Bucket {
 
 impl Emitter {
     /// An emitter that writes through `client` in the name of `instance`.
-    pub fn new(client: Client, instance: String, metrics: Arc<Metrics>, rights: Rights) -> Self {
+    pub fn new(client: Client, instance: String, metrics: Arc<Metrics>, permissions: Permissions) -> Self {
         Self {
             client,
             instance,
             metrics,
-            rights,
+            permissions,
             buckets: Arc::default(),
         }
     }
@@ -131,7 +131,7 @@ impl Emitter {
         let event = self.event(notice);
         let written = tokio::time::timeout(TIMEOUT, api.create(&PostParams::default(), &event)).await;
         let answer = written.map_or(Err(ClusterError::Timeout), |answer| answer.map_err(ClusterError::from));
-        self.rights.note("create", "events", &answer);
+        self.permissions.note("create", "events", &answer);
         answer
             .inspect_err(|error| tracing::debug!(%error, "event was not written"))
             .is_ok()

@@ -1,4 +1,4 @@
-//! Rights that the operator lacks: told by readiness and by a log line, until they are there again.
+//! Permissions that the operator lacks: told by readiness and by a log line, until they are there again.
 //!
 //! Nothing is asked of the API server for this: every request that is made anyway tells of one right.
 
@@ -7,18 +7,18 @@ use crate::runtime::health::Health;
 
 /// Takes note of answers; cheap to clone.
 #[derive(Clone)]
-pub struct Rights {
+pub struct Permissions {
     health: Health,
 }
 
-impl Rights {
+impl Permissions {
     /// Tells `health`.
     pub fn new(health: Health) -> Self {
         Self { health }
     }
 
     /// Takes note of how a request was answered that needs the right to do `verb` on `resource`. An answer that tells nothing
-    /// of rights (a timeout, a conflict) changes nothing.
+    /// of permissions (a timeout, a conflict) changes nothing.
     pub fn note<T>(&self, verb: &str, resource: &str, answer: &Result<T, ClusterError>) {
         match answer {
             Ok(_) => self.granted(verb, resource),
@@ -71,15 +71,15 @@ mod tests {
     #[test]
     fn a_refused_status_keeps_the_replica_from_being_ready_with_the_policy_s_sentence() {
         let health = Health::new(std::time::Duration::from_secs(60));
-        let rights = Rights::new(health.clone());
+        let permissions = Permissions::new(health.clone());
         let message = "environmentleases.paperclip.ing \"x\" is forbidden: ValidatingAdmissionPolicy 'other-status' with binding \
                        'other-status' denied request: it takes the verb report";
         let told = |health: &Health| health.missing().into_iter().any(|line| line.contains(message));
-        rights.refused("delete", "environmentleases", message);
+        permissions.refused("delete", "environmentleases", message);
         assert!(!told(&health));
-        rights.refused("patch", "environmentleases/status", message);
+        permissions.refused("patch", "environmentleases/status", message);
         assert!(told(&health));
-        rights.granted("patch", "environmentleases/status");
+        permissions.granted("patch", "environmentleases/status");
         assert!(!told(&health));
     }
 }

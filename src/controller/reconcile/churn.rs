@@ -12,8 +12,8 @@ use super::*;
 use crate::cache::RunKey;
 use crate::cache::object::{EnvironmentObject, LeaseObject, Meta, NamespaceObject, RunObject, Watched};
 use crate::controller::fake::{FakeReconcilers, claim, environment, namespace, reconciler, uid};
-use crate::controller::outside::permissions::Rights;
-use crate::controller::watch::list_watch::FeedEvent;
+use crate::controller::outside::permissions::Permissions;
+use crate::controller::watch::list_watch::WatchEvent;
 use crate::controller::watch::sink::{Fed, Sink};
 use crate::runtime::health::Health;
 
@@ -21,7 +21,7 @@ const REST: Duration = Duration::from_millis(400);
 
 const MINUTES: u64 = 24 * 60;
 
-/// A world whose objects come and go, and feeds that list it all at an interval.
+/// A world whose objects come and go, and watches that list it all at an interval.
 struct Day {
     world: Arc<FakeReconcilers>,
     health: Health,
@@ -35,14 +35,14 @@ impl Day {
         self.number
     }
 
-    /// A feed has listed all objects of a kind.
+    /// A watch has listed all objects of a kind.
     fn list<T: Fed>(&self, kind: &GroupVersionKind, plural: &'static str) {
         let sink: Sink = Sink {
             context: self.world.context.clone(),
             health: self.health.clone(),
-            rights: Rights::new(self.health.clone()),
+            permissions: Permissions::new(self.health.clone()),
             listed: watch::Sender::new(0),
-            tombstones: Arc::new(Notify::new()),
+            missed_deletions: Arc::new(Notify::new()),
             name: plural.to_owned(),
             scope: None,
         };
@@ -50,7 +50,7 @@ impl Day {
         sink.take::<T>(
             &mut false,
             kind,
-            FeedEvent::Listed {
+            WatchEvent::Listed {
                 objects,
                 resource_version,
             },
@@ -77,7 +77,7 @@ impl Day {
         let created = "2026-01-01T00:00:00Z";
         let metadata = json!({ "namespace": "team", "name": "build", "uid": uid, "resourceVersion": version, "creationTimestamp": created });
         let run = RunObject::decode("batch", "Job", json!({ "metadata": metadata, "status": status })).unwrap();
-        self.world.context.learn(|index| index.apply_run(&key, run));
+        self.world.context.learn(|cache| cache.apply_run(&key, run));
     }
 
     /// What comes and goes within a minute.
@@ -126,10 +126,10 @@ impl Day {
             let gone = cluster
                 .remove("environments", namespace, &environment.meta.name)
                 .unwrap();
-            self.world.context.learn(|index| index.delete_environment(gone));
+            self.world.context.learn(|cache| cache.delete_environment(gone));
         }
         if let Some(gone) = cluster.remove("namespaces", "", namespace) {
-            self.world.context.learn(|index| index.delete_namespace(&gone));
+            self.world.context.learn(|cache| cache.delete_namespace(&gone));
         }
     }
 
@@ -143,20 +143,20 @@ impl Day {
             90 => {
                 self.world.database.set_away(false);
                 self.world.context.note_lapse(false);
-                self.world.context.learn(|index| index.begin_term(Instant::now()));
+                self.world.context.learn(|cache| cache.begin_term(Instant::now()));
             }
             120 => self.world.context.queue.close(),
             130 => {
                 self.world.context.queue.open();
-                self.world.context.learn(|index| index.begin_term(Instant::now()));
+                self.world.context.learn(|cache| cache.begin_term(Instant::now()));
             }
             _ => {}
         }
     }
 
     fn sizes(&self) -> BTreeMap<&'static str, usize> {
-        let index = self.world.context.index().sizes();
-        index.into_iter().chain(self.world.context.queue.sizes()).collect()
+        let cache = self.world.context.cache().sizes();
+        cache.into_iter().chain(self.world.context.queue.sizes()).collect()
     }
 
     fn measure(&mut self) {
@@ -202,13 +202,13 @@ async fn after_a_day_of_churn_as_much_is_remembered_as_before_it() {
         world.settle(REST).await;
         tokio::time::advance(Duration::from_secs(60)).await;
     }
-    let runs = day.world.context.index().sizes();
+    let runs = day.world.context.cache().sizes();
     assert!(
         runs.iter()
-            .any(|(name, size)| *name == "index: run objects" && *size == 1),
+            .any(|(name, size)| *name == "cache: run objects" && *size == 1),
         "the last Job is there"
     );
     let mut after = day.sizes();
-    after.insert("index: run objects", 0);
+    after.insert("cache: run objects", 0);
     assert_eq!(after, before);
 }

@@ -1,4 +1,4 @@
-//! What must not be lost between feeds, index, queue and reconcilers, on a fake cluster and a fake database, with time that is
+//! What must not be lost between watches, cache, queue and reconcilers, on a fake cluster and a fake database, with time that is
 //! moved by hand.
 
 use std::time::Duration;
@@ -37,7 +37,7 @@ fn phase(world: &FakeReconcilers, name: &str) -> Option<String> {
 async fn a_lease_that_is_made_again_under_its_name_while_a_status_is_written_is_decided_at_once() {
     let world = world().await;
     world.make_lease(claim("team", "again", 10, "box"));
-    // Between the look and the write the object is deleted and made anew; the feed has not told yet.
+    // Between the look and the write the object is deleted and made anew; the watch has not told yet.
     let cluster = world.cluster.clone();
     world.cluster.before_next_patch(move || {
         cluster.remove::<LeaseObject>("leases", "team", "again").unwrap();
@@ -45,14 +45,14 @@ async fn a_lease_that_is_made_again_under_its_name_while_a_status_is_written_is_
     });
     world.settle(REST).await;
     assert_eq!(phase(&world, "again").as_deref(), Some("Active"));
-    // What the feed tells late of the first one touches the second no more.
+    // What the watch tells late of the first one touches the second no more.
     let mut late = claim("team", "again", 10, "box");
     late["metadata"]["resourceVersion"] = json!("4");
     late["metadata"]["creationTimestamp"] = json!("2026-01-01T00:00:00Z");
     let late = LeaseObject::decode("", "", late).unwrap();
     let deleted = late.clone();
-    world.context.learn(|index| index.apply_lease(late));
-    world.context.learn(|index| index.delete_lease(deleted));
+    world.context.learn(|cache| cache.apply_lease(late));
+    world.context.learn(|cache| cache.delete_lease(deleted));
     world.settle(REST).await;
     assert_eq!(phase(&world, "again").as_deref(), Some("Active"));
     assert_eq!(world.database.active(), 1);
@@ -81,13 +81,13 @@ async fn an_answer_that_comes_after_the_deletion_was_dealt_with_brings_no_ghost_
     let version = ResourceVersion::parse("1").unwrap();
     world
         .context
-        .learn(|index| index.reset_leases(None, Vec::new(), &version));
+        .learn(|cache| cache.reset_leases(None, Vec::new(), &version));
     let lease = world.make_lease(claim("team", "x", 10, "box"));
     world.delete_lease_object("team", "x");
     world.settle(REST).await;
-    let before = world.context.index().sizes();
-    world.context.learn(|index| index.read_lease(lease));
-    assert_eq!(world.context.index().sizes(), before);
+    let before = world.context.cache().sizes();
+    world.context.learn(|cache| cache.read_lease(lease));
+    assert_eq!(world.context.cache().sizes(), before);
 }
 
 #[tokio::test(start_paused = true)]
@@ -100,7 +100,7 @@ async fn a_claim_that_can_not_be_decided_holds_up_no_claim_of_another_environmen
     // Seen and never looked at: as if its key had been lost.
     let stuck = claim("team", "stuck", 10, "box");
     let stuck: LeaseObject = world.cluster.make("leases", stuck);
-    world.context.index.note(|index| drop(index.apply_lease(stuck)));
+    world.context.cache.note(|cache| drop(cache.apply_lease(stuck)));
     world.make_lease(claim("other", "x", 11, "box"));
     world.make_lease(claim("team", "behind", 12, "box"));
     world.settle(REST).await;
@@ -129,7 +129,7 @@ async fn a_key_that_panics_is_released_comes_back_later_and_holds_up_nobody() {
     world.make_lease(claim("team", "second", 11, "box"));
     world.settle(REST).await;
     assert_eq!(phase(&world, "second").as_deref(), Some("Active"));
-    assert_eq!(world.context.queue.standing(Instant::now()).timers[&Cause::Retry], 1);
+    assert_eq!(world.context.queue.size(Instant::now()).timers[&Cause::Retry], 1);
     world.database.set_panicking(uid(10), false);
     tokio::time::advance(Duration::from_secs(10)).await;
     world.settle(REST).await;
@@ -146,42 +146,42 @@ async fn what_a_reconcile_of_a_former_leadership_has_found_out_moves_nobody_in_l
     world.make_lease(claim("team", "x", 10, "box"));
     let former = Looked {
         id: uid(10),
-        term: world.context.index().term(),
+        term: world.context.cache().term(),
     };
     // The replica follows for a while, and leads again; meanwhile the claim is deleted, and a list has shown it.
     world.context.queue.close();
     let version = ResourceVersion::parse("100").unwrap();
     world.delete_lease_object("team", "x");
-    world.context.learn(|index| index.forget_gone_leases(&version));
+    world.context.learn(|cache| cache.forget_gone_leases(&version));
     world.context.queue.open();
-    world.context.learn(|index| index.begin_term(Instant::now()));
+    world.context.learn(|cache| cache.begin_term(Instant::now()));
     let limited = crate::cache::Limited {
         row: uid(2),
         company: uid(1),
         free: 1,
     };
-    world.context.learn(|index| index.stand(former, limited).1);
+    world.context.learn(|cache| cache.stand(former, limited).1);
     world
         .context
-        .index
-        .note(|index| index.note_namespace(former.id, uid(1)));
-    let sizes = world.context.index().sizes();
-    let line = sizes.iter().find(|(name, _)| *name == "line: claims").unwrap();
+        .cache
+        .note(|cache| cache.note_namespace(former.id, uid(1)));
+    let sizes = world.context.cache().sizes();
+    let line = sizes.iter().find(|(name, _)| *name == "wait queue: claims").unwrap();
     assert_eq!(line.1, 0, "{sizes:?}");
     // One that is there, and has not been looked at in this leadership, keeps its turn in doubt.
     world.make_lease(claim("team", "y", 11, "box"));
-    let term = world.context.index().term();
-    world.context.learn(|index| {
-        index.stand_aside(Looked {
+    let term = world.context.cache().term();
+    world.context.learn(|cache| {
+        cache.stand_aside(Looked {
             id: uid(11),
             term: term - 1,
         })
     });
     world.make_lease(claim("team", "z", 12, "box"));
     let z = Looked { id: uid(12), term };
-    world.context.learn(|index| {
-        let (place, wakes) = index.stand(z, limited);
-        assert_eq!(place, crate::cache::wait_queue::Place::InDoubt);
+    world.context.learn(|cache| {
+        let (place, wakes) = cache.stand(z, limited);
+        assert_eq!(place, crate::cache::wait_queue::Position::InDoubt);
         wakes
     });
 }
@@ -223,7 +223,7 @@ async fn what_conflicts_although_nothing_newer_is_there_is_tried_later_and_later
     let of_environment = EnvironmentObject::decode("", "", of_environment).unwrap();
     world
         .context
-        .learn(|index| index.apply_lease(lease).and(index.apply_environment(of_environment)));
+        .learn(|cache| cache.apply_lease(lease).and(cache.apply_environment(of_environment)));
     let (mut tries, begun) = (0, Instant::now());
     while tries < 1_000 && begun.elapsed() < Duration::from_secs(60) {
         let key = world.context.queue.next().await;
@@ -269,7 +269,7 @@ async fn a_claim_whose_run_can_not_be_read_says_so_and_times_out() {
     let version = ResourceVersion::parse("1").unwrap();
     world
         .context
-        .learn(|index| index.reset_runs(&kind, None, Vec::<RunObject>::new(), &version));
+        .learn(|cache| cache.reset_runs(&kind, None, Vec::<RunObject>::new(), &version));
     world.cluster.fail("get jobs");
     let mut lease = claim("team", "x", 10, "box");
     let job = json!({ "apiVersion": "batch/v1", "kind": "Job", "name": "build", "uid": uid(99) });
@@ -291,7 +291,7 @@ async fn a_claim_whose_local_can_not_be_made_says_so_and_times_out() {
     assert_eq!(
         world
             .context
-            .index()
+            .cache()
             .sizes()
             .iter()
             .find(|(name, _)| name.contains("making"))
@@ -439,25 +439,25 @@ async fn an_event_costs_what_it_concerns_and_nothing_of_other_companies() {
             world.make_lease(claim(&name, &format!("named-{claims}"), next(), "missing"));
         }
     }
-    let index = world.context.index();
-    let edited = index.environments.named("team-7", "box").unwrap();
-    assert_eq!(index.claims_for(edited).len(), 5, "those of its company that name none");
+    let cache = world.context.cache();
+    let edited = cache.environments.named("team-7", "box").unwrap();
+    assert_eq!(cache.claims_for(edited).len(), 5, "those of its company that name none");
     let row = edited.meta.uid;
-    assert_eq!(index.leases_of_row(row, Some(edited)).len(), 5);
+    assert_eq!(cache.leases_of_row(row, Some(edited)).len(), 5);
     assert_eq!(
-        index
-            .environments_of_company(index.namespaces["team-7"].meta.uid)
+        cache
+            .environments_of_company(cache.namespaces["team-7"].meta.uid)
             .count(),
         2
     );
-    let mut changed = index.namespaces["team-7"].clone();
-    drop(index);
+    let mut changed = cache.namespaces["team-7"].clone();
+    drop(cache);
     changed.meta.resource_version = ResourceVersion::parse("999999").unwrap();
     changed.company_label = Some(uid(5).to_string());
     let woken = world
         .context
-        .index
-        .change(|index| index.apply_namespace(changed), |_, _| true);
+        .cache
+        .change(|cache| cache.apply_namespace(changed), |_, _| true);
     assert_eq!(woken.len(), 2 + 10, "what is in that namespace");
     assert!(
         woken

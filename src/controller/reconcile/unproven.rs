@@ -108,14 +108,14 @@ async fn a_lease_ends_with_its_run_though_its_namespace_can_not_be_read() {
     let (live, version) = (run(job.clone()), ResourceVersion::parse("1").unwrap());
     world
         .context
-        .learn(|index| index.reset_runs(&kind, None, vec![live], &version));
+        .learn(|cache| cache.reset_runs(&kind, None, vec![live], &version));
     let mut held = claim("team", "x", 10, "box");
     held["spec"]["run"] = json!({ "objectRef": { "apiVersion": "batch/v1", "kind": "Job", "name": "job" } });
     world.make_lease(held);
     world.settle(REST).await;
     assert_eq!(stands(&world, "x"), words("Active", "Granted"));
     let gone = NamespaceObject::decode("", "", world.cluster.get("namespaces", "", "team").unwrap()).unwrap();
-    world.context.learn(|index| index.delete_namespace(&gone));
+    world.context.learn(|cache| cache.delete_namespace(&gone));
     world.cluster.fail("get namespaces");
     job["status"] = json!({ "conditions": [{ "type": "Complete", "status": "True" }] });
     world.cluster.make::<RunObject>("jobs", job);
@@ -123,7 +123,7 @@ async fn a_lease_ends_with_its_run_though_its_namespace_can_not_be_read() {
     let over = RunObject::decode("batch", "Job", over).unwrap();
     world
         .context
-        .learn(|index| index.apply_run(&RunKey::at(&kind, &over.meta), over));
+        .learn(|cache| cache.apply_run(&RunKey::at(&kind, &over.meta), over));
     world.settle(REST).await;
     assert_eq!(stands(&world, "x"), words("Released", "RunFinished"));
     assert_eq!(world.database.active(), 0);
@@ -164,7 +164,7 @@ async fn a_lease_whose_phase_is_a_newer_version_s_is_not_told_that_it_waits() {
     let mut held = claim("team", "x", 10, "box");
     held["status"] = status;
     let lease: LeaseObject = world.cluster.make("leases", held);
-    world.context.learn(|index| index.apply_lease(lease));
+    world.context.learn(|cache| cache.apply_lease(lease));
     let before = world.cluster.patches();
     let key = Key::Lease(uid(10));
     world.report_store_unavailable(key, None).await.unwrap();

@@ -30,20 +30,20 @@ fn another(of: &FakeReconcilers) -> Arc<FakeReconcilers> {
     let listed = ResourceVersion::parse("1").unwrap();
     replica
         .context
-        .learn(|index| index.reset_leases(None, Vec::new(), &listed));
+        .learn(|cache| cache.reset_leases(None, Vec::new(), &listed));
     hear(&replica);
     replica
 }
 
-/// The feeds tell what has changed.
+/// The watches tell what has changed.
 fn hear(replica: &FakeReconcilers) {
     let read = |kind, name| replica.cluster.get(kind, "team", name);
     if let Some(lease) = read("leases", "x") {
         let lease = LeaseObject::decode("", "", lease).unwrap();
-        replica.context.learn(|index| index.apply_lease(lease));
+        replica.context.learn(|cache| cache.apply_lease(lease));
     }
     let environment = EnvironmentObject::decode("", "", read("environments", "box").unwrap()).unwrap();
-    replica.context.learn(|index| index.apply_environment(environment));
+    replica.context.learn(|cache| cache.apply_environment(environment));
 }
 
 async fn report(world: &FakeReconcilers, key: Key, refusal: Option<&str>) {
@@ -186,14 +186,14 @@ async fn a_row_that_was_shown_as_gone_is_not_shown_as_there_while_the_database_c
 async fn who_shows_nothing_or_that_the_database_could_not_be_used_is_looked_at_where_the_reason_changes() {
     let world = world().await;
     world.make_lease(claim("team", "x", 10, "box"));
-    assert_eq!(world.context.index().without_store(), [CLAIM]);
+    assert_eq!(world.context.cache().without_store(), [CLAIM]);
     report(&world, CLAIM, None).await;
     world.make_lease(claim("team", "y", 11, "box"));
     let mut held = claim("team", "held", 12, "box");
     held["status"] = json!({ "phase": "Active", "reason": "Granted", "conditions": [] });
     world.make_lease(held);
     world.make_environment(environment("team", "new", 3));
-    let mut keys = world.context.index().without_store();
+    let mut keys = world.context.cache().without_store();
     keys.sort();
     assert_eq!(keys, [Key::Environment(uid(3)), CLAIM, Key::Lease(uid(11))]);
 }

@@ -1,10 +1,10 @@
-//! A feed: everything that happens to the objects of one kind, in one Namespace or in all.
+//! A watch: everything that happens to the objects of one kind, in one Namespace or in all.
 //!
 //! It is our own because `kube::runtime::Controller` never calls a reconciler for a deleted object, and because its watcher
 //! hides bookmarks and the list's resourceVersion: without those nobody can tell a deletion from a listing that is
 //! incomplete, nor a quiet watch from a dead one.
 //!
-//! A feed lists in pages at one consistent resourceVersion, then watches from there with bookmarks, and lists again every
+//! A watch lists in pages at one consistent resourceVersion, then watches from there with bookmarks, and lists again every
 //! resync interval. Each object is decoded by itself, as it arrives, into a small struct; no whole object is kept.
 
 use std::time::Duration;
@@ -44,9 +44,9 @@ const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long one page of a list may take.
 const LIST_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What a feed hands on.
+/// What a watch hands on.
 #[derive(Debug)]
-pub enum FeedEvent<T> {
+pub enum WatchEvent<T> {
     /// An object was made or has changed.
     Applied(T),
     /// An object was deleted; this is its last state.
@@ -60,12 +60,12 @@ pub enum FeedEvent<T> {
     /// A sign of life: a bookmark, or a watch that was opened.
     Heard,
     /// The list or the watch broke off, and is tried again.
-    Broken(FeedError),
+    Broken(WatchError),
 }
 
-/// Intervals of a feed.
+/// Intervals of a watch.
 #[derive(Clone, Copy, Debug)]
-pub struct FeedSettings {
+pub struct WatchSettings {
     /// How long one watch lasts before it is opened anew (at most a minute, so that a dead connection is noticed).
     pub watch_timeout: Duration,
     /// How long until everything is listed again.
@@ -74,7 +74,7 @@ pub struct FeedSettings {
 
 /// Why a list or a watch broke off. It is tried again, with a longer and longer pause.
 #[derive(Debug, thiserror::Error)]
-pub enum FeedError {
+pub enum WatchError {
     /// The API server refused or did not answer.
     #[error("{}", cause(.0))]
     Api(#[from] kube::Error),
@@ -118,8 +118,8 @@ pub enum FeedError {
 pub async fn follow<T: Watched>(
     client: &Client,
     source: &Source,
-    settings: FeedSettings,
-    mut sink: impl FnMut(FeedEvent<T>),
+    settings: WatchSettings,
+    mut sink: impl FnMut(WatchEvent<T>),
 ) {
     let mut rhythm = Rhythm::default();
     loop {
@@ -127,16 +127,16 @@ pub async fn follow<T: Watched>(
             let pause = rhythm.after_failure(&error);
             if let Some(resource_version) = gone_with_its_namespace(client, source, &error).await {
                 let objects = Vec::new();
-                sink(FeedEvent::Listed {
+                sink(WatchEvent::Listed {
                     objects,
                     resource_version,
                 });
             } else {
                 // A kind that is not served may be none of the operator's business: who takes the event knows.
-                if !matches!(error, FeedError::NotServed) {
-                    tracing::warn!(kind = %source.kind.kind, namespace = source.namespace, %error, "feed broke off, listing again");
+                if !matches!(error, WatchError::NotServed) {
+                    tracing::warn!(kind = %source.kind.kind, namespace = source.namespace, %error, "watch broke off, listing again");
                 }
-                sink(FeedEvent::Broken(error));
+                sink(WatchEvent::Broken(error));
             }
             tokio::time::sleep(pause).await;
         }
@@ -147,13 +147,13 @@ pub async fn follow<T: Watched>(
 async fn list_and_watch<T: Watched>(
     client: &Client,
     source: &Source,
-    settings: FeedSettings,
+    settings: WatchSettings,
     rhythm: &mut Rhythm,
-    sink: &mut impl FnMut(FeedEvent<T>),
-) -> Result<(), FeedError> {
+    sink: &mut impl FnMut(WatchEvent<T>),
+) -> Result<(), WatchError> {
     let request = Request::new(url_path(client, source).await?);
     let (objects, mut version) = list(client, source, &request).await?;
-    sink(FeedEvent::Listed {
+    sink(WatchEvent::Listed {
         objects,
         resource_version: version.clone(),
     });
@@ -170,16 +170,16 @@ async fn list_and_watch<T: Watched>(
             Ok(()) => rhythm.after_watch(opened.elapsed()),
             Err(error) => {
                 rhythm.note_watch(opened.elapsed());
-                // With the kind its resource may change, so it is asked for anew; with a Namespace its rights may have gone.
+                // With the kind its resource may change, so it is asked for anew; with a Namespace its permissions may have gone.
                 if matches!(
                     error,
-                    FeedError::Expired | FeedError::NotServed | FeedError::Forbidden(_)
+                    WatchError::Expired | WatchError::NotServed | WatchError::Forbidden(_)
                 ) {
                     return Err(error);
                 }
                 tracing::debug!(kind = %source.kind.kind, %error, "watch broke off");
                 let pause = rhythm.after_failure(&error);
-                sink(FeedEvent::Broken(error));
+                sink(WatchEvent::Broken(error));
                 pause
             }
         };
@@ -189,8 +189,8 @@ async fn list_and_watch<T: Watched>(
 
 /// The version at which the source's Namespace did not exist, and with it nothing that the source could hold. Asked where
 /// listing is forbidden: the right to it is a Role in that Namespace, and has gone with it.
-async fn gone_with_its_namespace(client: &Client, source: &Source, error: &FeedError) -> Option<ResourceVersion> {
-    let forbidden = matches!(error, FeedError::Forbidden(_));
+async fn gone_with_its_namespace(client: &Client, source: &Source, error: &WatchError) -> Option<ResourceVersion> {
+    let forbidden = matches!(error, WatchError::Forbidden(_));
     let namespace = source.namespace.as_deref().filter(|_| forbidden)?;
     let itself = source::namespaces(Some(namespace));
     let request = Request::new(url_path(client, &itself).await.ok()?);
@@ -202,14 +202,14 @@ async fn gone_with_its_namespace(client: &Client, source: &Source, error: &FeedE
     Some(version)
 }
 
-async fn url_path(client: &Client, source: &Source) -> Result<String, FeedError> {
+async fn url_path(client: &Client, source: &Source) -> Result<String, WatchError> {
     let resource = match &source.resource {
         Some(resource) => resource.clone(),
         None => {
             let discovery = kube::discovery::pinned_kind(client, &source.kind);
             let (resource, capabilities) = within(DISCOVERY_TIMEOUT, discovery).await?.map_err(refused)?;
             if capabilities.scope == Scope::Cluster {
-                return Err(FeedError::ClusterScoped);
+                return Err(WatchError::ClusterScoped);
             }
             resource
         }
@@ -222,7 +222,7 @@ async fn list<T: Watched>(
     client: &Client,
     source: &Source,
     request: &Request,
-) -> Result<(Vec<T>, ResourceVersion), FeedError> {
+) -> Result<(Vec<T>, ResourceVersion), WatchError> {
     #[derive(Deserialize)]
     struct Page {
         metadata: ListMeta,
@@ -243,13 +243,13 @@ async fn list<T: Watched>(
                 objects.push(T::read(&source.kind.group, &source.kind.kind, item)?);
                 Ok::<_, DecodeError>(())
             });
-            Ok::<_, FeedError>(serde_json::from_str::<Page>(&around.await?)?)
+            Ok::<_, WatchError>(serde_json::from_str::<Page>(&around.await?)?)
         };
         let page = within(LIST_TIMEOUT, read).await??;
         let page_version = page.metadata.resource_version.unwrap_or_default();
         let page_version = ResourceVersion::parse(&page_version).ok_or(DecodeError::ResourceVersion(page_version))?;
         if version.get_or_insert_with(|| page_version.clone()) != &page_version {
-            return Err(FeedError::BrokenPages);
+            return Err(WatchError::BrokenPages);
         }
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => parameters = parameters.continue_token(&token),
@@ -265,8 +265,8 @@ async fn watch<T: Watched>(
     request: &Request,
     timeout: Duration,
     version: &mut ResourceVersion,
-    sink: &mut impl FnMut(FeedEvent<T>),
-) -> Result<(), FeedError> {
+    sink: &mut impl FnMut(WatchEvent<T>),
+) -> Result<(), WatchError> {
     let seconds = u32::try_from(timeout.as_secs()).unwrap_or(u32::MAX).clamp(1, 60);
     let parameters = WatchParams {
         field_selector: field_selector(source),
@@ -281,29 +281,35 @@ async fn watch<T: Watched>(
         .await?
         .map_err(refused)?;
     let mut answer = std::pin::pin!(answer);
-    sink(FeedEvent::Heard);
+    sink(WatchEvent::Heard);
     let mut line = Vec::new();
     while within(silence, pieces::line(&mut answer, &mut line)).await?? {
         if line.is_empty() {
             continue;
         }
-        let event = std::str::from_utf8(&line).map_err(|_| FeedError::Garbled)?;
+        let event = std::str::from_utf8(&line).map_err(|_| WatchError::Garbled)?;
         let event: WireEvent<'_> = serde_json::from_str(event)?;
         let object = || T::read(&source.kind.group, &source.kind.kind, event.object.get());
         let (heard, told) = match event.type_ {
             EventType::Added | EventType::Modified => {
                 let object = object()?;
-                (Some(object.meta().resource_version.clone()), FeedEvent::Applied(object))
+                (
+                    Some(object.meta().resource_version.clone()),
+                    WatchEvent::Applied(object),
+                )
             }
             EventType::Deleted => {
                 let object = object()?;
-                (Some(object.meta().resource_version.clone()), FeedEvent::Deleted(object))
+                (
+                    Some(object.meta().resource_version.clone()),
+                    WatchEvent::Deleted(object),
+                )
             }
             EventType::Bookmark => {
                 let bookmark: Bookmark = serde_json::from_str(event.object.get())?;
                 (
                     ResourceVersion::parse(&bookmark.metadata.resource_version),
-                    FeedEvent::Heard,
+                    WatchEvent::Heard,
                 )
             }
             EventType::Error => {
@@ -355,18 +361,18 @@ fn field_selector(source: &Source) -> Option<String> {
 }
 
 /// Tells the answers that ask for something else than another try. A list's 404 is its whole kind's.
-fn refused(error: kube::Error) -> FeedError {
+fn refused(error: kube::Error) -> WatchError {
     match error {
-        kube::Error::Api(status) if status.code == 410 => FeedError::Expired,
-        kube::Error::Api(status) if status.code == 404 => FeedError::NotServed,
-        kube::Error::Api(status) if status.code == 403 => FeedError::Forbidden(status.message),
-        kube::Error::Discovery(DiscoveryError::MissingKind(_)) => FeedError::NotServed,
-        error => FeedError::Api(error),
+        kube::Error::Api(status) if status.code == 410 => WatchError::Expired,
+        kube::Error::Api(status) if status.code == 404 => WatchError::NotServed,
+        kube::Error::Api(status) if status.code == 403 => WatchError::Forbidden(status.message),
+        kube::Error::Discovery(DiscoveryError::MissingKind(_)) => WatchError::NotServed,
+        error => WatchError::Api(error),
     }
 }
 
-async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Result<T, FeedError> {
+async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Result<T, WatchError> {
     tokio::time::timeout(limit, future)
         .await
-        .map_err(|_| FeedError::Timeout(limit))
+        .map_err(|_| WatchError::Timeout(limit))
 }

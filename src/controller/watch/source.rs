@@ -5,7 +5,7 @@ use kube::core::{ApiResource, GroupVersionKind};
 use crate::api::{Environment, EnvironmentLease};
 use crate::runtime::configuration::RunKind;
 
-/// What a feed watches.
+/// What a watch watches.
 #[derive(Clone, Debug)]
 pub struct Source {
     /// Group, version and kind.
@@ -20,7 +20,7 @@ pub struct Source {
 }
 
 impl Source {
-    /// How readiness calls the feed: the kind, for one that is not the operator's own with its group, and the Namespace.
+    /// How readiness calls the watch: the kind, for one that is not the operator's own with its group, and the Namespace.
     pub fn display(&self) -> String {
         let GroupVersionKind { group, kind, .. } = &self.kind;
         let mut display = kind.clone();

@@ -6,14 +6,14 @@ use crate::runtime::metrics::Cause;
 
 /// Another look at a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Later {
+pub struct Requeue {
     /// After how long.
     pub pause: Duration,
     /// What for.
     pub cause: Cause,
 }
 
-impl Later {
+impl Requeue {
     /// Another look for a cause.
     pub const fn new(cause: Cause, pause: Duration) -> Self {
         Self { pause, cause }

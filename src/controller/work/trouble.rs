@@ -7,7 +7,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::cache::Key;
-use crate::controller::work::requeue::Later;
+use crate::controller::work::requeue::Requeue;
 use crate::random;
 
 /// Pause before a row that another transaction holds is tried again for the first time.
@@ -36,12 +36,12 @@ struct Trouble {
 
 impl Troubles {
     /// Another transaction holds a row that this key needs: when to try again.
-    pub(in crate::controller) fn busy(&self, key: Key) -> Later {
+    pub(in crate::controller) fn busy(&self, key: Key) -> Requeue {
         let mut troubles = self.lock();
         let busy = &mut troubles.entry(key).or_default().busy;
         let pause = random::backoff(FIRST_PAUSE, LONGEST_PAUSE, *busy);
         *busy = busy.saturating_add(1);
-        Later::look(pause)
+        Requeue::look(pause)
     }
 
     /// How often it has been busy since it last got on.

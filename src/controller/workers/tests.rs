@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use super::*;
 use crate::controller::fake::{FakeReconcilers, claim, environment, namespace, reconciler};
 use crate::runtime::health::Health;
-use crate::runtime::leadership::{Answer as RowAnswer, Campaign, Request};
+use crate::runtime::leadership::{Answer as RowAnswer, Elector, Request};
 use crate::runtime::metrics::Metrics;
 use crate::store::{Leader, StoreError};
 
@@ -20,7 +20,7 @@ struct Replica {
     world: Arc<FakeReconcilers>,
     leadership: Leadership,
     row: Arc<Mutex<Answer>>,
-    buried: watch::Sender<Option<i64>>,
+    searched: watch::Sender<Option<i64>>,
 }
 
 impl Replica {
@@ -29,7 +29,7 @@ impl Replica {
         let world = reconciler();
         world.context.queue.close();
         let health = Health::new(Duration::from_secs(110));
-        let (campaign, leadership) = Campaign::new(Duration::from_secs(15), health, Arc::new(Metrics::new()));
+        let (elector, leadership) = Elector::new(Duration::from_secs(15), health, Arc::new(Metrics::new()));
         let row: Arc<Mutex<Answer>> = Arc::new(Mutex::new(Some(Some(1))));
         let asked = row.clone();
         let ask = move |_: Request| {
@@ -48,12 +48,12 @@ impl Replica {
                     .map(|epoch| epoch.map_or(RowAnswer::Led { left }, |epoch| RowAnswer::Held(leader(epoch))))
             }
         };
-        tokio::spawn(campaign.run(ask, CancellationToken::new()));
+        tokio::spawn(elector.run(ask, CancellationToken::new()));
         let replica = Self {
             world,
             leadership,
             row,
-            buried: watch::Sender::new(Some(1)),
+            searched: watch::Sender::new(Some(1)),
         };
         replica.reach(LeadershipState::Leading { epoch: 1 }).await;
         replica
@@ -61,7 +61,7 @@ impl Replica {
 
     fn work(&self) -> impl Future<Output = ()> + Send + 'static {
         let (world, leadership) = (self.world.clone(), self.leadership.clone());
-        work(world, leadership, self.buried.subscribe(), CancellationToken::new())
+        work(world, leadership, self.searched.subscribe(), CancellationToken::new())
     }
 
     /// From here on the leadership's row answers so.
@@ -104,7 +104,7 @@ async fn no_key_of_a_new_term_is_taken_before_what_was_deleted_unseen_is_known()
     let looks = replica.world.database.looks();
     sleep(Duration::from_secs(120)).await;
     assert_eq!(replica.world.database.looks(), looks, "taken before");
-    replica.buried.send_replace(Some(2));
+    replica.searched.send_replace(Some(2));
     sleep(Duration::from_secs(1)).await;
     assert!(replica.world.database.looks() > looks);
 }
@@ -114,15 +114,15 @@ async fn a_term_begins_also_where_the_end_of_the_one_before_passed_unnoticed() {
     let replica = Replica::leading().await;
     let mut work = pin!(replica.work());
     assert!(poll!(&mut work).is_pending());
-    assert_eq!(replica.world.context.index().term(), 1);
+    assert_eq!(replica.world.context.cache().term(), 1);
     // The workers are not run while this replica is deposed and leads again.
     replica.answer(Some(None));
     replica.reach(LeadershipState::Following).await;
     replica.answer(Some(Some(2)));
     replica.reach(LeadershipState::Leading { epoch: 2 }).await;
-    replica.buried.send_replace(Some(2));
+    replica.searched.send_replace(Some(2));
     assert!(poll!(&mut work).is_pending());
-    assert_eq!(replica.world.context.index().term(), 2);
+    assert_eq!(replica.world.context.cache().term(), 2);
 }
 
 #[tokio::test(start_paused = true)]

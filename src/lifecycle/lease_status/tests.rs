@@ -25,13 +25,13 @@ fn grant() -> Box<Grant> {
     })
 }
 
-fn held(fault: Option<Fault>) -> Verdict {
+fn held(fault: Option<Fault>) -> StatusUpdate {
     let grant = Some(grant());
-    Verdict::Held { grant, fault }
+    StatusUpdate::Held { grant, fault }
 }
 
-fn ended(state: LeaseState, reason: Reason) -> Verdict {
-    Verdict::Ended {
+fn ended(state: LeaseState, reason: Reason) -> StatusUpdate {
+    StatusUpdate::Ended {
         grant: Some(grant()),
         ending: Ending {
             state,
@@ -48,10 +48,10 @@ fn ended(state: LeaseState, reason: Reason) -> Verdict {
 fn lease_status(
     previous: Option<&EnvironmentLeaseStatus>,
     generation: i64,
-    verdict: &Verdict,
+    update: &StatusUpdate,
     now: Timestamp,
 ) -> EnvironmentLeaseStatus {
-    super::lease_status(previous, generation, None, verdict, now)
+    super::lease_status(previous, generation, None, update, now)
 }
 
 fn condition(status: &EnvironmentLeaseStatus, type_: ConditionType) -> &Condition {
@@ -92,8 +92,8 @@ fn a_held_lease_whose_row_does_not_follow_is_active_and_not_mirrored_and_says_wh
 fn of_a_row_that_is_not_the_granted_one_any_more_nothing_is_shown_but_that() {
     let before = lease_status(None, 1, &held(None), second(10));
     let fault = Some((Reason::ChangedInDatabase, "company_id".to_owned()));
-    let verdict = Verdict::Held { grant: None, fault };
-    let status = lease_status(Some(&before), 1, &verdict, second(20));
+    let update = StatusUpdate::Held { grant: None, fault };
+    let status = lease_status(Some(&before), 1, &update, second(20));
     let alike = |status: &EnvironmentLeaseStatus| {
         let shown = (status.company_id, status.environment.clone(), status.message.clone());
         (shown, status.lease_id, status.fencing_token)
@@ -107,16 +107,16 @@ fn of_a_row_that_is_not_the_granted_one_any_more_nothing_is_shown_but_that() {
 
 #[test]
 fn a_claim_that_waits_has_no_fault_of_a_row() {
-    let pending = Verdict::Pending(Reason::CapacityFull, String::new());
+    let pending = StatusUpdate::Pending(Reason::CapacityFull, String::new());
     assert_eq!(shown_fault(&lease_status(None, 1, &pending, second(10))), None);
-    let refused = Verdict::Refused(Reason::InvalidSpec, "x".repeat(2 * MESSAGE_BYTES));
+    let refused = StatusUpdate::Refused(Reason::InvalidSpec, "x".repeat(2 * MESSAGE_BYTES));
     assert_eq!(shown_fault(&lease_status(None, 1, &refused, second(10))), None);
 }
 
 #[test]
 fn a_lease_that_ends_with_metadata_that_is_not_in_its_row_is_not_mirrored_and_says_why() {
     let fault = (Reason::InvalidSpec, "spec.metadata is too large".to_owned());
-    let Verdict::Ended {
+    let StatusUpdate::Ended {
         grant,
         ending,
         released_at,
@@ -126,14 +126,14 @@ fn a_lease_that_ends_with_metadata_that_is_not_in_its_row_is_not_mirrored_and_sa
     else {
         panic!("it has ended");
     };
-    let verdict = Verdict::Ended {
+    let update = StatusUpdate::Ended {
         grant,
         ending,
         released_at,
         cleanup_status,
         fault: Some(fault.clone()),
     };
-    let status = lease_status(None, 2, &verdict, second(20));
+    let status = lease_status(None, 2, &update, second(20));
     let mirrored = condition(&status, ConditionType::Mirrored);
     assert_eq!((mirrored.status, mirrored.reason), (ConditionStatus::False, fault.0));
     assert_eq!(shown_fault(&status), Some(fault));
@@ -175,13 +175,13 @@ fn a_lease_whose_cleanup_is_pending_follows_to_its_final_status_and_keeps_its_re
 
 #[test]
 fn a_claim_is_decided_once_it_is_granted_or_refused() {
-    let decided = |verdict: &Verdict| {
-        let status = lease_status(None, 1, verdict, second(1));
+    let decided = |update: &StatusUpdate| {
+        let status = lease_status(None, 1, update, second(1));
         condition(&status, ConditionType::Decided).status
     };
-    let waits = Verdict::Pending(Reason::CapacityFull, String::new());
+    let waits = StatusUpdate::Pending(Reason::CapacityFull, String::new());
     assert_eq!(decided(&waits), ConditionStatus::False);
-    let refused = Verdict::Refused(Reason::AcquireTimedOut, String::new());
+    let refused = StatusUpdate::Refused(Reason::AcquireTimedOut, String::new());
     assert_eq!(decided(&refused), ConditionStatus::True);
 }
 
@@ -206,8 +206,8 @@ fn a_claim_without_a_grant_shows_the_run_that_it_names_and_pins_nothing() {
         (None, None),
     ];
     for (asked, display) in asks {
-        let status_of = |previous: Option<&EnvironmentLeaseStatus>, verdict: &Verdict| {
-            super::lease_status(previous, 1, asked.as_ref(), verdict, second(10))
+        let status_of = |previous: Option<&EnvironmentLeaseStatus>, update: &StatusUpdate| {
+            super::lease_status(previous, 1, asked.as_ref(), update, second(10))
         };
         let shown = display.map(|display| LeasedRun {
             display: display.to_owned(),
@@ -215,11 +215,11 @@ fn a_claim_without_a_grant_shows_the_run_that_it_names_and_pins_nothing() {
             name: None,
             uid: None,
         });
-        let waits = Verdict::Pending(Reason::CapacityFull, "1 of 1 leases are active".to_owned());
+        let waits = StatusUpdate::Pending(Reason::CapacityFull, "1 of 1 leases are active".to_owned());
         let pending = status_of(None, &waits);
         assert_eq!(pending.run, shown, "a claim that waits");
         assert_eq!(status_of(Some(&pending), &waits), pending, "it is written once");
-        let refused = Verdict::Refused(Reason::AcquireTimedOut, String::new());
+        let refused = StatusUpdate::Refused(Reason::AcquireTimedOut, String::new());
         assert_eq!(status_of(None, &refused).run, shown, "a claim that is refused at once");
 
         // One that was shown before runs were displayed: it shows its run from the next look on.

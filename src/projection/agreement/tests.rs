@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::*;
 use crate::api::{EnvironmentLeaseStatus, LeasePhase};
 use crate::cache::object::Watched;
-use crate::lifecycle::lease_status::{Verdict, lease_status};
+use crate::lifecycle::lease_status::{StatusUpdate, lease_status};
 use crate::store::lease_object::RunLook;
 
 fn lease(spec: Value) -> LeaseObject {
@@ -32,7 +32,7 @@ fn row(changes: &Value) -> LeaseRow {
     serde_json::from_value(row).unwrap()
 }
 
-fn view(changes: &Value) -> LeaseView {
+fn view(changes: &Value) -> LeaseSnapshot {
     let object = json!({
         "id": Uuid::from_u128(1), "company_id": Uuid::from_u128(2), "environment_id": Uuid::from_u128(3),
         "cluster": "c", "installation": "i", "incarnation": 1, "namespace": "a", "name": "x", "rv": "1", "generation": 2,
@@ -40,7 +40,7 @@ fn view(changes: &Value) -> LeaseView {
         "fencing_token": 1, "context": {}, "metadata_keys": ["mine"], "ttl_seconds_after_finished": 60,
         "ended_status": null, "reason": null, "message": null, "ended_at": null, "deleted_at": null,
     });
-    LeaseView {
+    LeaseSnapshot {
         id: Uuid::from_u128(1),
         now: jiff::Timestamp::UNIX_EPOCH,
         leading: true,
@@ -209,7 +209,7 @@ fn at_the_end_nothing_is_called_mirrored_that_is_not_in_the_row() {
     // What the database itself has refused while the lease was held.
     let refused = (Reason::InvalidSpec, "shorten the text: too long".to_owned());
     let mut lease = shown(json!({ "metadata": { "mine": 2 } }));
-    let held = Verdict::Held {
+    let held = StatusUpdate::Held {
         grant: None,
         fault: Some(refused.clone()),
     };
@@ -245,7 +245,7 @@ fn metadata_that_comes_with_the_end_is_still_to_be_written_unless_it_can_not_be(
 
 #[test]
 fn an_edit_that_gives_a_lease_more_time_counts_though_the_old_one_passed_before_it_was_seen() {
-    let passed = LeaseView {
+    let passed = LeaseSnapshot {
         now: "2026-01-02T00:00:01Z".parse().unwrap(),
         ..view(&json!({}))
     };

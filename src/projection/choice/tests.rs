@@ -17,21 +17,21 @@ fn decode<T: Watched>(name: &str, namespace: &str, uid: u128, mut object: Value)
 
 /// A claim in a Namespace of company 1, and in another Namespace that is labelled with it a Local that shows `status`.
 fn local_of_another_namespace(status: Value) -> Option<Uuid> {
-    let mut index = Index::default();
+    let mut cache = Cache::default();
     let label = json!({ COMPANY_LABEL: Uuid::from_u128(1) });
     for (name, uid) in [("team", 2), ("other", 3)] {
-        let _ = index.apply_namespace(decode::<NamespaceObject>(name, "", uid, json!({ "labels": label })));
+        let _ = cache.apply_namespace(decode::<NamespaceObject>(name, "", uid, json!({ "labels": label })));
     }
     let local = json!({ "labels": {}, "spec": { "driver": "Local" }, "status": status });
-    let _ = index.apply_environment(decode(LOCAL_NAME, "other", 4, local));
+    let _ = cache.apply_environment(decode(LOCAL_NAME, "other", 4, local));
     let lease: LeaseObject = decode("x", "team", 5, json!({ "labels": {}, "spec": {} }));
-    let subject = Subject {
+    let observed = ObservedLease {
         id: lease.meta.uid,
         object: Some(Arc::new(lease)),
         deleted: false,
         term: 0,
     };
-    local_object(&index, &subject, &view())
+    local_object(&cache, &observed, &view())
 }
 
 #[test]

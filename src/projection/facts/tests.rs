@@ -16,8 +16,8 @@ fn claim(spec: Value) -> LeaseObject {
 }
 
 /// A look that finds nothing amiss.
-pub fn view() -> LeaseView {
-    LeaseView {
+pub fn view() -> LeaseSnapshot {
+    LeaseSnapshot {
         id: Uuid::from_u128(1),
         now: jiff::Timestamp::UNIX_EPOCH,
         leading: true,
@@ -54,15 +54,15 @@ fn each_reference_that_is_missing_is_waited_for_by_name() {
     let [agent, issue, workspace] = [2, 3, 4].map(Uuid::from_u128);
     let lease = claim(json!({ "agentId": agent, "issueId": issue, "executionWorkspaceId": workspace }));
     let missing = [
-        LeaseView {
+        LeaseSnapshot {
             agent_missing: true,
             ..view()
         },
-        LeaseView {
+        LeaseSnapshot {
             issue_missing: true,
             ..view()
         },
-        LeaseView {
+        LeaseSnapshot {
             execution_workspace_missing: true,
             ..view()
         },
@@ -87,7 +87,7 @@ fn another_agent_than_the_run_s_is_refused_once_both_are_known() {
         agent_id: Uuid::from_u128(agent),
         finished_at: None,
     };
-    let look = |run, agent_missing| LeaseView {
+    let look = |run, agent_missing| LeaseSnapshot {
         run,
         agent_missing,
         ..view()
@@ -104,7 +104,7 @@ fn another_agent_than_the_run_s_is_refused_once_both_are_known() {
 fn what_never_goes_away_is_said_before_what_may() {
     let bad = claim(json!({ "metadata": { "text": "x".repeat(33 * 1024) } }));
     let good = claim(json!({}));
-    let missing = LeaseView {
+    let missing = LeaseSnapshot {
         agent_missing: true,
         ..view()
     };

@@ -40,7 +40,7 @@ fn defaults_are_those_of_the_documentation() {
     assert_eq!(settings.identity.installation, "default");
     assert_eq!(settings.identity.namespaces, [""; 0]);
     assert_eq!(settings.endings.run_kinds, ["batch/v1/Job".parse().unwrap()]);
-    assert_eq!(settings.endings.foreign_grace, Duration::from_secs(15 * 60));
+    assert_eq!(settings.endings.unmanaged_grace, Duration::from_secs(15 * 60));
     assert_eq!(settings.endings.sources().len(), 5);
     assert_eq!(settings.pace.sweep_interval, Duration::from_secs(30));
     assert_eq!(settings.pace.resync_interval, Duration::from_secs(600));
@@ -82,13 +82,13 @@ fn every_flag_has_its_twin_in_the_environment() {
 }
 
 #[test]
-fn foreign_leases_end_standalone_and_are_reported_attached_unless_told_otherwise() {
+fn unmanaged_leases_end_standalone_and_are_reported_attached_unless_told_otherwise() {
     let endings = parse(&[]).unwrap().endings;
-    assert_eq!(endings.foreign_leases(Mode::Standalone), ForeignLeases::End);
-    assert_eq!(endings.foreign_leases(Mode::Attached), ForeignLeases::Report);
+    assert_eq!(endings.unmanaged_leases(Mode::Standalone), UnmanagedLeases::End);
+    assert_eq!(endings.unmanaged_leases(Mode::Attached), UnmanagedLeases::Report);
 
-    let endings = parse(&["--foreign-leases", "ignore"]).unwrap().endings;
-    assert_eq!(endings.foreign_leases(Mode::Standalone), ForeignLeases::Ignore);
+    let endings = parse(&["--unmanaged-leases", "ignore"]).unwrap().endings;
+    assert_eq!(endings.unmanaged_leases(Mode::Standalone), UnmanagedLeases::Ignore);
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn every_bad_value_is_refused_with_one_sentence_that_says_what_to_write() {
         ("--sweep-interval", "0s", "DURATION", DURATION),
         ("--sweep-interval", "1.5s", "DURATION", DURATION),
         ("--resync-interval", "s", "DURATION", DURATION),
-        ("--foreign-grace", "721h", "DURATION", DURATION),
+        ("--unmanaged-grace", "721h", "DURATION", DURATION),
         (
             "--retention",
             "3651d",

@@ -4,8 +4,8 @@ const STALE_AFTER: Duration = Duration::from_secs(110);
 
 fn healthy() -> Health {
     let health = Health::new(STALE_AFTER);
-    health.feed_listed("Environment");
-    health.feed_listed("EnvironmentLease");
+    health.watch_listed("Environment");
+    health.watch_listed("EnvironmentLease");
     health.set_api_server(Ok(()));
     health.set_database(Ok(()));
     health.set_leadership(LeadershipState::Leading { epoch: 3 });
@@ -43,7 +43,7 @@ async fn a_new_process_is_alive_but_not_ready_and_says_all_that_is_missing() {
     assert_eq!(status, "HTTP/1.1 503 Service Unavailable");
     assert_eq!(
         body,
-        "not ready\nfeeds: not started yet\nAPI server: not reached yet\ndatabase: not connected yet\nleadership: nobody is known to lead\n"
+        "not ready\nwatches: not started yet\nAPI server: not reached yet\ndatabase: not connected yet\nleadership: nobody is known to lead\n"
     );
 }
 
@@ -80,53 +80,53 @@ async fn a_leader_and_a_follower_are_ready() {
 }
 
 #[test]
-fn a_feed_that_was_announced_is_missing_until_it_has_listed() {
+fn a_watch_that_was_announced_is_missing_until_it_has_listed() {
     let health = healthy();
-    health.expect_feed("Job");
-    assert_eq!(health.missing(), ["feed Job: not listed yet"]);
+    health.expect_watch("Job");
+    assert_eq!(health.missing(), ["watch Job: not listed yet"]);
 
-    health.feed_failed("Job", "jobs.batch is forbidden");
-    assert_eq!(health.missing(), ["feed Job: not listed yet: jobs.batch is forbidden"]);
+    health.watch_failed("Job", "jobs.batch is forbidden");
+    assert_eq!(health.missing(), ["watch Job: not listed yet: jobs.batch is forbidden"]);
 
-    health.feed_listed("Job");
+    health.watch_listed("Job");
     assert_eq!(health.missing(), [""; 0]);
 }
 
 #[tokio::test]
 async fn a_kind_that_is_not_served_is_remarked_upon_and_keeps_nobody_from_being_ready() {
     let health = healthy();
-    health.expect_feed("Widget.example.test");
-    assert!(health.feed_not_served("Widget.example.test"), "that is news");
-    assert!(!health.feed_not_served("Widget.example.test"), "and is no more");
+    health.expect_watch("Widget.example.test");
+    assert!(health.watch_not_served("Widget.example.test"), "that is news");
+    assert!(!health.watch_not_served("Widget.example.test"), "and is no more");
     assert_eq!(
         ask(&health, "/readyz").await,
         (
             "HTTP/1.1 200 OK".into(),
-            "ready\nfeed Widget.example.test: the API server does not serve this kind (yet)\n".into()
+            "ready\nwatch Widget.example.test: the API server does not serve this kind (yet)\n".into()
         )
     );
 
-    health.feed_failed("Widget.example.test", "widgets is forbidden");
+    health.watch_failed("Widget.example.test", "widgets is forbidden");
     assert_eq!(
         health.missing(),
-        ["feed Widget.example.test: not listed yet: widgets is forbidden"],
+        ["watch Widget.example.test: not listed yet: widgets is forbidden"],
         "it is served now"
     );
-    health.feed_listed("Widget.example.test");
-    assert!(health.feed_not_served("Widget.example.test"), "again");
+    health.watch_listed("Widget.example.test");
+    assert!(health.watch_not_served("Widget.example.test"), "again");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_feed_is_stale_until_it_hears_again() {
+async fn a_silent_watch_is_stale_until_it_hears_again() {
     let health = healthy();
     tokio::time::advance(STALE_AFTER).await;
     assert_eq!(health.missing(), [""; 0]);
 
-    health.feed_heard("Environment");
+    health.watch_heard("Environment");
     tokio::time::advance(Duration::from_secs(1)).await;
-    assert_eq!(health.missing(), ["feed EnvironmentLease: nothing heard for 111 s"]);
+    assert_eq!(health.missing(), ["watch EnvironmentLease: nothing heard for 111 s"]);
 
-    health.feed_heard("EnvironmentLease");
+    health.watch_heard("EnvironmentLease");
     assert_eq!(health.missing(), [""; 0]);
 }
 
@@ -165,25 +165,25 @@ async fn freshness_is_measured_when_the_metrics_are_read() {
 
     let text = metrics.encode().unwrap();
     assert!(
-        text.contains(r#"environment_operator_feed_freshness_seconds{kind="Environment"} 7.0"#),
+        text.contains(r#"environment_operator_watch_freshness_seconds{kind="Environment"} 7.0"#),
         "{text}"
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_a_kinds_feeds_the_one_that_is_silent_longest_is_measured_and_no_namespace_is_named() {
+async fn of_a_kinds_watches_the_one_that_is_silent_longest_is_measured_and_no_namespace_is_named() {
     let health = healthy();
     let metrics = Metrics::new();
-    health.feed_listed("Job/one");
+    health.watch_listed("Job/one");
     tokio::time::advance(Duration::from_secs(7)).await;
-    health.feed_listed("Job/two");
+    health.watch_listed("Job/two");
     health.measure(&metrics);
 
     let text = metrics.encode().unwrap();
     let of_jobs: Vec<&str> = text.lines().filter(|line| line.contains("Job")).collect();
     assert_eq!(
         of_jobs,
-        [r#"environment_operator_feed_freshness_seconds{kind="Job"} 7.0"#]
+        [r#"environment_operator_watch_freshness_seconds{kind="Job"} 7.0"#]
     );
 }
 

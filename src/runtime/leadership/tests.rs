@@ -69,16 +69,16 @@ impl Row {
     }
 }
 
-/// A campaign against that row on paused time.
-fn campaign(row: &Row) -> (Leadership, CancellationToken, tokio::task::JoinHandle<()>) {
-    campaign_with_health(row, Health::new(Duration::from_secs(110)))
+/// A elector against that row on paused time.
+fn elector(row: &Row) -> (Leadership, CancellationToken, tokio::task::JoinHandle<()>) {
+    elector_with_health(row, Health::new(Duration::from_secs(110)))
 }
 
-fn campaign_with_health(row: &Row, health: Health) -> (Leadership, CancellationToken, tokio::task::JoinHandle<()>) {
-    let (campaign, leadership) = Campaign::new(EXPIRY, health, Arc::new(Metrics::new()));
+fn elector_with_health(row: &Row, health: Health) -> (Leadership, CancellationToken, tokio::task::JoinHandle<()>) {
+    let (elector, leadership) = Elector::new(EXPIRY, health, Arc::new(Metrics::new()));
     let stop = CancellationToken::new();
     let row = row.clone();
-    let running = tokio::spawn(campaign.run(move |request| row.clone().ask(request), stop.clone()));
+    let running = tokio::spawn(elector.run(move |request| row.clone().ask(request), stop.clone()));
     (leadership, stop, running)
 }
 
@@ -95,7 +95,7 @@ async fn reach(leadership: &Leadership, state: LeadershipState) -> Instant {
 #[tokio::test(start_paused = true)]
 async fn a_free_row_makes_a_leader_who_gives_it_up_when_stopped() {
     let row = Row::answering([Word::Held(1)]);
-    let (leadership, stop, running) = campaign(&row);
+    let (leadership, stop, running) = elector(&row);
 
     reach(&leadership, LeadershipState::Leading { epoch: 1 }).await;
     assert_eq!(*leadership.leader().borrow(), Some(term(1)));
@@ -109,7 +109,7 @@ async fn a_free_row_makes_a_leader_who_gives_it_up_when_stopped() {
 #[tokio::test(start_paused = true)]
 async fn a_renewed_term_goes_on_and_disturbs_nobody() {
     let row = Row::answering([Word::Held(1)]);
-    let (leadership, _stop, _running) = campaign(&row);
+    let (leadership, _stop, _running) = elector(&row);
     reach(&leadership, LeadershipState::Leading { epoch: 1 }).await;
     let mut leader = leadership.leader();
     leader.mark_unchanged();
@@ -127,7 +127,7 @@ async fn a_renewed_term_goes_on_and_disturbs_nobody() {
 #[tokio::test(start_paused = true)]
 async fn a_follower_takes_over_soon_after_the_term_of_another_has_passed() {
     let row = Row::answering([Word::Refused, Word::Refused, Word::Held(8)]);
-    let (leadership, _stop, _running) = campaign(&row);
+    let (leadership, _stop, _running) = elector(&row);
 
     let following = reach(&leadership, LeadershipState::Following).await;
     let leading = reach(&leadership, LeadershipState::Leading { epoch: 8 }).await;
@@ -138,7 +138,7 @@ async fn a_follower_takes_over_soon_after_the_term_of_another_has_passed() {
 #[tokio::test(start_paused = true)]
 async fn a_refused_renewal_steps_down_at_once() {
     let row = Row::answering([Word::Held(1), Word::Refused]);
-    let (leadership, _stop, _running) = campaign(&row);
+    let (leadership, _stop, _running) = elector(&row);
 
     reach(&leadership, LeadershipState::Leading { epoch: 1 }).await;
     reach(&leadership, LeadershipState::Following).await;
@@ -154,7 +154,7 @@ async fn a_leader_without_a_database_lapses_before_its_row_expires_and_leads_aga
         answers.extend(vec![trouble; 40]);
         answers.push(Word::Held(2));
         let row = Row::answering(answers);
-        let (leadership, _stop, _running) = campaign(&row);
+        let (leadership, _stop, _running) = elector(&row);
 
         let leading = reach(&leadership, LeadershipState::Leading { epoch: 1 }).await;
         let lapsed = reach(&leadership, LeadershipState::Lapsed { epoch: 1 }).await;
@@ -169,7 +169,7 @@ async fn a_leader_without_a_database_lapses_before_its_row_expires_and_leads_aga
 #[tokio::test(start_paused = true)]
 async fn one_lost_renewal_costs_nothing() {
     let row = Row::answering([Word::Held(1), Word::Down, Word::Down, Word::Held(1)]);
-    let (leadership, _stop, _running) = campaign(&row);
+    let (leadership, _stop, _running) = elector(&row);
     reach(&leadership, LeadershipState::Leading { epoch: 1 }).await;
     let mut states = leadership.state();
     states.mark_unchanged();
@@ -180,7 +180,7 @@ async fn one_lost_renewal_costs_nothing() {
 #[tokio::test(start_paused = true)]
 async fn a_deposed_leader_steps_down_without_waiting_for_its_renewal() {
     let row = Row::answering([Word::Held(4), Word::Refused]);
-    let (leadership, _stop, _running) = campaign(&row);
+    let (leadership, _stop, _running) = elector(&row);
     let leading = reach(&leadership, LeadershipState::Leading { epoch: 4 }).await;
 
     leadership.deposed(3);
@@ -193,7 +193,7 @@ async fn a_deposed_leader_steps_down_without_waiting_for_its_renewal() {
 #[tokio::test(start_paused = true)]
 async fn a_late_notice_about_an_old_term_does_not_end_the_present_one() {
     let row = Row::answering([Word::Held(4)]);
-    let (leadership, _stop, _running) = campaign(&row);
+    let (leadership, _stop, _running) = elector(&row);
     reach(&leadership, LeadershipState::Leading { epoch: 4 }).await;
     let mut states = leadership.state();
     states.mark_unchanged();
@@ -206,7 +206,7 @@ async fn a_late_notice_about_an_old_term_does_not_end_the_present_one() {
 #[tokio::test(start_paused = true)]
 async fn a_process_that_stops_does_not_wait_for_a_database_that_is_silent() {
     let row = Row::answering([Word::Held(1), Word::Silent]);
-    let (leadership, stop, running) = campaign(&row);
+    let (leadership, stop, running) = elector(&row);
     reach(&leadership, LeadershipState::Leading { epoch: 1 }).await;
     while row.asked().len() < 2 {
         sleep(Duration::from_millis(10)).await;
@@ -222,7 +222,7 @@ async fn a_process_that_stops_does_not_wait_for_a_database_that_is_silent() {
 #[tokio::test(start_paused = true)]
 async fn without_an_answer_nobody_is_known_to_lead() {
     let row = Row::answering([Word::Refused, Word::Down]);
-    let (leadership, _stop, _running) = campaign(&row);
+    let (leadership, _stop, _running) = elector(&row);
 
     reach(&leadership, LeadershipState::Following).await;
     reach(&leadership, LeadershipState::Unknown).await;
@@ -231,7 +231,7 @@ async fn without_an_answer_nobody_is_known_to_lead() {
 #[tokio::test(start_paused = true)]
 async fn a_leader_that_slept_past_its_term_has_lapsed_before_it_asks_anything() {
     let now = Instant::now();
-    let standing = Standing::Unknown.next(
+    let leader_state = LeaderState::Unknown.next(
         Event::Held {
             leader: term(1),
             asked_at: now,
@@ -239,19 +239,19 @@ async fn a_leader_that_slept_past_its_term_has_lapsed_before_it_asks_anything() 
         EXPIRY,
         now,
     );
-    assert_eq!(standing.state(), LeadershipState::Leading { epoch: 1 });
+    assert_eq!(leader_state.state(), LeadershipState::Leading { epoch: 1 });
 
     let awake = now + EXPIRY * 2;
     assert_eq!(
-        standing.next(Event::Passed, EXPIRY, awake),
-        Standing::Lapsed { epoch: 1 }
+        leader_state.next(Event::Passed, EXPIRY, awake),
+        LeaderState::Lapsed { epoch: 1 }
     );
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_took_longer_than_the_term_is_worth_nothing() {
     let asked_at = Instant::now();
-    let standing = Standing::Following.next(
+    let leader_state = LeaderState::Following.next(
         Event::Held {
             leader: term(9),
             asked_at,
@@ -259,14 +259,14 @@ async fn an_answer_that_took_longer_than_the_term_is_worth_nothing() {
         EXPIRY,
         asked_at + EXPIRY,
     );
-    assert_eq!(standing, Standing::Lapsed { epoch: 9 });
+    assert_eq!(leader_state, LeaderState::Lapsed { epoch: 9 });
 }
 
 #[tokio::test(start_paused = true)]
 async fn readiness_learns_here_whether_the_database_answers() {
     let row = Row::answering([Word::Held(1), Word::Down, Word::Held(1)]);
     let health = Health::new(Duration::from_secs(110));
-    let (leadership, _stop, _running) = campaign_with_health(&row, health.clone());
+    let (leadership, _stop, _running) = elector_with_health(&row, health.clone());
     let database = || {
         health
             .missing()

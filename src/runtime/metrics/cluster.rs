@@ -1,4 +1,4 @@
-//! What goes to and comes from the API server: feeds, Events, requests.
+//! What goes to and comes from the API server: watches, Events, requests.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use prometheus_client::metrics::family::Family;
 
 use super::families::{DURATIONS, Families, FloatGauge, Histograms};
 
-/// Feeds, Events and requests to the API server.
+/// Watches, Events and requests to the API server.
 #[derive(Debug)]
 pub struct ClusterMetrics {
-    feed_freshness: Family<Kind, FloatGauge>,
-    feed_lists: Family<Kind, Counter>,
+    watch_freshness: Family<Kind, FloatGauge>,
+    watch_lists: Family<Kind, Counter>,
     unreadable_objects: Family<KindPart, Counter>,
     events_published: Counter,
     events_dropped: Counter,
@@ -40,12 +40,12 @@ struct VerbCode {
 impl ClusterMetrics {
     pub(super) fn new(families: &mut Families) -> Self {
         Self {
-            feed_freshness: families.register(
-                "feed_freshness_seconds",
-                "Time since a feed last heard from the API server; of heartbeat_runs, from the database",
+            watch_freshness: families.register(
+                "watch_freshness_seconds",
+                "Time since a watch last heard from the API server; of heartbeat_runs, from the database",
                 Family::default(),
             ),
-            feed_lists: families.register("feed_lists", "Complete lists of a kind", Family::default()),
+            watch_lists: families.register("watch_lists", "Complete lists of a kind", Family::default()),
             unreadable_objects: families.register(
                 "unreadable_objects",
                 "Objects of whose spec or status not everything could be read, each time that one was seen",
@@ -74,16 +74,16 @@ impl ClusterMetrics {
         }
     }
 
-    /// How long ago a feed of the kind last heard anything.
-    pub fn set_feed_freshness(&self, kind: &str, since: Duration) {
-        self.feed_freshness
+    /// How long ago a watch of the kind last heard anything.
+    pub fn set_watch_freshness(&self, kind: &str, since: Duration) {
+        self.watch_freshness
             .get_or_create(&Kind { kind: kind.into() })
             .set(since.as_secs_f64());
     }
 
-    /// A feed has listed its kind completely.
-    pub fn feed_listed(&self, kind: &str) {
-        self.feed_lists.get_or_create(&Kind { kind: kind.into() }).inc();
+    /// A watch has listed its kind completely.
+    pub fn watch_listed(&self, kind: &str) {
+        self.watch_lists.get_or_create(&Kind { kind: kind.into() }).inc();
     }
 
     /// An object of the kind was seen, of which not everything of this part (`spec`, `status`) could be read.

@@ -33,7 +33,7 @@ pub struct DatabaseMetrics {
 #[strum(const_into_str, serialize_all = "snake_case")]
 pub enum Place {
     Reconcile,
-    /// The sweep of foreign leases.
+    /// The sweep of unmanaged leases.
     Sweep,
     Retention,
 }

@@ -9,7 +9,7 @@ use prometheus_client::metrics::histogram::Histogram;
 
 use super::families::{Counted, DELAYS, Families};
 use crate::api::Reason;
-use crate::cache::Census;
+use crate::cache::ObjectCounts;
 
 /// By how much a lease outlives its run where that is counted: what `docs/operations.md` asks the database for.
 const LATE: Duration = Duration::from_secs(60);
@@ -110,8 +110,8 @@ impl LeaseMetrics {
     }
 
     /// Shows how many objects there are.
-    pub fn set_census(&self, census: Census) {
-        let leases = census.leases.into_iter().map(|(by, count)| {
+    pub fn set_object_counts(&self, object_counts: ObjectCounts) {
+        let leases = object_counts.leases.into_iter().map(|(by, count)| {
             let labels = PhasePolicyDriver {
                 phase: by.phase.into_str(),
                 policy: by.policy.into_str(),
@@ -119,11 +119,11 @@ impl LeaseMetrics {
             };
             (labels, count)
         });
-        let pending = census.pending.into_iter().map(|(reason, count)| {
+        let pending = object_counts.pending.into_iter().map(|(reason, count)| {
             let reason = reason.map_or(NONE, Into::into);
             (ReasonLabel { reason }, count)
         });
-        let environments = census.environments.into_iter().map(|((phase, driver), count)| {
+        let environments = object_counts.environments.into_iter().map(|((phase, driver), count)| {
             let (phase, driver) = (phase.into_str(), driver.into_str());
             (PhaseDriver { phase, driver }, count)
         });

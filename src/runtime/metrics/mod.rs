@@ -48,7 +48,7 @@ pub struct Metrics {
     pub work: WorkMetrics,
     /// Transactions and connections.
     pub database: DatabaseMetrics,
-    /// Feeds, Events and requests to the API server.
+    /// Watches, Events and requests to the API server.
     pub cluster: ClusterMetrics,
     /// This replica: whether it leads, whether it is ready.
     pub replica: ReplicaMetrics,

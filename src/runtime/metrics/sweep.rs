@@ -21,7 +21,7 @@ pub struct SweepMetrics {
     duration: Histogram,
     last_success: FloatGauge,
     leaked: Family<Owner, Gauge>,
-    reported_foreign: Counted<ReasonLabel>,
+    reported_unmanaged: Counted<ReasonLabel>,
     removed_rows: Counter,
     retention_last_success: FloatGauge,
 }
@@ -32,7 +32,7 @@ pub enum LeaseOwner {
     /// It has or had an object.
     Operator,
     /// It never had one.
-    Foreign,
+    Unmanaged,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -61,14 +61,14 @@ impl SweepMetrics {
             ),
             leaked: families.register("leaked_leases",
                 "Leases that are still active although their run is over or gone; those whose run ended a moment ago, and are \
-                 about to be ended, are counted too. owner: operator, the lease has or had an object; foreign, another program \
+                 about to be ended, are counted too. owner: operator, the lease has or had an object; unmanaged, another program \
                  made it",
                 Family::default(),
             ),
-            reported_foreign: Counted::register(
+            reported_unmanaged: Counted::register(
                 families,
-                "reported_foreign_leases",
-                "Foreign leases that are due to end, by what for, and are left to their own server",
+                "reported_unmanaged_leases",
+                "Unmanaged leases that are due to end, by what for, and are left to their own server",
             ),
             removed_rows: families.register(
                 "removed_rows",
@@ -99,21 +99,21 @@ impl SweepMetrics {
     pub fn set_leaked(&self, owner: LeaseOwner, leases: i64) {
         let owner = match owner {
             LeaseOwner::Operator => "operator",
-            LeaseOwner::Foreign => "foreign",
+            LeaseOwner::Unmanaged => "unmanaged",
         };
         self.leaked.get_or_create(&Owner { owner }).set(leases);
     }
 
-    /// How many foreign leases the sweep would have ended, for which reasons, all of them.
-    pub fn set_reported_foreign(&self, leases: &HashMap<Reason, usize>) {
+    /// How many unmanaged leases the sweep would have ended, for which reasons, all of them.
+    pub fn set_reported_unmanaged(&self, leases: &HashMap<Reason, usize>) {
         let leases = leases.iter().map(|(reason, leases)| ((*reason).into(), *leases));
-        self.reported_foreign.set(leases.collect());
+        self.reported_unmanaged.set(leases.collect());
     }
 
     /// Another replica leads, and counts from now on.
     pub fn forget(&self) {
         self.leaked.clear();
-        self.reported_foreign.forget();
+        self.reported_unmanaged.forget();
         self.last_success.set(0.0);
     }
 

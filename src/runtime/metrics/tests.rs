@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::api::{Driver, LeasePhase, LeasePolicy, Reason};
-use crate::cache::Census;
+use crate::cache::ObjectCounts;
 use crate::cache::object_counts::LeasesBy;
 
 fn lines(metrics: &Metrics, of: &str) -> Vec<String> {
@@ -24,9 +24,9 @@ fn every_family_carries_the_prefix_and_its_documented_name() {
     metrics.leases.granted(Duration::from_millis(700));
     metrics.leases.ended(Reason::RunFinished);
     metrics.database.batch("grant", 200, Duration::from_millis(12));
-    metrics.cluster.feed_listed("Job");
+    metrics.cluster.watch_listed("Job");
     metrics.replica.set_leading(true);
-    metrics.sweep.set_leaked(LeaseOwner::Foreign, 7);
+    metrics.sweep.set_leaked(LeaseOwner::Unmanaged, 7);
 
     let text = metrics.encode().unwrap();
 
@@ -39,10 +39,10 @@ fn every_family_carries_the_prefix_and_its_documented_name() {
         r#"environment_operator_grant_delay_seconds_bucket{le="1.0"} 1"#,
         r#"environment_operator_lease_endings_total{reason="RunFinished"} 1"#,
         r#"environment_operator_batch_size_sum{statement="grant"} 200"#,
-        r#"environment_operator_feed_lists_total{kind="Job"} 1"#,
+        r#"environment_operator_watch_lists_total{kind="Job"} 1"#,
         "environment_operator_leadership 1",
         "environment_operator_leadership_changes_total 1",
-        r#"environment_operator_leaked_leases{owner="foreign"} 7"#,
+        r#"environment_operator_leaked_leases{owner="unmanaged"} 7"#,
     ] {
         assert!(text.contains(line), "{line} is missing in\n{text}");
     }
@@ -57,12 +57,12 @@ fn what_has_nothing_to_count_any_more_shows_zero_and_what_others_count_is_not_sh
         policy: LeasePolicy::Ephemeral,
         driver: Some(Driver::Local),
     };
-    metrics.leases.set_census(Census {
+    metrics.leases.set_object_counts(ObjectCounts {
         leases: [(by, 2)].into(),
         pending: [(None, 1), (Some(Reason::CapacityFull), 3)].into(),
-        ..Census::default()
+        ..ObjectCounts::default()
     });
-    metrics.sweep.set_reported_foreign(&[(Reason::RunGone, 4)].into());
+    metrics.sweep.set_reported_unmanaged(&[(Reason::RunGone, 4)].into());
     let active = r#"environment_operator_leases{phase="Active",policy="Ephemeral",driver="Local"}"#;
     let waits = r#"environment_operator_pending_leases{reason="CapacityFull"}"#;
     assert_eq!(lines(&metrics, active), [format!("{active} 2")]);
@@ -72,16 +72,16 @@ fn what_has_nothing_to_count_any_more_shows_zero_and_what_others_count_is_not_sh
         1
     );
     assert_eq!(
-        lines(&metrics, "environment_operator_reported_foreign_leases{").len(),
+        lines(&metrics, "environment_operator_reported_unmanaged_leases{").len(),
         1
     );
 
-    metrics.leases.set_census(Census::default());
+    metrics.leases.set_object_counts(ObjectCounts::default());
     metrics.sweep.forget();
     assert_eq!(lines(&metrics, active), [format!("{active} 0")]);
     assert_eq!(lines(&metrics, waits), [format!("{waits} 0")]);
     assert_eq!(
-        lines(&metrics, "environment_operator_reported_foreign_leases{").len(),
+        lines(&metrics, "environment_operator_reported_unmanaged_leases{").len(),
         0
     );
 }

@@ -27,9 +27,9 @@ pub struct End {
     pub run_ended_at: Option<jiff::Timestamp>,
 }
 
-/// An [`End`] of a foreign lease, which its maker may use meanwhile, and which may hold what nobody tears down.
+/// An [`End`] of an unmanaged lease, which its maker may use meanwhile, and which may hold what nobody tears down.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ForeignLeaseEnd {
+pub struct UnmanagedLeaseEnd {
     /// What is to end, and how.
     pub end: End,
     /// End it only if it has not been used for so long, judged in the UPDATE by the database's clock.
@@ -67,24 +67,24 @@ impl Request for End {
     }
 
     async fn carry_out(store: &Store, leader: &Leader, ends: &[Self]) -> Result<Vec<EndOutcome>, StoreError> {
-        let ends: Vec<ForeignLeaseEnd> = ends
+        let ends: Vec<UnmanagedLeaseEnd> = ends
             .iter()
-            .map(|end| ForeignLeaseEnd {
+            .map(|end| UnmanagedLeaseEnd {
                 end: end.clone(),
                 only_if_unused_for: None,
                 cleanup_failed: false,
             })
             .collect();
-        ForeignLeaseEnd::carry_out(store, leader, &ends).await
+        UnmanagedLeaseEnd::carry_out(store, leader, &ends).await
     }
 }
 
-/// Ends held foreign leases, of which nothing is remembered. The outcomes stand in the order of `ends`; `Busy` is also said of
+/// Ends held unmanaged leases, of which nothing is remembered. The outcomes stand in the order of `ends`; `Busy` is also said of
 /// one that was used meanwhile.
-impl Request for ForeignLeaseEnd {
+impl Request for UnmanagedLeaseEnd {
     type Outcome = EndOutcome;
 
-    const NAME: &'static str = "end_foreign";
+    const NAME: &'static str = "end_unmanaged";
 
     const ACCESS: Access = Access::Write;
 
@@ -285,7 +285,7 @@ SELECT id, to_jsonb(ended) FROM ended
 
 /// An ending by another writer that is to be remembered; the row is left as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ForeignEnd {
+pub struct ExternalEnding {
     /// Id of the lease.
     pub id: Uuid,
     /// The row's own status (or `expired` for a deleted row), with the reason that the object shows.
@@ -296,10 +296,10 @@ pub struct ForeignEnd {
 
 /// Remembers endings of other writers, each once: what is recorded already stays, but for `retained` and
 /// `pending_cleanup`.
-impl Request for ForeignEnd {
+impl Request for ExternalEnding {
     type Outcome = ();
 
-    const NAME: &'static str = "record_foreign_end";
+    const NAME: &'static str = "record_external_ending";
 
     const ACCESS: Access = Access::Write;
 

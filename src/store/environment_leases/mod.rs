@@ -9,7 +9,7 @@
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::spelling;
+use super::encoding;
 use super::unreadable::TableRow;
 use crate::api::LeasePolicy;
 use crate::lifecycle::LeaseState;
@@ -20,7 +20,7 @@ mod origin;
 mod sync;
 mod touch;
 
-pub use end::{End, EndOutcome, ForeignEnd, ForeignLeaseEnd};
+pub use end::{End, EndOutcome, ExternalEnding, UnmanagedLeaseEnd};
 pub use grant::{Grant, GrantOutcome, LEFT};
 pub use origin::{end_for_runs, list, update_metadata};
 pub use sync::{LeaseSync, SyncOutcome};
@@ -33,42 +33,42 @@ pub struct LeaseRow {
     pub id: Uuid,
     pub company_id: Uuid,
     pub environment_id: Uuid,
-    /// Execution workspace of the origin.
+    /// Execution workspace of the Paperclip server.
     pub execution_workspace_id: Option<Uuid>,
-    /// Issue of the origin.
+    /// Issue of the Paperclip server.
     pub issue_id: Option<Uuid>,
     /// Its heartbeat run; null once the run's row is deleted.
     pub heartbeat_run_id: Option<Uuid>,
     pub status: LeaseState,
-    #[serde(deserialize_with = "spelling::read_policy")]
+    #[serde(deserialize_with = "encoding::read_policy")]
     pub lease_policy: LeasePolicy,
     pub provider: Option<String>,
     /// The provider's own name of the lease.
     pub provider_lease_id: Option<String>,
     /// When it was granted.
-    #[serde(deserialize_with = "spelling::read_moment")]
+    #[serde(deserialize_with = "encoding::read_moment")]
     pub acquired_at: jiff::Timestamp,
     /// When it was last used.
-    #[serde(deserialize_with = "spelling::read_moment")]
+    #[serde(deserialize_with = "encoding::read_moment")]
     pub last_used_at: jiff::Timestamp,
     /// When it expires; none: never.
-    #[serde(deserialize_with = "spelling::read_deadline")]
+    #[serde(deserialize_with = "encoding::read_deadline")]
     pub expires_at: Option<jiff::Timestamp>,
     /// When it ended; null while held or retained.
-    #[serde(deserialize_with = "spelling::read_optional_moment")]
+    #[serde(deserialize_with = "encoding::read_optional_moment")]
     pub released_at: Option<jiff::Timestamp>,
     /// Why it ended otherwise than in good order.
     pub failure_reason: Option<String>,
     /// How the removal of the provider's resources went.
     pub cleanup_status: Option<String>,
     /// Free, with `driver`.
-    #[serde(deserialize_with = "spelling::read_optional_json")]
+    #[serde(deserialize_with = "encoding::read_optional_json")]
     pub metadata: Option<serde_json::Value>,
     /// When the row was made.
-    #[serde(deserialize_with = "spelling::read_moment")]
+    #[serde(deserialize_with = "encoding::read_moment")]
     pub created_at: jiff::Timestamp,
     /// When it was last changed.
-    #[serde(deserialize_with = "spelling::read_moment")]
+    #[serde(deserialize_with = "encoding::read_moment")]
     pub updated_at: jiff::Timestamp,
 }
 

@@ -1,4 +1,4 @@
-//! Operations on leases as the origin's service offers them: by environment, by run, by id.
+//! Operations on leases as the Paperclip server's service offers them: by environment, by run, by id.
 
 use std::collections::HashMap;
 

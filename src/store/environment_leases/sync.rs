@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::LeaseRow;
 use crate::api::FreeObject;
-use crate::store::{Access, Leader, ObjectVersion, Request, Store, StoreError, column, soundness};
+use crate::store::{Access, Leader, ObjectVersion, Request, Store, StoreError, column, validation};
 
 /// A newer version of a granted lease's object.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,7 +53,7 @@ impl Request for LeaseSync {
 
     fn check(&self) -> Result<(), StoreError> {
         let metadata = self.metadata.as_ref();
-        metadata.map_or(Ok(()), |metadata| soundness::object("spec.metadata", metadata))
+        metadata.map_or(Ok(()), |metadata| validation::object("spec.metadata", metadata))
     }
 
     async fn carry_out(store: &Store, leader: &Leader, syncs: &[Self]) -> Result<Vec<SyncOutcome>, StoreError> {

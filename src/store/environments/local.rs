@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::{EnvironmentOutcome, EnvironmentRow, EnvironmentSync};
 use crate::store::environment_object::EnvironmentObjectRow;
 use crate::store::session::Session;
-use crate::store::{Leader, StoreError, local, local_intent, spelling};
+use crate::store::{Leader, StoreError, encoding, local, local_intent};
 
 /// Rounds of insert and read, enough for any number of concurrent makers and deleters that was seen (6).
 const ROUNDS: u32 = 50;
@@ -238,7 +238,7 @@ async fn remember(
     .bind(sync.version.resource_version.as_str())
     .bind(sync.version.generation)
     .bind(leader.epoch)
-    .bind(spelling::driver(sync.driver))
+    .bind(encoding::driver(sync.driver))
     .bind(sync.max_active_leases)
     .bind(operator_made)
     .bind(sync.created_at.to_sqlx())

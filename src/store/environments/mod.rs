@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::spelling;
+use super::encoding;
 use super::unreadable::TableRow;
 use crate::api::Driver;
 use crate::lifecycle::EnvironmentState;
@@ -28,21 +28,21 @@ pub struct EnvironmentRow {
     pub name: String,
     /// Description for people.
     pub description: Option<String>,
-    #[serde(deserialize_with = "spelling::read_driver")]
+    #[serde(deserialize_with = "encoding::read_driver")]
     pub driver: Driver,
     /// Whether it grants.
     pub status: EnvironmentState,
-    /// Configuration in the origin's own shape.
-    #[serde(deserialize_with = "spelling::read_json")]
+    /// Configuration in the Paperclip server's own shape.
+    #[serde(deserialize_with = "encoding::read_json")]
     pub config: serde_json::Value,
     /// Free.
-    #[serde(deserialize_with = "spelling::read_optional_json")]
+    #[serde(deserialize_with = "encoding::read_optional_json")]
     pub metadata: Option<serde_json::Value>,
     /// When the row was made.
-    #[serde(deserialize_with = "spelling::read_moment")]
+    #[serde(deserialize_with = "encoding::read_moment")]
     pub created_at: jiff::Timestamp,
     /// When it was last changed.
-    #[serde(deserialize_with = "spelling::read_moment")]
+    #[serde(deserialize_with = "encoding::read_moment")]
     pub updated_at: jiff::Timestamp,
 }
 

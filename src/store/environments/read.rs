@@ -1,4 +1,4 @@
-//! Reads of environments as the origin's service offers them.
+//! Reads of environments as the Paperclip server's service offers them.
 
 use sqlx::types::Json;
 use uuid::Uuid;

@@ -12,11 +12,11 @@ use super::EnvironmentRow;
 use super::local::sync_local_or_busy;
 use crate::api::{Driver, FreeObject, Reason};
 use crate::lifecycle::{EnvironmentState, ResourceVersion};
-use crate::store::environment_object::EnvironmentLook;
+use crate::store::environment_object::EnvironmentQuery;
 use crate::store::session::Session;
 use crate::store::{
-    Access, Leader, Mode, ObjectVersion, Refusal, Request, Settle, Store, StoreError, column, companies, lead,
-    namespace, soundness, spelling,
+    Access, Leader, Mode, NamespaceBinding, ObjectVersion, Refusal, Request, Store, StoreError, column, companies,
+    encoding, lead, namespace, validation,
 };
 
 /// An Environment object that is to stand in the database.
@@ -28,7 +28,7 @@ pub struct EnvironmentSync {
     /// Company of its Namespace.
     pub company_id: Uuid,
     /// Given while the Namespace has no recorded company.
-    pub settle: Option<Settle>,
+    pub binding: Option<NamespaceBinding>,
     pub driver: Driver,
     /// Name of the row. `None` is for Local only: untouched, `Local` at the insert.
     pub name: Option<String>,
@@ -36,7 +36,7 @@ pub struct EnvironmentSync {
     pub description: Option<String>,
     /// Status; `None`: active, for Local untouched.
     pub status: Option<EnvironmentState>,
-    /// Configuration in the origin's own shape; not written for Local.
+    /// Configuration in the Paperclip server's own shape; not written for Local.
     pub config: serde_json::Value,
     /// Metadata; `None`: null, for Local untouched; a Local's keys are set one by one.
     pub metadata: Option<FreeObject>,
@@ -103,11 +103,11 @@ impl Request for EnvironmentSync {
     }
 
     fn check(&self) -> Result<(), StoreError> {
-        soundness::indexed_text("spec.displayName", self.name.as_deref())?;
-        soundness::text("spec.description", self.description.as_deref())?;
-        soundness::value("the driver's configuration", &self.config)?;
+        validation::indexed_text("spec.displayName", self.name.as_deref())?;
+        validation::text("spec.description", self.description.as_deref())?;
+        validation::value("the driver's configuration", &self.config)?;
         let metadata = self.metadata.as_ref();
-        metadata.map_or(Ok(()), |metadata| soundness::object("spec.metadata", metadata))
+        metadata.map_or(Ok(()), |metadata| validation::object("spec.metadata", metadata))
     }
 
     fn refused(refusal: Refusal) -> Option<EnvironmentOutcome> {
@@ -121,7 +121,7 @@ impl Request for EnvironmentSync {
         }
         let mut transaction = store.pool.begin().await?;
         lead::prove(&mut transaction, leader).await?;
-        outcomes.extend(settle(&mut transaction, store.mode, leader, syncs).await?);
+        outcomes.extend(binding(&mut transaction, store.mode, leader, syncs).await?);
         let (mut locals, others): (Vec<&EnvironmentSync>, Vec<&EnvironmentSync>) = syncs
             .iter()
             .filter(|sync| !outcomes.contains_key(&sync.id))
@@ -147,21 +147,21 @@ type Outcomes = HashMap<Uuid, EnvironmentOutcome>;
 
 /// The objects that stand in the database as they are. Found without a lock, for the lock of leadership is a write as well.
 async fn unchanged(store: &Store, leader: &Leader, syncs: &[EnvironmentSync]) -> Result<Outcomes, StoreError> {
-    let looks: Vec<EnvironmentLook> = syncs
+    let looks: Vec<EnvironmentQuery> = syncs
         .iter()
-        .map(|sync| EnvironmentLook {
+        .map(|sync| EnvironmentQuery {
             id: sync.id,
             namespace_uid: None,
             company_id: Some(sync.company_id),
             driver: sync.driver,
         })
         .collect();
-    let views = EnvironmentLook::carry_out(store, leader, &looks).await?;
+    let views = EnvironmentQuery::carry_out(store, leader, &looks).await?;
     let same = syncs.iter().zip(views).filter_map(|(sync, view)| {
         let is_chosen = view.is_chosen(sync.driver, sync.version.generation);
         let (object, row) = (view.object?, view.row?);
         let is_same = view.leading
-            && sync.settle.is_none()
+            && sync.binding.is_none()
             && object.deleted_at.is_none()
             && object.incarnation == leader.incarnation
             && object.generation == sync.version.generation
@@ -176,24 +176,24 @@ async fn unchanged(store: &Store, leader: &Leader, syncs: &[EnvironmentSync]) ->
 }
 
 /// Makes companies (standalone), records those of Namespaces, and answers the requests that cannot go on.
-async fn settle(
+async fn binding(
     connection: &mut Session,
     mode: Mode,
     leader: &Leader,
     syncs: &[EnvironmentSync],
 ) -> Result<Outcomes, StoreError> {
-    let settles = || {
+    let bindings = || {
         syncs
             .iter()
-            .filter_map(|sync| Some((sync.settle.as_ref()?, sync.company_id)))
+            .filter_map(|sync| Some((sync.binding.as_ref()?, sync.company_id)))
     };
     if mode == Mode::Standalone {
         // A Namespace that is recorded meanwhile had its company's row then: if it is gone, somebody has deleted it.
-        let namespaces: Vec<Uuid> = settles().map(|(settle, _)| settle.namespace_uid).collect();
+        let namespaces: Vec<Uuid> = bindings().map(|(binding, _)| binding.namespace_uid).collect();
         let recorded = namespace::recorded(connection, leader, &namespaces).await?;
-        let new: BTreeMap<Uuid, &str> = settles()
-            .filter(|(settle, _)| !recorded.contains_key(&settle.namespace_uid))
-            .map(|(settle, company_id)| (company_id, settle.namespace.as_str()))
+        let new: BTreeMap<Uuid, &str> = bindings()
+            .filter(|(binding, _)| !recorded.contains_key(&binding.namespace_uid))
+            .map(|(binding, company_id)| (company_id, binding.namespace.as_str()))
             .collect();
         for (company_id, name) in new {
             companies::ensure(connection, company_id, name).await?;
@@ -201,15 +201,16 @@ async fn settle(
     }
     let companies = companies::existing(connection, &column(syncs, |sync| sync.company_id)).await?;
     let free = companies::lock(connection, &Vec::from_iter(companies.iter().copied())).await?;
-    let sound: Vec<(&Settle, Uuid)> = settles().filter(|(_, company_id)| free.contains(company_id)).collect();
-    let recorded = namespace::settle(connection, leader, &sound).await?;
+    let sound: Vec<(&NamespaceBinding, Uuid)> =
+        bindings().filter(|(_, company_id)| free.contains(company_id)).collect();
+    let recorded = namespace::binding(connection, leader, &sound).await?;
     let mut outcomes = Outcomes::new();
     for sync in syncs {
         let company_id = sync.company_id;
         let elsewhere = sync
-            .settle
+            .binding
             .as_ref()
-            .and_then(|settle| recorded.get(&settle.namespace_uid));
+            .and_then(|binding| recorded.get(&binding.namespace_uid));
         if !companies.contains(&company_id) {
             outcomes.insert(
                 sync.id,
@@ -239,7 +240,7 @@ async fn sync_others(
         .bind(leader.incarnation)
         .bind(column(syncs, |sync| sync.id))
         .bind(column(syncs, |sync| sync.company_id))
-        .bind(column(syncs, |sync| spelling::driver(sync.driver)))
+        .bind(column(syncs, |sync| encoding::driver(sync.driver)))
         .bind(column(syncs, |sync| sync.name.as_deref().unwrap_or(&sync.version.name)))
         .bind(column(syncs, |sync| sync.description.as_deref()))
         .bind(column(syncs, |sync| {

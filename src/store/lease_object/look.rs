@@ -28,7 +28,7 @@ pub enum EnvironmentChoice {
 
 /// What is asked about one lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LeaseLook {
+pub struct LeaseQuery {
     /// uid of the object.
     pub id: Uuid,
     pub namespace_uid: Option<Uuid>,
@@ -62,7 +62,7 @@ pub enum RunLook {
 
 /// What the database knows about one lease.
 #[derive(Clone, Debug, PartialEq)]
-pub struct LeaseView {
+pub struct LeaseSnapshot {
     /// uid of the object.
     pub id: Uuid,
     /// The database's clock.
@@ -100,7 +100,7 @@ pub struct LeaseView {
 pub struct Capacity {
     /// How many leases it admits.
     pub limit: i64,
-    /// How many are active, foreign ones among them.
+    /// How many are active, unmanaged ones among them.
     pub active: i64,
     /// The first three of them, in the order of their grants.
     pub holders: Vec<Holder>,
@@ -119,8 +119,8 @@ pub struct Holder {
 
 /// Looks without locks: writes nothing, not even to the write-ahead log; a deposed replica may look (`leading` tells). The views
 /// stand in the order of `looks`.
-impl Request for LeaseLook {
-    type Outcome = LeaseView;
+impl Request for LeaseQuery {
+    type Outcome = LeaseSnapshot;
 
     const NAME: &'static str = "look_lease";
 
@@ -130,7 +130,7 @@ impl Request for LeaseLook {
         self.id
     }
 
-    async fn carry_out(store: &Store, leader: &Leader, looks: &[Self]) -> Result<Vec<LeaseView>, StoreError> {
+    async fn carry_out(store: &Store, leader: &Leader, looks: &[Self]) -> Result<Vec<LeaseSnapshot>, StoreError> {
         let rows: Vec<Looked> = sqlx::query_as(LOOK)
             .bind(&leader.cluster)
             .bind(&leader.installation)
@@ -147,9 +147,9 @@ impl Request for LeaseLook {
             .bind(column(looks, |look| look.run_id))
             .fetch_all(&store.pool)
             .await?;
-        let pairs: Vec<(Looked, &LeaseLook)> = rows.into_iter().zip(looks).collect();
+        let pairs: Vec<(Looked, &LeaseQuery)> = rows.into_iter().zip(looks).collect();
         // Only a claim's own references matter: those of a granted lease were checked at its grant.
-        let references = |of: fn(&LeaseLook) -> Option<Uuid>| {
+        let references = |of: fn(&LeaseQuery) -> Option<Uuid>| {
             pairs
                 .iter()
                 .filter(|(row, _)| row.lease.is_none())
@@ -208,7 +208,7 @@ impl Looked {
         unreadable: &UnreadableRows,
         issue_missing: bool,
         execution_workspace_missing: bool,
-    ) -> Result<LeaseView, StoreError> {
+    ) -> Result<LeaseSnapshot, StoreError> {
         let run = match (self.run_id, self.run_status, self.run_agent_id) {
             (None, _, _) => RunLook::None,
             (Some(run), Some(text), Some(agent_id)) => match text.parse() {
@@ -227,7 +227,7 @@ impl Looked {
         // Of a lease whose row can't be read nothing can be decided; its neighbours are looked at without it.
         let row = self.lease.map(|Json(row)| row.needed()).transpose()?;
         let environment = self.environment.map(|Json(row)| unreadable.pass_over(row));
-        Ok(LeaseView {
+        Ok(LeaseSnapshot {
             id: self.id,
             now: self.now,
             leading: self.leading,

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::{Access, Leader, Request, Store, StoreError, column, spelling};
+use super::{Access, Leader, Request, Store, StoreError, column, encoding};
 use crate::api::{FreeObject, Reason};
 use crate::lifecycle::{Ending, LeaseState};
 
@@ -11,7 +11,7 @@ mod granted;
 mod look;
 
 pub use granted::{GrantProof, WasGranted};
-pub use look::{Capacity, EnvironmentChoice, Holder, LeaseLook, LeaseView, RunLook};
+pub use look::{Capacity, EnvironmentChoice, Holder, LeaseQuery, LeaseSnapshot, RunLook};
 
 /// A row of the table.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -56,15 +56,15 @@ pub struct LeaseObjectRow {
     /// Status that the lease ended in.
     pub ended_status: Option<LeaseState>,
     /// Why it ended.
-    #[serde(deserialize_with = "spelling::read_reason")]
+    #[serde(deserialize_with = "encoding::read_reason")]
     pub reason: Option<Reason>,
     /// Why it ended, as a sentence.
     pub message: Option<String>,
     /// When it ended.
-    #[serde(deserialize_with = "spelling::read_optional_moment")]
+    #[serde(deserialize_with = "encoding::read_optional_moment")]
     pub ended_at: Option<jiff::Timestamp>,
     /// When the object was seen to be deleted.
-    #[serde(deserialize_with = "spelling::read_optional_moment")]
+    #[serde(deserialize_with = "encoding::read_optional_moment")]
     pub deleted_at: Option<jiff::Timestamp>,
 }
 

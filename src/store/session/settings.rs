@@ -115,7 +115,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting(
         "search_path",
         Wanted::Is("public"),
-        "no other schema's functions and operators stand in for the server's own; triggers of the origin find its tables",
+        "no other schema's functions and operators stand in for the server's own; triggers of the Paperclip server find its tables",
     ),
     setting(
         "exit_on_error",

@@ -1,4 +1,4 @@
-//! Keys of metadata that are an origin's server's or the operator's to set are refused whoever sets them.
+//! Keys of metadata that are a Paperclip server's or the operator's to set are refused whoever sets them.
 
 use environment_operator::api::{Environment, EnvironmentLease};
 use harness::namespace::Namespace;

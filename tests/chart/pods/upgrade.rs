@@ -61,8 +61,8 @@ async fn an_upgrade_and_a_rollback_under_load_lose_no_lease_and_leak_none() {
         }
     })
     .await;
-    let (leaked, foreign): (i64, i64) = sqlx::query_as(LEAKED).fetch_one(&pool).await.unwrap();
-    assert_eq!((leaked, foreign), (0, 0));
+    let (leaked, unmanaged): (i64, i64) = sqlx::query_as(LEAKED).fetch_one(&pool).await.unwrap();
+    assert_eq!((leaked, unmanaged), (0, 0));
     let terms: i64 = sqlx::query_scalar("SELECT epoch FROM environment_operator.lead")
         .fetch_one(&pool)
         .await

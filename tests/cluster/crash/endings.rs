@@ -5,11 +5,11 @@ use kube::ResourceExt;
 
 use super::{kill_and_start_again, phase, start_through};
 use crate::support::proxy::{Fault, writes_status_of};
-use crate::support::{Expected, World, id_of, lease};
+use crate::support::{Expected, TestEnvironment, id_of, lease};
 
 #[tokio::test]
 async fn a_kill_before_an_endings_transaction_ends_the_lease_once_for_its_reason() {
-    let world = World::new("crash").await;
+    let world = TestEnvironment::new("crash").await;
     let mut operator = world.start().await;
     world.ssh_environment("box").await;
     let run = world.insert_run().await;
@@ -41,7 +41,7 @@ async fn a_kill_before_an_endings_transaction_ends_the_lease_once_for_its_reason
 
 #[tokio::test]
 async fn a_kill_between_the_archiving_of_an_environment_and_the_end_of_its_leases_ends_them_all() {
-    let world = World::new("crash").await;
+    let world = TestEnvironment::new("crash").await;
     let mut operator = world.start().await;
     let environment = world.ssh_environment("box").await;
     for name in ["first", "second"] {
@@ -66,7 +66,7 @@ async fn a_kill_between_the_archiving_of_an_environment_and_the_end_of_its_lease
 
 #[tokio::test]
 async fn an_ending_that_was_committed_but_not_shown_keeps_its_reason_after_the_kill() {
-    let world = World::new("crash").await;
+    let world = TestEnvironment::new("crash").await;
     let proxy = world.proxy().await;
     let mut operator = start_through(&proxy, &world).await;
     world.ssh_environment("box").await;
@@ -95,7 +95,7 @@ async fn an_ending_that_was_committed_but_not_shown_keeps_its_reason_after_the_k
 
 #[tokio::test]
 async fn an_ending_that_was_shown_is_not_told_again_after_the_kill() {
-    let world = World::new("crash").await;
+    let world = TestEnvironment::new("crash").await;
     let proxy = world.proxy().await;
     let mut operator = start_through(&proxy, &world).await;
     world.ssh_environment("box").await;

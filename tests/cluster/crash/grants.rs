@@ -7,11 +7,11 @@ use serde_json::json;
 
 use super::{kill_and_start_again, phase, start_through};
 use crate::support::proxy::{Fault, creates, writes_status_of};
-use crate::support::{World, id_of, lease};
+use crate::support::{TestEnvironment, id_of, lease};
 
 #[tokio::test]
 async fn a_kill_before_the_grants_transaction_leaves_nothing_behind() {
-    let world = World::new("crash").await;
+    let world = TestEnvironment::new("crash").await;
     let mut operator = world.start().await;
     world.ssh_environment("box").await;
     let mut obstruction = world.obstruct("environment_leases").await;
@@ -35,7 +35,7 @@ async fn a_kill_before_the_grants_transaction_leaves_nothing_behind() {
 
 #[tokio::test]
 async fn a_dead_leaders_transaction_that_goes_on_grants_nothing_twice() {
-    let world = World::new("crash").await;
+    let world = TestEnvironment::new("crash").await;
     let mut operator = world.start().await;
     world.ssh_environment("box").await;
     let mut obstruction = world.obstruct("environment_leases").await;
@@ -53,7 +53,7 @@ async fn a_dead_leaders_transaction_that_goes_on_grants_nothing_twice() {
 
 #[tokio::test]
 async fn a_grant_that_was_committed_but_not_shown_is_shown_or_ended_after_the_kill() {
-    let world = World::new("crash").await;
+    let world = TestEnvironment::new("crash").await;
     let proxy = world.proxy().await;
     let mut operator = start_through(&proxy, &world).await;
     world.ssh_environment("box").await;
@@ -90,7 +90,7 @@ async fn a_grant_that_was_committed_but_not_shown_is_shown_or_ended_after_the_ki
 
 #[tokio::test]
 async fn a_grant_that_was_shown_is_not_shown_again_after_the_kill() {
-    let world = World::new("crash").await;
+    let world = TestEnvironment::new("crash").await;
     let proxy = world.proxy().await;
     let mut operator = start_through(&proxy, &world).await;
     world.ssh_environment("box").await;
@@ -114,7 +114,7 @@ async fn a_grant_that_was_shown_is_not_shown_again_after_the_kill() {
 
 #[tokio::test]
 async fn a_kill_between_the_object_local_and_its_row_makes_neither_twice() {
-    let world = World::new("crash").await;
+    let world = TestEnvironment::new("crash").await;
     let proxy = world.proxy().await;
     let mut operator = start_through(&proxy, &world).await;
     // The object is made, the operator is not answered; what its watch tells it gets it no further than to the row.

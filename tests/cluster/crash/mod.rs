@@ -9,17 +9,17 @@ mod grants;
 use environment_operator::api::LeasePhase;
 use harness::operator::Operator;
 
-use crate::support::World;
+use crate::support::TestEnvironment;
 use crate::support::proxy::Proxy;
 
-async fn start_through(proxy: &Proxy, world: &World<'_>) -> Operator {
+async fn start_through(proxy: &Proxy, world: &TestEnvironment<'_>) -> Operator {
     let operator = world.operator().kubeconfig(proxy.kubeconfig()).start().unwrap();
     operator.wait_ready().await;
     operator
 }
 
 /// Kills the operator and starts it again, when what happens meanwhile has happened.
-async fn kill_and_start_again(world: &World<'_>, operator: &mut Operator, meanwhile: impl AsyncFnOnce()) {
+async fn kill_and_start_again(world: &TestEnvironment<'_>, operator: &mut Operator, meanwhile: impl AsyncFnOnce()) {
     operator.kill().unwrap();
     meanwhile().await;
     world.pass_term().await;
@@ -28,7 +28,7 @@ async fn kill_and_start_again(world: &World<'_>, operator: &mut Operator, meanwh
 }
 
 /// The phase that the object shows.
-async fn phase(world: &World<'_>, name: &str) -> Option<LeasePhase> {
+async fn phase(world: &TestEnvironment<'_>, name: &str) -> Option<LeasePhase> {
     world
         .leases()
         .get(name)

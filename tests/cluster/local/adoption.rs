@@ -6,10 +6,10 @@ use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
 
 use super::the_row;
-use crate::support::{LIMIT, World, lease};
+use crate::support::{LIMIT, TestEnvironment, lease};
 
-/// A Local as the origin's server has made it, long ago and to the microsecond.
-async fn row_of_the_origin(world: &World<'_>, name: &str, status: &str) -> serde_json::Value {
+/// A Local as the Paperclip server has made it, long ago and to the microsecond.
+async fn row_of_the_origin(world: &TestEnvironment<'_>, name: &str, status: &str) -> serde_json::Value {
     world.insert_agent(world.company()).await;
     sqlx::query(
         "INSERT INTO environments (company_id, name, driver, status, config, metadata, created_at, updated_at)
@@ -26,8 +26,8 @@ async fn row_of_the_origin(world: &World<'_>, name: &str, status: &str) -> serde
 }
 
 /// A world whose tables are there before any row.
-async fn world_with_tables() -> (World<'static>, harness::operator::Operator) {
-    let world = World::new("local").await;
+async fn world_with_tables() -> (TestEnvironment<'static>, harness::operator::Operator) {
+    let world = TestEnvironment::new("local").await;
     let operator = world.start().await;
     (world, operator)
 }
@@ -115,7 +115,7 @@ async fn what_a_users_local_sets_is_written_and_what_it_leaves_out_never() {
     worlds[0].settles().await;
 }
 
-async fn edit(world: &World<'_>, spec: serde_json::Value) {
+async fn edit(world: &TestEnvironment<'_>, spec: serde_json::Value) {
     let patch = Patch::Merge(json!({ "spec": spec }));
     world
         .environments()
@@ -126,7 +126,7 @@ async fn edit(world: &World<'_>, spec: serde_json::Value) {
 
 #[tokio::test]
 async fn an_environment_named_local_of_another_driver_is_refused() {
-    let world = World::new("local").await;
+    let world = TestEnvironment::new("local").await;
     let ssh = json!({ "host": "build.example", "username": "ci", "remoteWorkspacePath": "/srv/work" });
     let spec = serde_json::from_value(json!({ "driver": "SSH", "ssh": ssh })).unwrap();
     let object = environment_operator::api::Environment::new("local", spec);

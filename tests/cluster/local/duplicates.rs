@@ -7,10 +7,10 @@ use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
 use super::{company, duplicate_of, locals, the_row, uid};
-use crate::support::{LIMIT, World, id_of, lease, scope};
+use crate::support::{LIMIT, TestEnvironment, id_of, lease, scope};
 
 /// Waits until no Environment of this name is in the world.
-async fn is_gone(world: &World<'_>, name: &str) {
+async fn is_gone(world: &TestEnvironment<'_>, name: &str) {
     eventually("the environment is gone", LIMIT, async || {
         match world.environments().get_opt(name).await {
             Ok(None) => Ok(()),
@@ -31,7 +31,7 @@ async fn of_users_locals_in_three_namespaces_one_is_canonical_and_the_next_takes
         objects.push((made.creation_timestamp().unwrap().0, uid(&made), world, name));
     }
     objects.sort_by_key(|(made, uid, ..)| (*made, *uid));
-    let order: Vec<(&World<'_>, &str)> = objects.into_iter().map(|(.., world, name)| (world, name)).collect();
+    let order: Vec<(&TestEnvironment<'_>, &str)> = objects.into_iter().map(|(.., world, name)| (world, name)).collect();
     order[0].0.environment_in(order[0].1, EnvironmentPhase::Active).await;
     for (world, name) in &order[1..] {
         duplicate_of(world, name, order[0]).await;

@@ -5,10 +5,10 @@ use kube::ResourceExt;
 
 use super::{company, locals, uid};
 use crate::support::proxy::{Fault, creates};
-use crate::support::{World, lease, scope};
+use crate::support::{TestEnvironment, lease, scope};
 
 /// Whether the operator counts the object as its own.
-async fn is_operator_made(world: &World<'_>, id: uuid::Uuid) -> bool {
+async fn is_operator_made(world: &TestEnvironment<'_>, id: uuid::Uuid) -> bool {
     sqlx::query_scalar("SELECT operator_made FROM environment_operator.environment_object WHERE id = $1")
         .bind(id)
         .fetch_one(&world.pool)

@@ -13,11 +13,11 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::support::proxy::{Fault, creates};
-use crate::support::{LIMIT, World, lease};
+use crate::support::{LIMIT, TestEnvironment, lease};
 
 /// Several namespaces of one company, on one database.
-async fn company(namespaces: usize) -> Vec<World<'static>> {
-    let mut worlds = vec![World::new("local").await];
+async fn company(namespaces: usize) -> Vec<TestEnvironment<'static>> {
+    let mut worlds = vec![TestEnvironment::new("local").await];
     let company = worlds[0].company().to_string();
     while worlds.len() < namespaces {
         let beside = worlds[0].beside(worlds[0].control_plane(), "local", [(COMPANY_LABEL, company.as_str())]);
@@ -27,7 +27,7 @@ async fn company(namespaces: usize) -> Vec<World<'static>> {
 }
 
 /// The Local objects of these worlds.
-async fn locals(worlds: &[World<'_>]) -> Vec<Environment> {
+async fn locals(worlds: &[TestEnvironment<'_>]) -> Vec<Environment> {
     let mut locals = Vec::new();
     for world in worlds {
         locals.extend(world.environments().list(&ListParams::default()).await.unwrap().items);
@@ -36,14 +36,14 @@ async fn locals(worlds: &[World<'_>]) -> Vec<Environment> {
 }
 
 /// The one row of the worlds' company.
-async fn the_row(worlds: &[World<'_>]) -> serde_json::Value {
+async fn the_row(worlds: &[TestEnvironment<'_>]) -> serde_json::Value {
     let mut rows = worlds[0].environment_rows(worlds[0].company()).await;
     assert_eq!(rows.len(), 1, "{rows:#?}");
     rows.remove(0)
 }
 
 /// Waits until the Local of this name is a duplicate of the one in the other world.
-async fn duplicate_of(world: &World<'_>, name: &str, canonical: (&World<'_>, &str)) {
+async fn duplicate_of(world: &TestEnvironment<'_>, name: &str, canonical: (&TestEnvironment<'_>, &str)) {
     eventually("it points to the canonical one", LIMIT, async || {
         let status = world.environments().get(name).await.unwrap().status.unwrap_or_default();
         let to = status
@@ -66,7 +66,7 @@ fn uid(object: &impl ResourceExt) -> Uuid {
 
 #[tokio::test]
 async fn a_users_local_that_comes_just_before_the_operators_is_not_taken_for_the_operators() {
-    let world = World::new("local").await;
+    let world = TestEnvironment::new("local").await;
     let proxy = world.proxy().await;
     let operator = world.operator().kubeconfig(proxy.kubeconfig()).start().unwrap();
     operator.wait_ready().await;

@@ -6,16 +6,16 @@ use harness::guard::fresh_directory;
 use serde_json::json;
 
 use super::{company, locals, the_row};
-use crate::support::{World, lease, scope};
+use crate::support::{TestEnvironment, lease, scope};
 
 /// Makes claims in turn in each of the worlds, all at once.
-async fn claim_at_once(worlds: &[World<'_>], claims: usize) {
+async fn claim_at_once(worlds: &[TestEnvironment<'_>], claims: usize) {
     let made = (0..claims).map(|number| worlds[number % worlds.len()].claim(lease(&format!("claim-{number}"))));
     futures::future::join_all(made).await;
 }
 
 /// Waits until all of them hold the same row.
-async fn all_hold_the_row(worlds: &[World<'_>], claims: usize) {
+async fn all_hold_the_row(worlds: &[TestEnvironment<'_>], claims: usize) {
     let row = {
         worlds[0].lease_in("claim-0", LeasePhase::Active).await;
         the_row(worlds).await
@@ -60,7 +60,7 @@ async fn claims_that_are_there_before_the_operator_share_one_row_and_one_object(
 
 #[tokio::test]
 async fn two_operators_of_two_clusters_share_one_row_and_make_one_object_each() {
-    let here = World::new("local").await;
+    let here = TestEnvironment::new("local").await;
     let elsewhere = ControlPlane::start(&fresh_directory("cluster").unwrap()).await.unwrap();
     let company = here.company().to_string();
     let there = here

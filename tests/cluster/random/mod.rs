@@ -24,7 +24,7 @@ use uuid::Uuid;
 use self::oracle::{Change, Happened, Outcome};
 use self::story::Told;
 use crate::support::release::RunKind;
-use crate::support::{World, id_of};
+use crate::support::{TestEnvironment, id_of};
 
 /// How long the last deadline that was drawn may take to pass, on a busy machine.
 const SETTLING: Duration = Duration::from_secs(90);
@@ -44,7 +44,7 @@ async fn prove(leases: usize, at_once: usize) {
     let given = std::env::var("TEST_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed: u64 = given.unwrap_or_else(|| Rng::new().u64(..));
     println!("TEST_SEED={seed}");
-    let world = World::new("random").await;
+    let world = TestEnvironment::new("random").await;
     let kinds = world.run_kinds(&[RunKind::jobs(), RunKind::pods()]).await;
     let mut operator = world.start_with(&["--sweep-interval=2s", &kinds]).await;
     story::prepare(&world).await;
@@ -112,7 +112,12 @@ async fn prove(leases: usize, at_once: usize) {
 }
 
 /// Kills, halts and starts the operator until all is told; how often.
-async fn torment(world: &World<'static>, operator: &mut Operator, mut random: Rng, told: &CancellationToken) -> u32 {
+async fn torment(
+    world: &TestEnvironment<'static>,
+    operator: &mut Operator,
+    mut random: Rng,
+    told: &CancellationToken,
+) -> u32 {
     let mut times = 0;
     loop {
         // Not a wait for anything: the moment itself is what is drawn.
@@ -143,7 +148,7 @@ async fn torment(world: &World<'static>, operator: &mut Operator, mut random: Rn
 }
 
 /// All that may have become of the lease, deadlines included that have passed by now.
-async fn allowed(world: &World<'static>, told: &Told) -> BTreeSet<Outcome> {
+async fn allowed(world: &TestEnvironment<'static>, told: &Told) -> BTreeSet<Outcome> {
     let now = Timestamp::now();
     let mut history = told.history.clone();
     let mut passes = |change, from: Timestamp, until| {
@@ -166,7 +171,7 @@ async fn allowed(world: &World<'static>, told: &Told) -> BTreeSet<Outcome> {
 }
 
 /// What has become of each lease, by the id of its object.
-async fn outcomes(world: &World<'static>) -> HashMap<Uuid, Outcome> {
+async fn outcomes(world: &TestEnvironment<'static>) -> HashMap<Uuid, Outcome> {
     // The records last: what an object shows of a grant is in them by then.
     let objects = world.leases().list(&ListParams::default()).await.unwrap();
     let records: Vec<Value> = sqlx::query_scalar("SELECT to_jsonb(o) FROM environment_operator.lease_object AS o")

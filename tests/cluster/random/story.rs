@@ -13,7 +13,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::oracle::{Change, Happened, History, RunOf};
-use crate::support::{Claim, World, id_of, lease};
+use crate::support::{Claim, TestEnvironment, id_of, lease};
 
 /// The environment that every lease may use, and the one that admits [`SLOTS`] at a time.
 pub const SHARED: &str = "shared";
@@ -42,7 +42,7 @@ pub struct Told {
 
 /// What is drawn for one lease.
 struct Teller<'a> {
-    world: &'a World<'static>,
+    world: &'a TestEnvironment<'static>,
     random: Rng,
     name: String,
     id: Uuid,
@@ -63,7 +63,7 @@ enum Run {
 }
 
 /// Makes lease number `number`, lets things happen to it, and tells what did.
-pub async fn tell(world: &World<'static>, number: usize, seed: u64) -> Told {
+pub async fn tell(world: &TestEnvironment<'static>, number: usize, seed: u64) -> Told {
     let mut random = Rng::with_seed(seed.wrapping_add(number as u64));
     let name = format!("lease-{number}");
     let mut claim = lease(&name);
@@ -143,7 +143,7 @@ pub async fn tell(world: &World<'static>, number: usize, seed: u64) -> Told {
     }
 }
 
-async fn draw_run(world: &World<'static>, random: &mut Rng, name: &str) -> (Run, Option<String>) {
+async fn draw_run(world: &TestEnvironment<'static>, random: &mut Rng, name: &str) -> (Run, Option<String>) {
     match random.u8(..20) {
         0..4 => (Run::None, None),
         4..6 => (Run::Row(None), None),
@@ -161,7 +161,7 @@ async fn draw_run(world: &World<'static>, random: &mut Rng, name: &str) -> (Run,
 
 /// The claim with its environment, the name of the environment's row, and whether it is the lease's own.
 async fn draw_environment(
-    world: &World<'static>,
+    world: &TestEnvironment<'static>,
     random: &mut Rng,
     claim: Claim,
     name: &str,
@@ -284,7 +284,7 @@ impl Teller<'_> {
         self.note(Change::RunGone, from);
     }
 
-    /// Ends the row as the origin's release of a run's leases does: only if it is active.
+    /// Ends the row as the Paperclip server's release of a run's leases does: only if it is active.
     async fn end_row(&mut self, from: Timestamp) {
         let states = [LeaseState::Released, LeaseState::Expired, LeaseState::Failed];
         let state = states[self.random.usize(..states.len())];
@@ -338,7 +338,7 @@ fn was_there<T>(answer: Result<T, kube::Error>) -> bool {
 }
 
 /// Makes the environments that leases share.
-pub async fn prepare(world: &World<'static>) {
+pub async fn prepare(world: &TestEnvironment<'static>) {
     let ssh = json!({ "host": "build.example", "username": "ci", "remoteWorkspacePath": "/srv/work" });
     world.environment(SHARED, json!({ "driver": "SSH", "ssh": ssh })).await;
     let limited = json!({ "driver": "SSH", "ssh": ssh, "maxActiveLeases": SLOTS });

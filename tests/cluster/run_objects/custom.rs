@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{failed, gone, still_held, succeeded};
 use crate::support::custom::Kind;
 use crate::support::release::RunKind;
-use crate::support::{Expected, LIMIT, World, lease};
+use crate::support::{Expected, LIMIT, TestEnvironment, lease};
 
 fn condition(type_: &str, status: &str) -> Value {
     json!({ "conditions": [{ "type": "Ready", "status": "False" }, { "type": type_, "status": status, "reason": "Told" }] })
@@ -18,7 +18,7 @@ fn condition(type_: &str, status: &str) -> Value {
 
 #[tokio::test]
 async fn objects_of_configured_kinds_are_over_by_their_conditions_or_their_phase() {
-    let world = World::new("kinds").await;
+    let world = TestEnvironment::new("kinds").await;
     let (task, workflow) = (Kind::of(&world, "Task"), Kind::of(&world, "Workflow"));
     task.install(&world).await;
     workflow.install(&world).await;
@@ -85,7 +85,7 @@ async fn objects_of_configured_kinds_are_over_by_their_conditions_or_their_phase
 
 #[tokio::test]
 async fn the_uid_of_a_run_object_is_pinned_at_the_grant_and_another_one_under_its_name_is_another_run() {
-    let world = World::new("kinds-uid").await;
+    let world = TestEnvironment::new("kinds-uid").await;
     let task = Kind::of(&world, "Task");
     task.install(&world).await;
     let kinds = world.run_kinds(&[RunKind::jobs(), task.run_kind()]).await;
@@ -120,7 +120,7 @@ async fn the_uid_of_a_run_object_is_pinned_at_the_grant_and_another_one_under_it
 
 #[tokio::test]
 async fn a_run_object_is_the_same_through_whichever_version_it_is_named() {
-    let world = World::new("kinds-version").await;
+    let world = TestEnvironment::new("kinds-version").await;
     let task = Kind::of(&world, "Task");
     task.install(&world).await;
     let kinds = world.run_kinds(&[task.run_kind()]).await;
@@ -148,7 +148,7 @@ async fn a_run_object_is_the_same_through_whichever_version_it_is_named() {
 
 #[tokio::test]
 async fn a_kind_whose_objects_are_in_no_namespace_is_refused() {
-    let world = World::new("kinds-scope").await;
+    let world = TestEnvironment::new("kinds-scope").await;
     let planet = Kind::of(&world, "Planet").cluster_scoped();
     planet.install(&world).await;
     planet.create(&world, "mars").await;
@@ -166,7 +166,7 @@ async fn a_kind_whose_objects_are_in_no_namespace_is_refused() {
     // Whoever has configured it sees that it can't be.
     eventually("readiness names the kind", LIMIT, async || {
         let body = operator.get("/readyz").await.map_err(|error| error.to_string())?.body;
-        match body.contains("feed Planet") && body.contains("in no namespace") {
+        match body.contains("watch Planet") && body.contains("in no namespace") {
             true => Ok(()),
             false => Err(body),
         }
@@ -176,7 +176,7 @@ async fn a_kind_whose_objects_are_in_no_namespace_is_refused() {
 
 #[tokio::test]
 async fn no_kind_is_watched_but_those_that_are_configured() {
-    let world = World::new("kinds-watched").await;
+    let world = TestEnvironment::new("kinds-watched").await;
     let (task, workflow) = (Kind::of(&world, "Task"), Kind::of(&world, "Workflow"));
     task.install(&world).await;
     workflow.install(&world).await;

@@ -5,11 +5,11 @@ use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use super::{failed, gone, still_held, succeeded};
-use crate::support::{GRACE, World, lease};
+use crate::support::{GRACE, TestEnvironment, lease};
 
 #[tokio::test]
 async fn a_lease_ends_with_its_job_whichever_way_that_ends() {
-    let world = World::new("jobs").await;
+    let world = TestEnvironment::new("jobs").await;
     let _operator = world.start().await;
     for name in ["good", "bad", "deleted", "bystander"] {
         let job = world.job(name, json!({})).await;
@@ -34,7 +34,7 @@ async fn a_lease_ends_with_its_job_whichever_way_that_ends() {
 
 #[tokio::test]
 async fn a_job_past_its_own_deadline_has_timed_out() {
-    let world = World::new("jobs-deadline").await;
+    let world = TestEnvironment::new("jobs-deadline").await;
     let _operator = world.start().await;
     world.job("slow", json!({ "activeDeadlineSeconds": 5 })).await;
     world.granted(lease("of-slow").job("slow")).await;
@@ -43,7 +43,7 @@ async fn a_job_past_its_own_deadline_has_timed_out() {
 
 #[tokio::test]
 async fn the_outcome_of_a_job_that_vanishes_at_once_is_not_lost() {
-    let world = World::new("jobs-vanish").await;
+    let world = TestEnvironment::new("jobs-vanish").await;
     let mut operator = world.start().await;
     world.job("fleeting", json!({ "ttlSecondsAfterFinished": 0 })).await;
     for name in ["one", "two"] {
@@ -61,7 +61,7 @@ async fn the_outcome_of_a_job_that_vanishes_at_once_is_not_lost() {
 
 #[tokio::test]
 async fn another_job_of_the_same_name_is_another_run() {
-    let world = World::new("jobs-again").await;
+    let world = TestEnvironment::new("jobs-again").await;
     let mut operator = world.start().await;
     world.job("build", json!({})).await;
     world.granted(lease("of-the-first").job("build")).await;
@@ -77,7 +77,7 @@ async fn another_job_of_the_same_name_is_another_run() {
 
 #[tokio::test]
 async fn a_job_that_ends_while_no_operator_runs_is_seen_at_the_next_start() {
-    let world = World::new("jobs-stopped").await;
+    let world = TestEnvironment::new("jobs-stopped").await;
     let mut operator = world.start().await;
     world.job("quiet", json!({})).await;
     world.granted(lease("of-quiet").job("quiet")).await;
@@ -90,7 +90,7 @@ async fn a_job_that_ends_while_no_operator_runs_is_seen_at_the_next_start() {
 
 #[tokio::test]
 async fn a_job_that_is_deleted_while_no_operator_runs_is_missed_at_the_next_start() {
-    let world = World::new("jobs-missed").await;
+    let world = TestEnvironment::new("jobs-missed").await;
     let mut operator = world.start().await;
     world.job("quiet", json!({})).await;
     world.granted(lease("of-quiet").job("quiet")).await;
@@ -104,7 +104,7 @@ async fn a_job_that_is_deleted_while_no_operator_runs_is_missed_at_the_next_star
 
 #[tokio::test]
 async fn a_job_that_is_suspended_is_not_over_and_goes_on_where_it_is_resumed() {
-    let world = World::new("jobs-suspended").await;
+    let world = TestEnvironment::new("jobs-suspended").await;
     let _operator = world.start().await;
     world.job("patient", json!({ "suspend": true })).await;
     world.granted(lease("of-patient").job("patient")).await;
@@ -120,14 +120,14 @@ async fn a_job_that_is_suspended_is_not_over_and_goes_on_where_it_is_resumed() {
     succeeded("job/patient succeeded").of(&world, "of-patient").await;
 }
 
-async fn suspend(world: &World<'_>, job: &str, suspend: bool) {
+async fn suspend(world: &TestEnvironment<'_>, job: &str, suspend: bool) {
     let patch = Patch::Merge(json!({ "spec": { "suspend": suspend } }));
     world.jobs().patch(job, &PatchParams::default(), &patch).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_job_with_tries_left_is_over_with_its_last_one() {
-    let world = World::new("jobs-backoff").await;
+    let world = TestEnvironment::new("jobs-backoff").await;
     let _operator = world.start().await;
     world.job("flaky", json!({ "backoffLimit": 1 })).await;
     world.granted(lease("of-flaky").job("flaky")).await;
@@ -141,7 +141,7 @@ async fn a_job_with_tries_left_is_over_with_its_last_one() {
 
 #[tokio::test]
 async fn a_pod_failure_policy_says_which_failure_ends_a_job() {
-    let world = World::new("jobs-policy").await;
+    let world = TestEnvironment::new("jobs-policy").await;
     let _operator = world.start().await;
     let policy = json!({ "rules": [
         { "action": "Ignore", "onPodConditions": [{ "type": "DisruptionTarget", "status": "True" }] },
@@ -188,7 +188,7 @@ async fn a_job_that_has_succeeded_is_over_once_its_last_pod_is_gone() {
 
 /// A Job of two Pods of which one decides, while the other takes its time to go: the Job says early what will become of it.
 async fn last_pod_story(prefix: &str, more: Value, phase: &str, early: &str) {
-    let world = World::new(prefix).await;
+    let world = TestEnvironment::new(prefix).await;
     let _operator = world.start().await;
     // A Pod that is on a node goes when its kubelet says so: here, when the test does.
     world.job_on_node("pair", more).await;
@@ -206,7 +206,7 @@ async fn last_pod_story(prefix: &str, more: Value, phase: &str, early: &str) {
 
 #[tokio::test]
 async fn a_job_whose_deletion_is_held_up_is_not_gone_yet() {
-    let world = World::new("jobs-held-up").await;
+    let world = TestEnvironment::new("jobs-held-up").await;
     let _operator = world.start().await;
     world.job("sticky", json!({})).await;
     finalizers(&world, "sticky", json!(["example.test/hold"])).await;
@@ -223,7 +223,7 @@ async fn a_job_whose_deletion_is_held_up_is_not_gone_yet() {
         .await;
 }
 
-async fn finalizers(world: &World<'_>, job: &str, list: Value) {
+async fn finalizers(world: &TestEnvironment<'_>, job: &str, list: Value) {
     let patch = Patch::Merge(json!({ "metadata": { "finalizers": list } }));
     world.jobs().patch(job, &PatchParams::default(), &patch).await.unwrap();
 }

@@ -8,16 +8,16 @@ use serde_json::json;
 use super::{gone, still_held, succeeded};
 use crate::support::custom::Kind;
 use crate::support::release::RunKind;
-use crate::support::{GRACE, LIMIT, World, lease};
+use crate::support::{GRACE, LIMIT, TestEnvironment, lease};
 
 /// A started operator that watches Jobs and this kind.
-async fn start(world: &World<'_>, kind: &Kind) -> Operator {
+async fn start(world: &TestEnvironment<'_>, kind: &Kind) -> Operator {
     let kinds = world.run_kinds(&[RunKind::jobs(), kind.run_kind()]).await;
     world.start_with(&[&kinds]).await
 }
 
 /// Waits until the claim says why it waits, in these words.
-async fn waits_because(world: &World<'_>, name: &str, message: &str) {
+async fn waits_because(world: &TestEnvironment<'_>, name: &str, message: &str) {
     eventually(&format!("{name} says why it waits"), LIMIT, async || {
         let lease = world
             .lease_because(name, LeasePhase::Pending, Reason::RunNotFound)
@@ -44,7 +44,7 @@ async fn is_remarked_upon(operator: &Operator, remarked: bool) {
 
 #[tokio::test]
 async fn a_kind_whose_definition_comes_later_is_waited_for_and_picked_up() {
-    let world = World::new("kinds-later").await;
+    let world = TestEnvironment::new("kinds-later").await;
     let task = Kind::of(&world, "Task");
     let operator = start(&world, &task).await; // it is ready
     world.claim(task.claim("build")).await;
@@ -76,7 +76,7 @@ async fn a_kind_whose_definition_comes_later_is_waited_for_and_picked_up() {
 
 #[tokio::test]
 async fn a_kind_that_goes_and_comes_back_takes_no_lease_with_it() {
-    let world = World::new("kinds-back").await;
+    let world = TestEnvironment::new("kinds-back").await;
     let task = Kind::of(&world, "Task");
     task.install(&world).await;
     let mut operator = start(&world, &task).await;
@@ -123,7 +123,7 @@ async fn a_kind_that_goes_and_comes_back_takes_no_lease_with_it() {
 
 #[tokio::test]
 async fn a_kind_that_is_not_configured_any_more_leaves_its_leases_to_other_causes() {
-    let world = World::new("kinds-dropped").await;
+    let world = TestEnvironment::new("kinds-dropped").await;
     let task = Kind::of(&world, "Task");
     task.install(&world).await;
     let mut before = start(&world, &task).await;
@@ -148,7 +148,7 @@ async fn a_kind_that_is_not_configured_any_more_leaves_its_leases_to_other_cause
 
 #[tokio::test]
 async fn a_kind_that_is_deleted_takes_its_objects_with_it_and_that_is_seen_now_or_once_it_is_back() {
-    let world = World::new("kinds-deleted").await;
+    let world = TestEnvironment::new("kinds-deleted").await;
     let task = Kind::of(&world, "Task");
     task.install(&world).await;
     let mut operator = start(&world, &task).await;

@@ -4,7 +4,7 @@ use environment_operator::api::{LeasePhase, Reason};
 use kube::ResourceExt;
 use serde_json::json;
 
-use crate::support::{Expected, World, lease};
+use crate::support::{Expected, TestEnvironment, lease};
 
 mod custom;
 mod jobs;
@@ -37,7 +37,7 @@ fn gone(message: &str) -> Expected<'_> {
 
 /// Looks that the lease is held although the operator has heard of everything that was done so far: of a Job that is made
 /// now it hears later than of all that.
-async fn still_held(world: &World<'_>, name: &str) {
+async fn still_held(world: &TestEnvironment<'_>, name: &str) {
     let marker = format!("marker-{}", uuid::Uuid::new_v4().simple());
     let made = world.job(&marker, json!({})).await;
     world.granted(lease(&marker).job(&made.name_any())).await;

@@ -8,17 +8,17 @@ use serde_json::{Value, json};
 
 use super::{failed, gone, still_held, succeeded};
 use crate::support::release::RunKind;
-use crate::support::{World, lease};
+use crate::support::{TestEnvironment, lease};
 
 /// A started operator that watches Pods too.
-async fn start(world: &World<'_>) -> Operator {
+async fn start(world: &TestEnvironment<'_>) -> Operator {
     let kinds = world.run_kinds(&[RunKind::jobs(), RunKind::pods()]).await;
     world.start_with(&[&kinds]).await
 }
 
 #[tokio::test]
 async fn pods_are_runs_where_the_operator_is_told_so() {
-    let world = World::new("pods").await;
+    let world = TestEnvironment::new("pods").await;
     let _operator = start(&world).await;
     for name in ["good", "bad", "evicted", "deleted"] {
         world.pod(name, json!({})).await;
@@ -41,7 +41,7 @@ async fn pods_are_runs_where_the_operator_is_told_so() {
 
 #[tokio::test]
 async fn a_container_that_is_restarted_is_not_the_end_of_its_pod() {
-    let world = World::new("pods-restart").await;
+    let world = TestEnvironment::new("pods-restart").await;
     let _operator = start(&world).await;
     world.pod("flaky", json!({})).await;
     world.granted(lease("of-flaky").run_object("v1", "Pod", "flaky")).await;
@@ -67,7 +67,7 @@ async fn a_container_that_is_restarted_is_not_the_end_of_its_pod() {
 
 #[tokio::test]
 async fn a_pod_that_is_deleted_with_grace_is_not_over_before_it_is_gone_and_its_last_word_counts() {
-    let world = World::new("pods-grace").await;
+    let world = TestEnvironment::new("pods-grace").await;
     let _operator = start(&world).await;
     let names = ["silent", "speaking"];
     for name in names {
@@ -97,7 +97,7 @@ async fn a_pod_that_is_deleted_with_grace_is_not_over_before_it_is_gone_and_its_
 
 #[tokio::test]
 async fn a_real_pod_holds_its_lease_over_a_restart_and_tells_how_it_ended_when_it_is_deleted() {
-    let world = World::new("pods-real").await;
+    let world = TestEnvironment::new("pods-real").await;
     let namespace = world.namespace.name();
     let _node = NodeAgent::start(world.control_plane(), Some(namespace), Images::usual().await.unwrap())
         .await

@@ -6,7 +6,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::stranger::Stranger;
-use crate::support::{Claim, World, lease};
+use crate::support::{Claim, TestEnvironment, lease};
 
 /// A claim that names something of the other company, the same that names nothing that exists, and the answer to both.
 pub struct Case {
@@ -125,7 +125,7 @@ impl Case {
     }
 
     /// Makes both claims, waits until both have come to `phase`, and compares the answers.
-    pub async fn is_answered_alike(&self, ours: &World<'_>, phase: LeasePhase, reason: Reason) {
+    pub async fn is_answered_alike(&self, ours: &TestEnvironment<'_>, phase: LeasePhase, reason: Reason) {
         let mut answers = Vec::new();
         for (claim, _) in [&self.theirs, &self.nobodys] {
             ours.claim(claim.clone()).await;

@@ -6,7 +6,7 @@ use kube::ResourceExt;
 use kube::api::{Api, ListParams};
 use serde_json::{Value, json};
 
-use crate::support::{World, id_of, lease};
+use crate::support::{TestEnvironment, id_of, lease};
 
 mod case;
 mod stranger;
@@ -15,7 +15,7 @@ use case::Case;
 use stranger::{Stranger, both};
 
 /// Nothing of the other company stands in what is ours to read, nor in a log line that is about us, nor in any metric.
-async fn nothing_is_told(ours: &World<'_>, stranger: &Stranger<'_>, operator: &Operator) {
+async fn nothing_is_told(ours: &TestEnvironment<'_>, stranger: &Stranger<'_>, operator: &Operator) {
     let leases: Api<EnvironmentLease> = ours.leases();
     let environments: Api<Environment> = ours.environments();
     let leases = leases.list(&ListParams::default()).await.unwrap().items;
@@ -126,7 +126,7 @@ async fn a_default_environment_in_another_company_is_as_if_the_agent_had_none() 
     for pair in answers.chunks(2).skip(1) {
         assert_eq!(pair, &answers[..2]);
     }
-    // Setting a default locks the row that it names; that was the origin's doing.
+    // Setting a default locks the row that it names; that was the Paperclip server's doing.
     let unlocked = |rows: Vec<Value>| -> Vec<Value> {
         rows.into_iter()
             .map(|mut row| {

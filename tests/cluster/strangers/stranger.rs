@@ -6,7 +6,7 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::{World, id_of, lease};
+use crate::support::{TestEnvironment, id_of, lease};
 
 /// Stands in whatever is named by the other company.
 pub const MARK: &str = "hush";
@@ -14,7 +14,7 @@ pub const MARK: &str = "hush";
 /// The other company: a namespace beside ours with one of each thing, a lease held among them.
 pub struct Stranger<'p> {
     /// Its namespace.
-    pub world: World<'p>,
+    pub world: TestEnvironment<'p>,
     /// Its agent.
     pub agent: Uuid,
     /// A run that is running, and the lease's.
@@ -34,7 +34,7 @@ pub struct Stranger<'p> {
 }
 
 impl<'p> Stranger<'p> {
-    async fn beside(ours: &World<'p>, world: World<'p>) -> Self {
+    async fn beside(ours: &TestEnvironment<'p>, world: TestEnvironment<'p>) -> Self {
         let company = world.company();
         let agent = world.insert_agent(company).await;
         sqlx::query("UPDATE agents SET name = 'hush Ada' WHERE id = $1")
@@ -114,8 +114,8 @@ impl<'p> Stranger<'p> {
 }
 
 /// Our world, the other one beside it, and one operator for both that logs at the level of info.
-pub async fn both() -> (World<'static>, Stranger<'static>, Operator) {
-    let ours = World::new("strangers").await;
+pub async fn both() -> (TestEnvironment<'static>, Stranger<'static>, Operator) {
+    let ours = TestEnvironment::new("strangers").await;
     ours.make_origin_s_own_tables().await;
     let theirs = ours.beside(ours.control_plane(), MARK, []).await;
     let names = format!("{},{}", ours.namespace.name(), theirs.namespace.name());

@@ -6,10 +6,10 @@ use kube::ResourceExt;
 use kube::api::{Api, ListParams};
 use serde_json::{Value, json};
 
-use super::{LIMIT, World};
+use super::{LIMIT, TestEnvironment};
 use harness::wait::eventually;
 
-impl World<'_> {
+impl TestEnvironment<'_> {
     /// The status of a claim and its Events, of which it waits for the one that its reason asks for. Moments, ids that each
     /// lease has for itself, and what the author of the claim has written there (`written`) are replaced.
     pub async fn answer(&self, lease: &EnvironmentLease, written: &[String]) -> Value {

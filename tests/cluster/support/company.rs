@@ -1,4 +1,4 @@
-//! The company of a Namespace: its label, and its row as the origin's server ends it.
+//! The company of a Namespace: its label, and its row as the Paperclip server ends it.
 
 use environment_operator::api::{COMPANY_LABEL, ConditionStatus, Environment, Reason};
 use harness::wait::eventually;
@@ -7,9 +7,9 @@ use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{LIMIT, World};
+use super::{LIMIT, TestEnvironment};
 
-impl World<'_> {
+impl TestEnvironment<'_> {
     fn namespaces(&self) -> Api<Namespace> {
         Api::all(self.client.clone())
     }
@@ -49,7 +49,7 @@ impl World<'_> {
             .unwrap()
     }
 
-    /// Deletes a company as the origin's server does: what does not go by cascade first, in one transaction.
+    /// Deletes a company as the Paperclip server does: what does not go by cascade first, in one transaction.
     pub async fn delete_company(&self, company: Uuid) {
         let mut transaction = self.pool.begin().await.unwrap();
         for statement in [

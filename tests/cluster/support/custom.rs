@@ -7,7 +7,7 @@ use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind,
 use serde_json::{Value, json};
 
 use super::release::RunKind;
-use super::{Claim, LIMIT, World, lease};
+use super::{Claim, LIMIT, TestEnvironment, lease};
 
 /// A kind in a group of the world's own, so that no other test meets it.
 #[derive(Clone, Debug)]
@@ -19,7 +19,7 @@ pub struct Kind {
 
 impl Kind {
     /// A kind whose objects are in Namespaces.
-    pub fn of(world: &World<'_>, kind: &'static str) -> Self {
+    pub fn of(world: &TestEnvironment<'_>, kind: &'static str) -> Self {
         Self {
             group: format!("{}.example.test", world.namespace.name()),
             kind,
@@ -67,19 +67,19 @@ impl Kind {
     }
 
     /// Installs the kind and waits until it is served.
-    pub async fn install(&self, world: &World<'_>) {
+    pub async fn install(&self, world: &TestEnvironment<'_>) {
         self.define(world, true).await;
         self.is_served(world, true).await;
     }
 
     /// Has the API server serve the kind, or not any more: its objects stay where they are.
-    pub async fn serve(&self, world: &World<'_>, served: bool) {
+    pub async fn serve(&self, world: &TestEnvironment<'_>, served: bool) {
         self.define(world, served).await;
         self.is_served(world, served).await;
     }
 
     /// Deletes the kind, and with it all its objects.
-    pub async fn remove(&self, world: &World<'_>) {
+    pub async fn remove(&self, world: &TestEnvironment<'_>) {
         let definitions: Api<CustomResourceDefinition> = Api::all(world.client.clone());
         let name = format!("{}.{}", self.plural(), self.group);
         definitions.delete(&name, &DeleteParams::default()).await.unwrap();
@@ -87,14 +87,14 @@ impl Kind {
     }
 
     /// Makes an object of this kind.
-    pub async fn create(&self, world: &World<'_>, name: &str) -> DynamicObject {
+    pub async fn create(&self, world: &TestEnvironment<'_>, name: &str) -> DynamicObject {
         let object = DynamicObject::new(name, &self.resource()).data(json!({ "spec": {} }));
         let created = self.objects(world).create(&PostParams::default(), &object).await;
         created.unwrap()
     }
 
     /// Writes an object's status, as its controller would.
-    pub async fn set_status(&self, world: &World<'_>, name: &str, status: Value) {
+    pub async fn set_status(&self, world: &TestEnvironment<'_>, name: &str, status: Value) {
         let patch = Patch::Merge(json!({ "status": status }));
         self.objects(world)
             .patch_status(name, &PatchParams::default(), &patch)
@@ -103,14 +103,14 @@ impl Kind {
     }
 
     /// Deletes an object.
-    pub async fn delete(&self, world: &World<'_>, name: &str) {
+    pub async fn delete(&self, world: &TestEnvironment<'_>, name: &str) {
         self.objects(world)
             .delete(name, &DeleteParams::default())
             .await
             .unwrap();
     }
 
-    fn objects(&self, world: &World<'_>) -> Api<DynamicObject> {
+    fn objects(&self, world: &TestEnvironment<'_>) -> Api<DynamicObject> {
         match self.scope {
             "Cluster" => Api::all_with(world.client.clone(), &self.resource()),
             _ => Api::namespaced_with(world.client.clone(), world.namespace.name(), &self.resource()),
@@ -121,7 +121,7 @@ impl Kind {
         ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(&self.group, "v1", self.kind), &self.plural())
     }
 
-    async fn define(&self, world: &World<'_>, served: bool) {
+    async fn define(&self, world: &TestEnvironment<'_>, served: bool) {
         let version = |name: &str, storage: bool| {
             let schema = json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true });
             json!({
@@ -146,7 +146,7 @@ impl Kind {
             .unwrap();
     }
 
-    async fn is_served(&self, world: &World<'_>, served: bool) {
+    async fn is_served(&self, world: &TestEnvironment<'_>, served: bool) {
         let what = format!("{} is {}served", self.kind, if served { "" } else { "not " });
         eventually(&what, LIMIT, async || {
             match self.objects(world).list(&Default::default()).await {

@@ -5,14 +5,14 @@ use jiff::Timestamp;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{LIMIT, World};
+use super::{LIMIT, TestEnvironment};
 
 /// The moment that a row (or a status) tells as text; `None` for null.
 pub fn moment(value: &Value) -> Option<Timestamp> {
     value.as_str().map(|text| text.parse().unwrap())
 }
 
-impl World<'_> {
+impl TestEnvironment<'_> {
     /// The lease's row, if there is one.
     pub async fn lease_row(&self, id: Uuid) -> Option<Value> {
         self.rows("SELECT to_jsonb(l) FROM environment_leases AS l WHERE l.id = $1", id)

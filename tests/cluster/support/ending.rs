@@ -6,7 +6,7 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{LIMIT, World, moment};
+use super::{LIMIT, TestEnvironment, moment};
 
 /// How a granted lease has to end.
 #[derive(Clone, Copy, Debug)]
@@ -22,7 +22,7 @@ pub struct Expected<'a> {
 impl Expected<'_> {
     /// Waits until the lease has ended, and looks everywhere: at the object with its conditions and Event, at the row, at
     /// the activity and at what the operator remembers. Returns the ended object.
-    pub async fn of(self, world: &World<'_>, name: &str) -> EnvironmentLease {
+    pub async fn of(self, world: &TestEnvironment<'_>, name: &str) -> EnvironmentLease {
         let lease = world.lease_in(name, self.phase).await;
         self.check_object(&lease);
         let id = lease.uid().unwrap().parse().unwrap();
@@ -38,7 +38,7 @@ impl Expected<'_> {
     }
 
     /// The same without the object: for one that was deleted.
-    pub async fn of_row(self, world: &World<'_>, id: Uuid) {
+    pub async fn of_row(self, world: &TestEnvironment<'_>, id: Uuid) {
         eventually("the row has ended", LIMIT, async || match world.lease_row(id).await {
             Some(row) if row["status"] != "active" => Ok(()),
             other => Err(format!("{other:?}")),
@@ -76,7 +76,7 @@ impl Expected<'_> {
     }
 
     /// Returns when the row says it ended.
-    async fn check_rows(self, world: &World<'_>, id: Uuid) -> Option<jiff::Timestamp> {
+    async fn check_rows(self, world: &TestEnvironment<'_>, id: Uuid) -> Option<jiff::Timestamp> {
         let state = self.phase.into_str().to_lowercase();
         let row = world.lease_row(id).await.unwrap();
         assert_eq!(row["status"], *state, "{row}");
@@ -123,7 +123,7 @@ impl Expected<'_> {
         released_at
     }
 
-    async fn check_event(self, world: &World<'_>, name: &str) {
+    async fn check_event(self, world: &TestEnvironment<'_>, name: &str) {
         let events = eventually("an Event tells the ending", LIMIT, async || {
             let events = world.events(name, self.reason).await;
             if events.is_empty() { Err("none") } else { Ok(events) }

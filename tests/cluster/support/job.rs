@@ -8,9 +8,9 @@ use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
-use super::{LIMIT, World};
+use super::{LIMIT, TestEnvironment};
 
-impl World<'_> {
+impl TestEnvironment<'_> {
     /// The Jobs of the namespace.
     pub fn jobs(&self) -> Api<Job> {
         Api::namespaced(self.client.clone(), self.namespace.name())

@@ -34,6 +34,6 @@ impl Drop for LeaksNothing {
 /// `None` where there is no database any more, or no operator has ever run on it.
 async fn leaked(url: &str) -> Option<i64> {
     let mut connection = PgConnection::connect(url).await.ok()?;
-    let (operator, _foreign): (i64, i64) = sqlx::query_as(LEAKED).fetch_one(&mut connection).await.ok()?;
+    let (operator, _unmanaged): (i64, i64) = sqlx::query_as(LEAKED).fetch_one(&mut connection).await.ok()?;
     Some(operator)
 }

@@ -1,10 +1,10 @@
 //! What the tests of this layer are written with.
 //!
-//! A test begins with a [`World`]: a namespace, an empty database and a way to start operators that look after just these.
-//! Its claims are built by [`lease`], the origin's server is played by plain SQL ([`origin`]), Jobs by their Pods' status
+//! A test begins with a [`TestEnvironment`]: a namespace, an empty database and a way to start operators that look after just these.
+//! Its claims are built by [`lease`], the Paperclip server is played by plain SQL ([`origin`]), Jobs by their Pods' status
 //! ([`job`]), and what has to be seen of an ending everywhere at once is one assertion ([`Expected`]). Faults are made by a
 //! way to the API server that can be spoiled ([`proxy`]) and by locks in the database ([`obstruction`]); what must hold after
-//! any of them is one assertion too ([`World::settles`](World)).
+//! any of them is one assertion too ([`TestEnvironment::settles`](TestEnvironment)).
 
 mod answer;
 mod company;
@@ -26,7 +26,7 @@ pub use database::moment;
 pub use ending::Expected;
 pub use lease::{Claim, lease};
 pub use settled::id_of;
-pub use world::{World, install_definitions, scope};
+pub use world::{TestEnvironment, install_definitions, scope};
 
 use std::time::Duration;
 

@@ -3,7 +3,7 @@
 use harness::wait::eventually;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-use super::{LIMIT, World};
+use super::{LIMIT, TestEnvironment};
 
 /// A table that nobody can write to while this is held; it can be read all the same.
 pub struct Obstruction {
@@ -89,7 +89,7 @@ async fn wait_for_no_operator(connection: &mut PgConnection) {
     .await;
 }
 
-impl World<'_> {
+impl TestEnvironment<'_> {
     /// Stops every write to a table.
     pub async fn obstruct(&self, table: &'static str) -> Obstruction {
         let mut connection = self.database.connect().await.unwrap();

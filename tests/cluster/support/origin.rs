@@ -1,4 +1,4 @@
-//! The origin's server, played by plain SQL: companies, agents, runs, and the statements that it ends them with.
+//! The Paperclip server's server, played by plain SQL: companies, agents, runs, and the statements that it ends them with.
 
 use environment_operator::api::{LeasePhase, Reason};
 use environment_operator::store::{Mode, migrate};
@@ -6,9 +6,9 @@ use harness::wait::eventually;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{LIMIT, World, lease};
+use super::{LIMIT, TestEnvironment, lease};
 
-impl World<'_> {
+impl TestEnvironment<'_> {
     /// Ends one run and deletes another, with leases that nothing but these rows can tell of, and waits for the leases' ends.
     pub async fn notices_runs(&self) {
         let (ends, vanishes) = (self.insert_run().await, self.insert_run().await);
@@ -52,7 +52,7 @@ impl World<'_> {
         assert_eq!(done.rows_affected(), 1);
     }
 
-    /// Makes the tables that only an origin's server has, in a database that no operator has seen yet.
+    /// Makes the tables that only a Paperclip server has, in a database that no operator has seen yet.
     pub async fn make_origin_s_own_tables(&self) {
         migrate::migrate(&self.database.url().parse().unwrap(), Mode::Standalone)
             .await
@@ -123,7 +123,7 @@ impl World<'_> {
         assert_eq!(done.rows_affected(), runs.len() as u64);
     }
 
-    /// Deletes a run as the origin does: its activity first, in one transaction; again where a grant has added some meanwhile.
+    /// Deletes a run as the Paperclip server does: its activity first, in one transaction; again where a grant has added some meanwhile.
     pub async fn delete_run(&self, run: Uuid) {
         eventually("the run is deleted", LIMIT, async || self.try_to_delete_run(run).await).await;
     }
@@ -139,7 +139,7 @@ impl World<'_> {
         transaction.commit().await
     }
 
-    /// An environment as the origin's server makes one, in the company of the world's namespace.
+    /// An environment as the Paperclip server makes one, in the company of the world's namespace.
     pub async fn insert_environment(&self, name: &str, driver: &str) -> Uuid {
         let statement = "INSERT INTO environments (company_id, name, driver) VALUES ($1, $2, $3) RETURNING id";
         sqlx::query_scalar(statement)
@@ -151,8 +151,8 @@ impl World<'_> {
             .unwrap()
     }
 
-    /// An active lease as the origin's server makes one, acquired and last used two hours ago; `columns` go over that.
-    pub async fn insert_foreign_lease(&self, environment: Uuid, columns: Value) -> Uuid {
+    /// An active lease as the Paperclip server makes one, acquired and last used two hours ago; `columns` go over that.
+    pub async fn insert_unmanaged_lease(&self, environment: Uuid, columns: Value) -> Uuid {
         let statement = "WITH long_ago AS (SELECT now() - interval '2 hours' AS moment)
              INSERT INTO environment_leases
              SELECT lease.* FROM long_ago, jsonb_populate_record(NULL::environment_leases, jsonb_build_object(
@@ -186,7 +186,7 @@ impl World<'_> {
         run
     }
 
-    /// Ends a lease's row as the origin's release does: without looking at what it was.
+    /// Ends a lease's row as the Paperclip server's release does: without looking at what it was.
     pub async fn set_lease_status(&self, lease: Uuid, status: &str) {
         let statement = "UPDATE environment_leases
                          SET status = $2, released_at = now(), last_used_at = now(), updated_at = now() WHERE id = $1";

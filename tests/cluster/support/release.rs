@@ -18,7 +18,7 @@ use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, Patch, PatchP
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
-use super::{LIMIT, World};
+use super::{LIMIT, TestEnvironment};
 
 /// Where the account is.
 pub const NAMESPACE: &str = "operators";
@@ -74,7 +74,7 @@ pub async fn install(client: &Client) {
     }
 }
 
-impl World<'_> {
+impl TestEnvironment<'_> {
     /// Gives the operators of this world the chart's rights on its namespace, for Jobs as runs.
     pub async fn give_rights(&self) {
         self.grant(self.namespace.name(), &[RunKind::jobs()]).await;

@@ -10,7 +10,7 @@ use kube::api::ListParams;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{LIMIT, World};
+use super::{LIMIT, TestEnvironment};
 
 /// Everything that is known of the world's leases at one moment.
 struct Picture {
@@ -23,7 +23,7 @@ struct Picture {
     over: HashSet<Uuid>,
 }
 
-impl World<'_> {
+impl TestEnvironment<'_> {
     /// Waits until objects and rows tell the same story, once each:
     ///
     /// - every object ever granted has exactly one row, with the same ending and reason, and shows its token and context;
@@ -147,7 +147,7 @@ impl World<'_> {
 
     /// The leak gauge, by the operator's own statement.
     async fn leaks(&self) -> Option<String> {
-        let (leaked, _foreign): (i64, i64) = sqlx::query_as(LEAKED).fetch_one(&self.pool).await.unwrap();
+        let (leaked, _unmanaged): (i64, i64) = sqlx::query_as(LEAKED).fetch_one(&self.pool).await.unwrap();
         (leaked > 0).then(|| format!("{leaked} leases have leaked"))
     }
 

@@ -37,11 +37,11 @@ use super::{Claim, LIMIT, release};
 /// The binary under test.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_environment-operator");
 
-/// The tables as an origin's server makes them.
+/// The tables as a Paperclip server makes them.
 const ORIGIN: &str = include_str!("../../fixtures/origin.sql");
 
 /// What one test has to itself. Operators are started from it, and killed when their values are dropped.
-pub struct World<'p> {
+pub struct TestEnvironment<'p> {
     /// The administrator's client.
     pub client: Client,
     /// Where the objects are.
@@ -59,7 +59,7 @@ pub struct World<'p> {
     leaks: LeaksNothing,
 }
 
-impl World<'static> {
+impl TestEnvironment<'static> {
     /// A world on the shared parts; `prefix` begins its namespace's name.
     pub async fn new(prefix: &str) -> Self {
         Self::with_labels(prefix, []).await
@@ -70,7 +70,7 @@ impl World<'static> {
         Self::on(ControlPlane::shared().await, Postgres::shared().await, prefix, labels).await
     }
 
-    /// A world on the shared parts whose database an origin's server has prepared: its tables are there, and in them the
+    /// A world on the shared parts whose database a Paperclip server has prepared: its tables are there, and in them the
     /// company of the namespace. Its operators run in mode attached.
     pub async fn attached(prefix: &str) -> Self {
         let world = Self {
@@ -83,7 +83,7 @@ impl World<'static> {
     }
 }
 
-impl<'p> World<'p> {
+impl<'p> TestEnvironment<'p> {
     /// A world on parts of the test's own, for tests that harm them.
     pub async fn on<const N: usize>(
         control_plane: &'p ControlPlane,
@@ -102,10 +102,10 @@ impl<'p> World<'p> {
         control_plane: &'q ControlPlane,
         prefix: &str,
         labels: [(&str, &str); N],
-    ) -> World<'q> {
+    ) -> TestEnvironment<'q> {
         let mode = self.mode;
-        let world = World::around(control_plane, self.database.clone(), prefix, labels).await;
-        World { mode, ..world }
+        let world = TestEnvironment::around(control_plane, self.database.clone(), prefix, labels).await;
+        TestEnvironment { mode, ..world }
     }
 
     /// The same world with another database: its operators to come have that one's URL.
@@ -422,7 +422,7 @@ fn pool(database: &Database) -> PgPool {
 }
 
 /// The argument of an operator that looks after the namespaces of several worlds.
-pub fn scope(worlds: &[World<'_>]) -> String {
+pub fn scope(worlds: &[TestEnvironment<'_>]) -> String {
     let names: Vec<&str> = worlds.iter().map(|world| world.namespace.name()).collect();
     format!("--namespaces={}", names.join(","))
 }

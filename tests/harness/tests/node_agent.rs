@@ -14,13 +14,13 @@ use kube::api::{Api, DeleteParams, ListParams};
 pub const LIMIT: Duration = Duration::from_secs(60);
 
 /// A namespace with a node of its own.
-pub struct World {
+pub struct TestEnvironment {
     pub client: kube::Client,
     pub namespace: Namespace,
     agent: NodeAgent,
 }
 
-impl World {
+impl TestEnvironment {
     pub async fn start(prefix: &str) -> Self {
         Self::start_renewing(prefix, Duration::MAX).await
     }
@@ -95,7 +95,7 @@ impl World {
 
 #[tokio::test]
 async fn a_job_succeeds_with_init_containers_secrets_and_its_own_token() {
-    let world = World::start("job").await;
+    let world = TestEnvironment::start("job").await;
     world
         .apply(
             r#"
@@ -170,7 +170,7 @@ spec:
 
 #[tokio::test]
 async fn a_job_whose_process_fails_fails() {
-    let world = World::start("failing").await;
+    let world = TestEnvironment::start("failing").await;
     world
         .apply(
             "{apiVersion: batch/v1, kind: Job, metadata: {name: fails}, spec: {backoffLimit: 0, template: {spec: \
@@ -186,7 +186,7 @@ async fn a_job_whose_process_fails_fails() {
 
 #[tokio::test]
 async fn a_sidecar_runs_beside_the_work_and_is_stopped_when_that_has_ended() {
-    let world = World::start("sidecar").await;
+    let world = TestEnvironment::start("sidecar").await;
     world
         .apply(
             "{apiVersion: batch/v1, kind: Job, metadata: {name: beside}, spec: {backoffLimit: 0, template: {spec: \
@@ -214,7 +214,7 @@ async fn a_sidecar_runs_beside_the_work_and_is_stopped_when_that_has_ended() {
 
 #[tokio::test]
 async fn a_failed_container_is_started_again_on_failure() {
-    let world = World::start("restart").await;
+    let world = TestEnvironment::start("restart").await;
     world
         .apply(
             "{apiVersion: batch/v1, kind: Job, metadata: {name: again}, spec: {template: {spec: {restartPolicy: \
@@ -228,7 +228,7 @@ async fn a_failed_container_is_started_again_on_failure() {
 
 #[tokio::test]
 async fn an_unknown_image_and_a_missing_secret_are_waited_for_visibly() {
-    let world = World::start("waiting").await;
+    let world = TestEnvironment::start("waiting").await;
     world
         .apply(
             "{apiVersion: v1, kind: Pod, metadata: {name: unknown}, spec: {containers: [{name: main, image: \
@@ -271,7 +271,7 @@ async fn an_unknown_image_and_a_missing_secret_are_waited_for_visibly() {
 
 #[tokio::test]
 async fn a_deleted_pod_gets_sigterm_and_time_to_end() {
-    let world = World::start("deleted").await;
+    let world = TestEnvironment::start("deleted").await;
     world
         .apply(
             "{apiVersion: v1, kind: Pod, metadata: {name: polite}, spec: {containers: [{name: main, image: busybox, \

@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use crate::node_agent::{LIMIT, World};
+use crate::node_agent::{LIMIT, TestEnvironment};
 
 /// A web server on a Pod's address that answers as it is told; the test's own, so that nothing has to be told to a process.
 struct Server {
@@ -50,7 +50,7 @@ impl Server {
 }
 
 /// The only container's status of a Pod, and the address that the Pod's processes listen on.
-async fn container(world: &World, pod: &str) -> Result<(ContainerStatus, Ipv4Addr), String> {
+async fn container(world: &TestEnvironment, pod: &str) -> Result<(ContainerStatus, Ipv4Addr), String> {
     let pods: Api<Pod> = Api::namespaced(world.client.clone(), world.namespace.name());
     let pod = pods.get(pod).await.map_err(|error| error.to_string())?;
     let address = listening(&pod).ok_or("no address")?;
@@ -60,7 +60,7 @@ async fn container(world: &World, pod: &str) -> Result<(ContainerStatus, Ipv4Add
 }
 
 /// Waits until the container's status is as `holds` says.
-async fn becomes(world: &World, pod: &str, what: &str, holds: impl Fn(&ContainerStatus) -> bool) -> Ipv4Addr {
+async fn becomes(world: &TestEnvironment, pod: &str, what: &str, holds: impl Fn(&ContainerStatus) -> bool) -> Ipv4Addr {
     eventually(&format!("Pod {pod} {what}"), LIMIT, async || {
         let (status, address) = container(world, pod).await?;
         if holds(&status) {
@@ -78,7 +78,7 @@ fn is_running(status: &ContainerStatus) -> bool {
 
 #[tokio::test]
 async fn readiness_is_asked_for_and_decides_who_a_service_leads_to() {
-    let world = World::start("ready").await;
+    let world = TestEnvironment::start("ready").await;
     world
         .apply(
             "{apiVersion: v1, kind: Service, metadata: {name: web}, spec: {selector: {app: web}, ports: [{port: 80, \
@@ -120,7 +120,7 @@ async fn readiness_is_asked_for_and_decides_who_a_service_leads_to() {
 
 #[tokio::test]
 async fn a_container_that_does_not_start_or_does_not_live_is_started_again() {
-    let world = World::start("alive").await;
+    let world = TestEnvironment::start("alive").await;
     world
         .apply(
             "{apiVersion: v1, kind: Pod, metadata: {name: stuck}, spec: {terminationGracePeriodSeconds: 1, containers: \
@@ -146,7 +146,7 @@ async fn a_container_that_does_not_start_or_does_not_live_is_started_again() {
 
 #[tokio::test]
 async fn why_a_container_failed_stands_in_its_status_and_in_its_log() {
-    let world = World::start("message").await;
+    let world = TestEnvironment::start("message").await;
     world
         .apply(
             "{apiVersion: v1, kind: Pod, metadata: {name: fails}, spec: {containers: [{name: main, image: busybox, \
@@ -170,7 +170,7 @@ async fn why_a_container_failed_stands_in_its_status_and_in_its_log() {
 
 #[tokio::test]
 async fn a_container_has_its_user_and_a_root_that_it_cannot_write_to() {
-    let world = World::start("user").await;
+    let world = TestEnvironment::start("user").await;
     // Without root there is no other user to be.
     let (user, group, more) = match nix::unistd::Uid::effective().is_root() {
         true => ("65532", "65531", "65531 65530"),
@@ -229,7 +229,7 @@ spec:
 
 #[tokio::test]
 async fn a_pod_s_token_is_replaced_while_it_runs() {
-    let world = World::start_renewing("token", Duration::from_secs(1)).await;
+    let world = TestEnvironment::start_renewing("token", Duration::from_secs(1)).await;
     world
         .apply(
             r#"

@@ -1,6 +1,6 @@
 //! Environment, agent, run and lease in every order, with looks between them: a claim comes to one end.
 //!
-//! A small world: the index is the real one, so are the facts and the decision; the database is three maps and answers a look
+//! A small world: the cache is the real one, so are the facts and the decision; the database is three maps and answers a look
 //! as the statement of `store::lease_object` does.
 
 use std::collections::HashMap;
@@ -12,18 +12,18 @@ use uuid::Uuid;
 
 use crate::api::COMPANY_LABEL;
 use crate::cache::object::{EnvironmentObject, LeaseObject, NamespaceObject, RunObject, Watched};
-use crate::cache::{Index, KnownRun, LOCAL_NAME, RunKey};
+use crate::cache::{Cache, KnownRun, LOCAL_NAME, RunKey};
 use crate::lifecycle::capacity::Capacity;
 use crate::lifecycle::lease::{Decision, Facts, Run, decide};
 use crate::lifecycle::{EnvironmentState, RunStatus};
 use crate::projection::choice::{choice, environment};
 use crate::projection::company::Company;
 use crate::projection::environment_plan::{Plan, plan};
-use crate::projection::facts::{Subject, environment_display, object, obstacle, policy, row, run_display};
+use crate::projection::facts::{ObservedLease, environment_display, object, obstacle, policy, row, run_display};
 use crate::store::Mode;
-use crate::store::environment_object::EnvironmentView;
+use crate::store::environment_object::EnvironmentSnapshot;
 use crate::store::environments::EnvironmentRow;
-use crate::store::lease_object::{EnvironmentChoice, LeaseView, RunLook};
+use crate::store::lease_object::{EnvironmentChoice, LeaseSnapshot, RunLook};
 
 mod story;
 
@@ -55,7 +55,7 @@ fn environment_object(name: &str, uid: Uuid, spec: Value) -> EnvironmentObject {
 
 struct World<'s> {
     story: &'s Story,
-    index: Index,
+    cache: Cache,
     environments: HashMap<Uuid, EnvironmentRow>,
     agents: HashMap<Uuid, Option<Uuid>>,
     runs: HashMap<Uuid, (Uuid, RunStatus)>,
@@ -66,13 +66,13 @@ impl<'s> World<'s> {
     fn new(story: &'s Story) -> Self {
         let mut world = Self {
             story,
-            index: Index::default(),
+            cache: Cache::default(),
             environments: HashMap::new(),
             agents: HashMap::from([(ANOTHER_AGENT, None)]),
             runs: HashMap::new(),
             end: End::Waits,
         };
-        let _ = world.index.apply_namespace(namespace());
+        let _ = world.cache.apply_namespace(namespace());
         if let Some(state) = story.local {
             let local = environment_object(LOCAL_NAME, LOCAL, json!({ "driver": "Local" }));
             world.write_row(&local);
@@ -87,7 +87,7 @@ impl<'s> World<'s> {
                 let sandbox = json!({ "provider": "kubernetes" });
                 let spec = json!({ "driver": "Sandbox", "sandbox": sandbox, "archived": self.story.archived });
                 let _ = self
-                    .index
+                    .cache
                     .apply_environment(environment_object("builder", ENVIRONMENT, spec));
                 if self.story.default {
                     self.step(Step::Mirror); // the agent's foreign key waits for the row
@@ -99,12 +99,12 @@ impl<'s> World<'s> {
                 None => {
                     let job = json!({ "metadata": metadata("build", JOB), "status": {} });
                     let job = RunObject::decode("batch", "Job", job).unwrap();
-                    let _ = self.index.apply_run(&job_key(), job);
+                    let _ = self.cache.apply_run(&job_key(), job);
                 }
             },
             Part::Lease => {
                 let lease = json!({ "metadata": metadata("claim", LEASE), "spec": self.story.claim });
-                let _ = self.index.apply_lease(LeaseObject::decode("", "", lease).unwrap());
+                let _ = self.cache.apply_lease(LeaseObject::decode("", "", lease).unwrap());
             }
         }
     }
@@ -112,7 +112,7 @@ impl<'s> World<'s> {
     fn step(&mut self, step: Step) {
         match step {
             Step::Mirror => {
-                let objects: Vec<Arc<EnvironmentObject>> = self.index.environments.iter().cloned().collect();
+                let objects: Vec<Arc<EnvironmentObject>> = self.cache.environments.iter().cloned().collect();
                 for object in objects {
                     self.write_row(&object);
                 }
@@ -124,7 +124,7 @@ impl<'s> World<'s> {
     /// What the plan asks for. A Local's row that is there is adopted untouched.
     fn write_row(&mut self, environment: &EnvironmentObject) {
         let now = Timestamp::UNIX_EPOCH;
-        let view = EnvironmentView {
+        let view = EnvironmentSnapshot {
             id: environment.meta.uid,
             now,
             leading: true,
@@ -154,7 +154,7 @@ impl<'s> World<'s> {
     }
 
     /// What the statement of a look says about a claim.
-    fn view(&self, lease: &LeaseObject, chosen: Option<EnvironmentChoice>) -> LeaseView {
+    fn view(&self, lease: &LeaseObject, chosen: Option<EnvironmentChoice>) -> LeaseSnapshot {
         let run = lease.spec.run.as_ref().and_then(|run| run.heartbeat_run_id);
         let run = run.map(|id| self.runs.get(&id));
         let agent = lease.spec.agent_id.or(run.flatten().map(|(agent, _)| *agent));
@@ -164,7 +164,7 @@ impl<'s> World<'s> {
             EnvironmentChoice::Local => LOCAL,
             EnvironmentChoice::Default => default.unwrap_or(LOCAL),
         };
-        LeaseView {
+        LeaseSnapshot {
             id: LEASE,
             now: Timestamp::UNIX_EPOCH,
             leading: true,
@@ -194,12 +194,12 @@ impl<'s> World<'s> {
         }
     }
 
-    fn run(&self, view: &LeaseView) -> Run {
+    fn run(&self, view: &LeaseSnapshot) -> Run {
         match view.run {
             RunLook::Found { status, .. } => status.outcome().map_or(Run::Live, Run::Over),
             RunLook::Missing => Run::NotFound,
             RunLook::Unknown => Run::Unknown,
-            RunLook::None => match self.index.run(&job_key(), None) {
+            RunLook::None => match self.cache.run(&job_key(), None) {
                 KnownRun::Present { end, .. } => end.map_or(Run::Live, |end| Run::Over(end.outcome)),
                 KnownRun::Vanished(end) => end.map_or(Run::Gone, |end| Run::Over(end.outcome)),
                 KnownRun::Unknown => Run::NotFound,
@@ -208,32 +208,32 @@ impl<'s> World<'s> {
     }
 
     fn look(&mut self) {
-        let Some(lease) = self.index.leases.get(LEASE).cloned() else {
+        let Some(lease) = self.cache.leases.get(LEASE).cloned() else {
             return;
         };
         if self.end != End::Waits {
             return; // a grant and a refusal are for good: other tests hold that
         }
-        let subject = Subject {
+        let observed = ObservedLease {
             id: LEASE,
             object: Some(lease.clone()),
             deleted: false,
             term: 0,
         };
-        let chosen = choice(&self.index, &subject);
+        let chosen = choice(&self.cache, &observed);
         let view = self.view(&lease, chosen);
         let facts = Facts {
-            object: object(&subject),
-            row: row(&view, subject.present()),
+            object: object(&observed),
+            row: row(&view, observed.present()),
             run: self.run(&view),
-            environment: environment(&self.index, &subject, &view, chosen, false),
+            environment: environment(&self.cache, &observed, &view, chosen, false),
             namespace_terminating: false,
             obstacle: obstacle(&lease, &view, None, Some(&Company::Known(COMPANY, None))),
             capacity: Capacity::Free,
-            policy: policy(&subject, &view),
-            run_display: run_display(&subject, &view, None),
+            policy: policy(&observed, &view),
+            run_display: run_display(&observed, &view, None),
             run_named: None,
-            environment_display: environment_display(&subject, &view, chosen),
+            environment_display: environment_display(&observed, &view, chosen),
             expired: false,
             heartbeat_missed: false,
             acquire_timed_out: false,
@@ -243,7 +243,7 @@ impl<'s> World<'s> {
             Decision::Refuse(reason, _) => self.end = End::Refused(reason),
             Decision::MakeLocal => {
                 let local = environment_object(LOCAL_NAME, LOCAL, json!({ "driver": "Local" }));
-                let _ = self.index.apply_environment(local);
+                let _ = self.cache.apply_environment(local);
             }
             Decision::Wait(..) | Decision::Nothing => {}
             other => panic!("{}: a claim came to {other:?}", self.story.name),

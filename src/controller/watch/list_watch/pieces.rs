@@ -7,7 +7,7 @@ use std::pin::pin;
 
 use futures::{AsyncBufRead, AsyncBufReadExt as _};
 
-use super::FeedError;
+use super::WatchError;
 
 /// The most bytes of one object's text. The API server stores no larger ones: by default 1.5 MiB, of which every byte may take
 /// six in JSON.
@@ -20,34 +20,34 @@ const BUFFER_BYTES: usize = 64 * 1024;
 pub(super) async fn items<E>(
     answer: impl AsyncBufRead,
     mut item: impl FnMut(&str) -> Result<(), E>,
-) -> Result<String, FeedError>
+) -> Result<String, WatchError>
 where
-    FeedError: From<E>,
+    WatchError: From<E>,
 {
     let mut answer = pin!(answer);
     let mut splitter = Splitter::default();
     loop {
-        let chunk = answer.fill_buf().await.map_err(FeedError::Read)?;
+        let chunk = answer.fill_buf().await.map_err(WatchError::Read)?;
         if chunk.is_empty() {
             return text(splitter.around);
         }
         let (taken, complete) = splitter.take(chunk)?;
         answer.as_mut().consume(taken);
         if complete {
-            item(std::str::from_utf8(&splitter.item).map_err(|_| FeedError::Garbled)?)?;
+            item(std::str::from_utf8(&splitter.item).map_err(|_| WatchError::Garbled)?)?;
             empty(&mut splitter.item);
         }
     }
 }
 
 /// Reads the next line into `line`; whether there was one. An unfinished last line is none.
-pub(super) async fn line(answer: &mut (impl AsyncBufRead + Unpin), line: &mut Vec<u8>) -> Result<bool, FeedError> {
+pub(super) async fn line(answer: &mut (impl AsyncBufRead + Unpin), line: &mut Vec<u8>) -> Result<bool, WatchError> {
     empty(line);
     loop {
         let chunk = match answer.fill_buf().await {
             Ok(chunk) => chunk,
             Err(error) if is_end(&error) => return Ok(false),
-            Err(error) => return Err(FeedError::Read(error)),
+            Err(error) => return Err(WatchError::Read(error)),
         };
         if chunk.is_empty() {
             return Ok(false);
@@ -57,7 +57,7 @@ pub(super) async fn line(answer: &mut (impl AsyncBufRead + Unpin), line: &mut Ve
         let taken = end.map_or(chunk.len(), |end| end + 1);
         answer.consume_unpin(taken);
         if line.len() > OBJECT_BYTES {
-            return Err(FeedError::TooLarge);
+            return Err(WatchError::TooLarge);
         }
         if end.is_some() {
             return Ok(true);
@@ -78,8 +78,8 @@ fn is_end(error: &std::io::Error) -> bool {
     false
 }
 
-pub(super) fn text(bytes: Vec<u8>) -> Result<String, FeedError> {
-    String::from_utf8(bytes).map_err(|_| FeedError::Garbled)
+pub(super) fn text(bytes: Vec<u8>) -> Result<String, WatchError> {
+    String::from_utf8(bytes).map_err(|_| WatchError::Garbled)
 }
 
 fn empty(buffer: &mut Vec<u8>) {
@@ -101,7 +101,7 @@ struct Splitter {
 
 impl Splitter {
     /// Takes the begin of a chunk in: how many bytes, and whether `item` is complete with them.
-    fn take(&mut self, chunk: &[u8]) -> Result<(usize, bool), FeedError> {
+    fn take(&mut self, chunk: &[u8]) -> Result<(usize, bool), WatchError> {
         let tells = |byte: &u8| match (self.in_text, self.escaped) {
             (true, true) => true,
             (true, false) => matches!(byte, b'"' | b'\\'),
@@ -117,7 +117,7 @@ impl Splitter {
         }
         let complete = rest.first().is_some_and(|byte| self.take_sign(*byte));
         if self.item.len().max(self.around.len()) > OBJECT_BYTES {
-            return Err(FeedError::TooLarge);
+            return Err(WatchError::TooLarge);
         }
         Ok((run.len() + rest.len().min(1), complete))
     }
@@ -171,12 +171,12 @@ mod tests {
     use super::*;
 
     /// What comes of a list that arrives in chunks of this many bytes.
-    async fn split(list: &str, chunk: usize) -> Result<(Vec<String>, String), FeedError> {
+    async fn split(list: &str, chunk: usize) -> Result<(Vec<String>, String), WatchError> {
         let mut found = Vec::new();
         let reader = BufReader::with_capacity(chunk, list.as_bytes());
         let around = items(reader, |item| {
             found.push(item.to_owned());
-            Ok::<_, FeedError>(())
+            Ok::<_, WatchError>(())
         })
         .await?;
         Ok((found, around))
@@ -236,9 +236,12 @@ mod tests {
     #[tokio::test]
     async fn what_no_api_server_stores_is_not_taken_in() {
         let endless = format!(r#"{{"items":[{{"a":"{}"}}]}}"#, "x".repeat(OBJECT_BYTES + 1));
-        assert!(matches!(split(&endless, 65_536).await, Err(FeedError::TooLarge)));
+        assert!(matches!(split(&endless, 65_536).await, Err(WatchError::TooLarge)));
         let mut reader = BufReader::with_capacity(65_536, endless.as_bytes());
         let mut buffer = Vec::new();
-        assert!(matches!(line(&mut reader, &mut buffer).await, Err(FeedError::TooLarge)));
+        assert!(matches!(
+            line(&mut reader, &mut buffer).await,
+            Err(WatchError::TooLarge)
+        ));
     }
 }

@@ -1,8 +1,8 @@
-//! How long a feed pauses before it asks again.
+//! How long a watch pauses before it asks again.
 
 use std::time::Duration;
 
-use super::FeedError;
+use super::WatchError;
 use crate::random::Backoff;
 
 /// How long a watch lasts at least that counts as a success. One that ends at once is no better than one that is refused.
@@ -42,9 +42,9 @@ impl Rhythm {
 
     /// Something failed: the pause before the next try. No answer, an expired version least of all, is worth a try at once:
     /// it may be the answer to that too.
-    pub(super) fn after_failure(&mut self, error: &FeedError) -> Duration {
+    pub(super) fn after_failure(&mut self, error: &WatchError) -> Duration {
         match error {
-            FeedError::NotServed => NOT_SERVED_PAUSE,
+            WatchError::NotServed => NOT_SERVED_PAUSE,
             _ => self.0.pause(),
         }
     }

@@ -1,4 +1,4 @@
-//! Feeds against an API server that is played.
+//! Watches against an API server that is played.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::api::Unfit;
-use crate::cache::Index;
+use crate::cache::Cache;
 use crate::cache::object::{EnvironmentObject, LeaseObject, RunObject};
 use crate::controller::watch::source;
 
@@ -61,12 +61,12 @@ fn empty_list(version: u64, more: bool) -> Response<Body> {
     answer(200, json!({ "metadata": metadata, "items": [] }).to_string())
 }
 
-const SETTINGS: FeedSettings = FeedSettings {
+const SETTINGS: WatchSettings = WatchSettings {
     watch_timeout: Duration::from_secs(55),
     resync_interval: Duration::from_secs(600),
 };
 
-/// How many requests a feed makes in ten minutes of virtual time.
+/// How many requests a watch makes in ten minutes of virtual time.
 async fn requests_in_ten_minutes(answer: impl Fn(&str) -> Response<Body> + Clone + Send + 'static) -> usize {
     let count = Arc::new(Mutex::new(0));
     let counted = count.clone();
@@ -215,7 +215,7 @@ fn memory() -> (u64, u64) {
 }
 
 /// Whether this process is the one that measures: it runs one test alone.
-const MEASURES: &str = "FEED_MEMORY_IS_MEASURED";
+const MEASURES: &str = "WATCH_MEMORY_IS_MEASURED";
 
 #[test]
 fn a_thousand_hostile_objects_cost_less_than_64_mib_and_are_read_to_the_last() {
@@ -247,7 +247,7 @@ fn measure() {
     runtime.block_on(async {
         let client = client(hostile_list);
         let _longest = hostile(0);
-        let mut index = Index::default();
+        let mut cache = Cache::default();
         let (_, before) = memory();
         let source = source::leases(None);
         let request = Request::new(url_path(&client, &source).await.unwrap());
@@ -256,21 +256,21 @@ fn measure() {
         let unfit = |at: usize| leases[at].spec.metadata.as_ref().and_then(|metadata| metadata.unfit());
         assert!(matches!(unfit(0), Some(Unfit::Large(_))) && unfit(1) == Some(Unfit::Deep));
         assert!(leases[2].status_unreadable && leases[4].status_unreadable && !leases[3].status_unreadable);
-        let _ = index.reset_leases(None, leases, &version);
+        let _ = cache.reset_leases(None, leases, &version);
         let ask = |source: &Source| Request::new(DynamicObject::url_path(source.resource.as_ref().unwrap(), None));
         let source = source::environments(None);
         let (environments, version) = list::<EnvironmentObject>(&client, &source, &ask(&source))
             .await
             .unwrap();
         assert_eq!(environments.len(), OTHERS);
-        let _ = index.reset_environments(None, environments, &version);
+        let _ = cache.reset_environments(None, environments, &version);
         let (runs, version) = list::<RunObject>(&client, &source, &ask(&source)).await.unwrap();
         let ended = runs.iter().filter(|run| run.end.is_some()).count();
         assert_eq!(ended, OTHERS / 5, "a phase counts among conditions of any shape");
-        let _ = index.reset_runs(&source.kind, None, runs, &version);
+        let _ = cache.reset_runs(&source.kind, None, runs, &version);
         let source = source::namespaces(None);
         let (namespaces, _) = list::<NamespaceObject>(&client, &source, &ask(&source)).await.unwrap();
-        let _ = index.reset_namespaces(None, namespaces);
+        let _ = cache.reset_namespaces(None, namespaces);
         let (peak, after) = memory();
         println!("before {before} MiB, peak {peak} MiB, after {after} MiB");
         assert!(
@@ -306,7 +306,7 @@ async fn a_watch_hands_on_what_it_can_and_tells_the_version_of_what_it_heard() {
     let request = Request::new(url_path(&client, &source).await.unwrap());
     let mut version = ResourceVersion::parse("5").unwrap();
     let mut heard = VecDeque::new();
-    let mut sink = |event: FeedEvent<LeaseObject>| heard.push_back(event);
+    let mut sink = |event: WatchEvent<LeaseObject>| heard.push_back(event);
     let watched = watch(
         &client,
         &source,
@@ -318,15 +318,15 @@ async fn a_watch_hands_on_what_it_can_and_tells_the_version_of_what_it_heard() {
     .await;
     watched.unwrap();
     assert_eq!(version.as_str(), "30");
-    assert!(matches!(heard.pop_front(), Some(FeedEvent::Heard)));
+    assert!(matches!(heard.pop_front(), Some(WatchEvent::Heard)));
     for _ in 0..2 {
-        let Some(FeedEvent::Applied(lease)) = heard.pop_front() else {
+        let Some(WatchEvent::Applied(lease)) = heard.pop_front() else {
             panic!("{heard:?}")
         };
         assert!(lease.check().is_err());
     }
     assert!(matches!(
         (heard.pop_front(), heard.pop_front()),
-        (Some(FeedEvent::Heard), None)
+        (Some(WatchEvent::Heard), None)
     ));
 }

@@ -1,4 +1,4 @@
-//! The queue between the feeds and the reconcilers: each key at most once, one run per key at a time, fair to companies
+//! The queue between the watches and the reconcilers: each key at most once, one run per key at a time, fair to companies
 //! ([`Lane`]), and the one timer structure for deadlines, retries and everything else that has its time.
 
 use std::collections::hash_map::Entry;
@@ -19,7 +19,7 @@ mod fair;
 
 use fair::Fair;
 
-/// How many keys of one company run at once at most: the hands beyond stay for the others.
+/// How many keys of one company run at once at most: the permits beyond stay for the others.
 pub const SHARE: usize = 256;
 
 /// Pause after the first failure of a key.
@@ -46,7 +46,7 @@ struct State {
     queued: HashMap<Key, (Ready, u64)>,
     running: HashMap<Key, Ready>,
     /// How many keys of each company run.
-    hands: HashMap<Uuid, usize>,
+    permits: HashMap<Uuid, usize>,
     /// Running keys that were pushed meanwhile.
     again: HashMap<Key, Ready>,
     timers: BTreeSet<(Instant, Key)>,
@@ -77,8 +77,8 @@ impl Ready {
 
 /// How the queue stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Standing {
-    /// Environments that are ready and wait for a free hand.
+pub struct QueueSize {
+    /// Environments that are ready and wait for a free permit.
     pub environments: Waiting,
     /// Leases that do.
     pub leases: Waiting,
@@ -95,10 +95,10 @@ impl Queue {
     /// Forgets everything that was asked for, and lets nothing in any more. What runs goes on.
     pub fn close(&self) {
         let mut state = self.lock();
-        let (running, hands) = (std::mem::take(&mut state.running), std::mem::take(&mut state.hands));
+        let (running, permits) = (std::mem::take(&mut state.running), std::mem::take(&mut state.permits));
         *state = State {
             running,
-            hands,
+            permits,
             ..State::default()
         };
     }
@@ -174,21 +174,21 @@ impl Queue {
     }
 
     /// How the queue stands at a moment.
-    pub fn standing(&self, now: Instant) -> Standing {
+    pub fn size(&self, now: Instant) -> QueueSize {
         let state = self.lock();
-        let mut standing = Standing::default();
+        let mut size = QueueSize::default();
         for (key, (ready, _)) in &state.queued {
             let waiting = match key {
-                Key::Environment(_) => &mut standing.environments,
-                Key::Lease(_) => &mut standing.leases,
+                Key::Environment(_) => &mut size.environments,
+                Key::Lease(_) => &mut size.leases,
             };
             waiting.keys += 1;
             waiting.longest = waiting.longest.max(now.saturating_duration_since(ready.since));
         }
         for (_, cause, _) in state.due.values() {
-            *standing.timers.entry(*cause).or_default() += 1;
+            *size.timers.entry(*cause).or_default() += 1;
         }
-        standing
+        size
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -251,27 +251,27 @@ impl State {
     }
 
     fn take(&mut self) -> Option<Key> {
-        let hands = &self.hands;
+        let permits = &self.permits;
         let key = self
             .fair
-            .take(|company| hands.get(&company).is_none_or(|hands| *hands < SHARE))?;
+            .take(|company| permits.get(&company).is_none_or(|permits| *permits < SHARE))?;
         let (ready, _) = self.queued.remove(&key)?;
         // The run that begins now sets its own time for the next.
         if let Some((at, ..)) = self.due.remove(&key) {
             self.timers.remove(&(at, key));
         }
-        *self.hands.entry(ready.lane.company).or_default() += 1;
+        *self.permits.entry(ready.lane.company).or_default() += 1;
         self.running.insert(key, ready);
         Some(key)
     }
 
     fn finish(&mut self, key: Key) {
         if let Some(ready) = self.running.remove(&key)
-            && let Entry::Occupied(mut hands) = self.hands.entry(ready.lane.company)
+            && let Entry::Occupied(mut permits) = self.permits.entry(ready.lane.company)
         {
-            *hands.get_mut() -= 1;
-            if *hands.get() == 0 {
-                hands.remove();
+            *permits.get_mut() -= 1;
+            if *permits.get() == 0 {
+                permits.remove();
             }
         }
         if let Some(ready) = self.again.remove(&key) {
@@ -286,7 +286,7 @@ impl State {
             ("queue: ready", self.fair.size() + self.queued.len()),
             (
                 "queue: running",
-                self.running.len() + self.hands.len() + self.again.len(),
+                self.running.len() + self.permits.len() + self.again.len(),
             ),
             ("queue: timers", self.timers.len() + self.due.len()),
             ("queue: failures", self.failures.len()),

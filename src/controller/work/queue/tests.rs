@@ -48,8 +48,8 @@ async fn a_key_that_is_pushed_twice_is_taken_once() {
     let queue = opened();
     queue.extend([key(1), key(1), key(2)].map(|key| (key, LANE)));
     assert_eq!(
-        (queue.next().await, queue.next().await, queue.standing(Instant::now())),
-        (key(1), key(2), Standing::default())
+        (queue.next().await, queue.next().await, queue.size(Instant::now())),
+        (key(1), key(2), QueueSize::default())
     );
 }
 
@@ -136,13 +136,13 @@ async fn a_key_tells_since_when_and_what_for_it_waits() {
     queue.extend([(key(3), LANE)]);
     tokio::time::advance(Duration::from_secs(5)).await;
 
-    let standing = queue.standing(Instant::now());
+    let size = queue.size(Instant::now());
     let waits = |seconds| Waiting {
         keys: 1,
         longest: Duration::from_secs(seconds),
     };
-    assert_eq!((standing.environments, standing.leases), (waits(7), waits(5)));
-    assert_eq!(standing.timers, [(Cause::Heartbeat, 1)].into());
+    assert_eq!((size.environments, size.leases), (waits(7), waits(5)));
+    assert_eq!(size.timers, [(Cause::Heartbeat, 1)].into());
 
     // The moment of a timer counts, however late its key is taken.
     for _ in 0..3 {
@@ -159,7 +159,7 @@ async fn a_key_tells_since_when_and_what_for_it_waits() {
         })
     );
     assert_eq!(queue.ready(key(3)).unwrap().timer, None);
-    assert_eq!(queue.standing(Instant::now()), Standing::default());
+    assert_eq!(queue.size(Instant::now()), QueueSize::default());
 }
 
 #[tokio::test(start_paused = true)]

@@ -167,7 +167,7 @@ proptest! {
     ) {
         let decide_after = |events: &[Event]| {
             let mut facts = Facts::held();
-            // The first outcome of a run stands; the order among several is the origin's matter.
+            // The first outcome of a run stands; the order among several is the Paperclip server's matter.
             let outcome = events.iter().find(|event| matches!(event, Event::RunOver(_)));
             let others = events.iter().filter(|event| !matches!(event, Event::RunOver(_)));
             others.chain(outcome).for_each(|event| event.happen(&mut facts));

@@ -6,7 +6,7 @@ use super::*;
 async fn a_leader_whose_database_does_not_fit_stops_at_once_and_gives_its_term_up() {
     let row = Row::answering([Word::Held(1), Word::Unfit, Word::Vacant, Word::Unfit, Word::Held(2)]);
     let health = Health::new(Duration::from_secs(110));
-    let (leadership, _stop, _running) = campaign_with_health(&row, health.clone());
+    let (leadership, _stop, _running) = elector_with_health(&row, health.clone());
     let leading = reach(&leadership, LeadershipState::Leading { epoch: 1 }).await;
 
     let lapsed = reach(&leadership, LeadershipState::Lapsed { epoch: 1 }).await;
@@ -40,7 +40,7 @@ async fn a_failed_statement_has_the_database_looked_at_at_once_and_all_share_the
         (Word::Held(1), "column x does not exist"),
     ] {
         let row = Row::answering([Word::Held(1), word]);
-        let (leadership, _stop, _running) = campaign(&row);
+        let (leadership, _stop, _running) = elector(&row);
         let leading = reach(&leadership, LeadershipState::Leading { epoch: 1 }).await;
 
         let asked = (0..50).map(|_| leadership.examine(suspect()));
@@ -66,7 +66,7 @@ async fn a_failed_statement_has_the_database_looked_at_at_once_and_all_share_the
 #[tokio::test(start_paused = true)]
 async fn statements_that_fail_on_and_on_have_the_database_looked_at_once_a_second_at_most() {
     let row = Row::answering([Word::Held(1)]);
-    let (leadership, _stop, _running) = campaign(&row);
+    let (leadership, _stop, _running) = elector(&row);
     let leading = reach(&leadership, LeadershipState::Leading { epoch: 1 }).await;
     while leading.elapsed() < EXPIRY {
         leadership.examine(StoreError::Suspect("column x".to_owned())).await;
@@ -78,7 +78,7 @@ async fn statements_that_fail_on_and_on_have_the_database_looked_at_once_a_secon
 #[tokio::test(start_paused = true)]
 async fn a_look_without_an_answer_tells_that_the_database_is_away() {
     let row = Row::answering([Word::Held(1), Word::Silent]);
-    let (leadership, stop, running) = campaign(&row);
+    let (leadership, stop, running) = elector(&row);
     reach(&leadership, LeadershipState::Leading { epoch: 1 }).await;
     let suspect = || StoreError::Suspect("column x".to_owned());
     assert!(matches!(
@@ -97,7 +97,7 @@ async fn a_look_without_an_answer_tells_that_the_database_is_away() {
 async fn a_replica_that_does_not_lead_is_ready_only_while_another_one_s_term_runs() {
     let row = Row::answering([Word::Vacant, Word::Refused, Word::Vacant, Word::Held(3)]);
     let health = Health::new(Duration::from_secs(110));
-    let (leadership, _stop, _running) = campaign_with_health(&row, health.clone());
+    let (leadership, _stop, _running) = elector_with_health(&row, health.clone());
     let led = || !health.missing().iter().any(|line| line.starts_with("leadership: "));
     while row.asked().is_empty() {
         tokio::task::yield_now().await;
@@ -119,7 +119,7 @@ async fn a_replica_that_does_not_lead_is_ready_only_while_another_one_s_term_run
 async fn a_follower_asks_again_when_the_term_of_another_has_passed() {
     let asked = parking_lot::Mutex::new(Vec::new());
     let asked = Arc::new(asked);
-    let (campaign, leadership) = Campaign::new(EXPIRY, Health::new(EXPIRY), Arc::new(Metrics::new()));
+    let (elector, leadership) = Elector::new(EXPIRY, Health::new(EXPIRY), Arc::new(Metrics::new()));
     let noted = Arc::clone(&asked);
     let left = Duration::from_secs(2);
     let ask = move |_| {
@@ -133,7 +133,7 @@ async fn a_follower_asks_again_when_the_term_of_another_has_passed() {
             })
         }
     };
-    tokio::spawn(campaign.run(ask, CancellationToken::new()));
+    tokio::spawn(elector.run(ask, CancellationToken::new()));
     reach(&leadership, LeadershipState::Leading { epoch: 1 }).await;
     let asked = asked.lock().clone();
     assert!(asked[1] - asked[0] <= left, "{:?}", asked[1] - asked[0]);

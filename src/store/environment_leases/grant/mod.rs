@@ -13,7 +13,9 @@ use crate::api::{FreeObject, LeasePolicy, ObjectRef, Reason};
 use crate::lifecycle::Turn;
 use crate::store::references::Reference;
 use crate::store::session::Session;
-use crate::store::{Access, Leader, ObjectVersion, Refusal, Request, Settle, Store, StoreError, column, soundness};
+use crate::store::{
+    Access, Leader, NamespaceBinding, ObjectVersion, Refusal, Request, Store, StoreError, column, validation,
+};
 
 mod reuse;
 mod statement;
@@ -31,7 +33,7 @@ pub struct Grant {
     /// Company of its Namespace.
     pub company_id: Uuid,
     /// Given while the Namespace has no recorded company.
-    pub settle: Option<Settle>,
+    pub binding: Option<NamespaceBinding>,
     /// Row of the environment.
     pub environment_id: Uuid,
     /// Heartbeat run.
@@ -70,7 +72,7 @@ pub enum GrantOutcome {
         /// How many more leases the environment admits now; none where it is not limited.
         free: Option<i64>,
     },
-    /// The environment holds as many leases as it admits, foreign ones among them.
+    /// The environment holds as many leases as it admits, unmanaged ones among them.
     Full,
     /// It was granted before and is held: look again.
     AlreadySo,
@@ -95,10 +97,10 @@ impl Request for Grant {
     }
 
     fn check(&self) -> Result<(), StoreError> {
-        soundness::text("the environment's provider", self.provider.as_deref())?;
-        soundness::indexed_text("the provider's lease id", self.provider_lease_id.as_deref())?;
-        soundness::object("spec.metadata", &self.metadata)?;
-        soundness::object("the run's context", &self.context)
+        validation::text("the environment's provider", self.provider.as_deref())?;
+        validation::indexed_text("the provider's lease id", self.provider_lease_id.as_deref())?;
+        validation::object("spec.metadata", &self.metadata)?;
+        validation::object("the run's context", &self.context)
     }
 
     fn refused(refusal: Refusal) -> Option<GrantOutcome> {
@@ -185,7 +187,7 @@ fn needs_lock(grant: &Grant) -> bool {
 }
 
 /// Locks the environments of the claims that need it, so that nobody else grants there until the transaction ends, and
-/// says which it could lock. The origin's inserts go on, for they take no more than a key share.
+/// says which it could lock. The Paperclip server's inserts go on, for they take no more than a key share.
 async fn lock_environments(
     connection: &mut Session,
     leader: &Leader,

@@ -19,7 +19,7 @@ use crate::store::{StoreError, column};
 /// A provider's lease.
 #[derive(Clone, Debug, PartialEq, Eq, FromRow)]
 pub(super) struct ProviderLease {
-    /// Index of the [`Place`] that it was left in.
+    /// Cache of the [`Place`] that it was left in.
     #[sqlx(try_from = "i64")]
     place: usize,
     /// The lease that has left it.
@@ -86,7 +86,7 @@ pub(super) async fn find(
         if doubtful.is_empty() {
             return Ok(found);
         }
-        // Each round settles one at least, and none is asked about twice.
+        // Each round bindings one at least, and none is asked about twice.
         let superseded = sqlx::query_scalar(SUPERSEDED)
             .bind(column(&doubtful, |(company, _)| *company))
             .bind(column(&doubtful, |(_, lease)| lease.provider_lease_id.as_str()))
@@ -130,7 +130,7 @@ fn share(claims: &[&Grant], places: &[Place], left: &[ProviderLease]) -> HashMap
 ///
 /// - Up to 64 more candidates are read than there are claims. Those that turn out to be gone are read once and never again; those
 ///   that are held, or are being removed, are read again after a minute.
-/// - `held` reads the held rows of the company by the origin's index; `OFFSET 0` and one literal status each keep the planner to
+/// - `held` reads the held rows of the company by the Paperclip server's index; `OFFSET 0` and one literal status each keep the planner to
 ///   that: a list of them, or a variable, it may take for most of the rows and read all.
 /// - `newer` sees a row that was used after the one that is known, such as another writer's that has removed what was left;
 ///   the 1,000 that were used last are looked at. Of a row that was used before all of them it is not `certain` that no other

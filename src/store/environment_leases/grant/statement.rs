@@ -14,7 +14,7 @@ use crate::api::{FreeObject, ObjectRef, Reason};
 use crate::lifecycle::lease_status::display_of_row;
 use crate::lifecycle::{RunOutcome, RunStatus};
 use crate::store::environment_leases::LeaseRow;
-use crate::store::{Leader, StoreError, column, spelling};
+use crate::store::{Leader, StoreError, column, encoding};
 
 /// One fact that the statement tells about one id.
 #[derive(FromRow)]
@@ -101,14 +101,14 @@ pub(super) fn bind<'q>(
         .bind(column(grants, |grant| grant.id))
         .bind(column(grants, |grant| grant.company_id))
         .bind(column(grants, |grant| {
-            grant.settle.as_ref().map(|settle| settle.namespace_uid)
+            grant.binding.as_ref().map(|binding| binding.namespace_uid)
         }))
         .bind(column(grants, |grant| grant.environment_id))
         .bind(column(grants, |grant| grant.run_id))
         .bind(column(grants, |grant| grant.agent_id))
         .bind(column(grants, |grant| grant.issue_id))
         .bind(column(grants, |grant| grant.execution_workspace_id))
-        .bind(column(grants, |grant| spelling::policy(grant.policy)))
+        .bind(column(grants, |grant| encoding::policy(grant.policy)))
         .bind(column(grants, |grant| match reused.get(&grant.id) {
             Some(reused) => reused.provider.as_deref(),
             None => grant.provider.as_deref(),
@@ -161,7 +161,7 @@ asked AS MATERIALIZED (
     $14::text[], $15::text[], $16::int4[], $17::jsonb[], $18::jsonb[], $19::int4[], $20::text[], $21::text[],
     $22::text[], $23::int8[], $24::text[], $25::text[], $26::text[], $27::text[]
   ) WITH ORDINALITY AS t(
-    id, company_id, settle_uid, environment_id, run_id, agent_id, issue_id, execution_workspace_id, policy,
+    id, company_id, bound_uid, environment_id, run_id, agent_id, issue_id, execution_workspace_id, policy,
     provider, provider_lease_id, ttl_seconds, metadata, context, ttl_seconds_after_finished, namespace, name,
     rv, generation, run_api_version, run_kind, run_name, run_uid, place
   )
@@ -259,9 +259,9 @@ checked AS MATERIALIZED (
 ),
 settled AS (
   INSERT INTO environment_operator.namespace AS n (cluster, uid, name, company_id)
-  SELECT DISTINCT ON (settle_uid) $1, settle_uid, namespace, company_id FROM checked
-  WHERE refusal IS NULL AND settle_uid IS NOT NULL
-  ORDER BY settle_uid, id
+  SELECT DISTINCT ON (bound_uid) $1, bound_uid, namespace, company_id FROM checked
+  WHERE refusal IS NULL AND bound_uid IS NOT NULL
+  ORDER BY bound_uid, id
   ON CONFLICT (cluster, uid) DO UPDATE SET name = EXCLUDED.name WHERE n.company_id = EXCLUDED.company_id
   RETURNING uid, company_id
 ),
@@ -280,8 +280,8 @@ remembered AS (
     ttl_seconds_after_finished
   FROM checked
   WHERE refusal IS NULL AND (
-    settle_uid IS NULL
-    OR EXISTS (SELECT FROM settled WHERE settled.uid = settle_uid AND settled.company_id = checked.company_id)
+    bound_uid IS NULL
+    OR EXISTS (SELECT FROM settled WHERE settled.uid = bound_uid AND settled.company_id = checked.company_id)
   )
   ORDER BY place
   ON CONFLICT DO NOTHING

@@ -21,7 +21,7 @@ pub async fn tell(stage: &Stage) -> Result<()> {
 
 async fn environments_appear(stage: &Stage) -> Result<()> {
     chapter("Environments appear");
-    say("A box over SSH, a provider's sandbox, a plugin's: each becomes a row that the origin's server can read.");
+    say("A box over SSH, a provider's sandbox, a plugin's: each becomes a row that the Paperclip server can read.");
     for example in ["examples/ssh.yaml", "examples/sandbox.yaml", "examples/plugin.yaml"] {
         stage.kubectl(&["apply", "--filename", example]).await?;
     }
@@ -63,7 +63,7 @@ async fn a_race_for_the_local(stage: &Stage) -> Result<()> {
 async fn runs_take_leases(stage: &Stage) -> Result<Vec<Uuid>> {
     chapter("Runs take leases");
     say(
-        "Four heartbeat runs as the origin's server makes them (by SQL), and three Jobs as a runner's author writes them.",
+        "Four heartbeat runs as the Paperclip server makes them (by SQL), and three Jobs as a runner's author writes them.",
     );
     let company: Uuid = sqlx::query_scalar("SELECT id FROM companies LIMIT 1")
         .fetch_one(&stage.pool)

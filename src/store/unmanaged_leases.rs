@@ -1,4 +1,4 @@
-//! Leases that never had an object: rows of an origin's server or made by hand, of whatever company.
+//! Leases that never had an object: rows of a Paperclip server or made by hand, of whatever company.
 //!
 //! Every installation on a database may sweep them: an ending leaves a status, so the second one finds nothing to end.
 
@@ -12,15 +12,15 @@ use uuid::Uuid;
 
 use super::environment_leases::LeaseRow;
 use super::environments::EnvironmentRow;
-use super::{Store, StoreError, spelling};
+use super::{Store, StoreError, encoding};
 use crate::lifecycle::RunStatus;
-use crate::lifecycle::foreign::{Facts, Run};
 use crate::lifecycle::lease_status::display_of_row;
+use crate::lifecycle::unmanaged::{Facts, Run};
 
 /// Selects held leases without an object for which a cause is visible: their run is over, gone or was never named, or their
 /// time has passed. Whether it has stood for long enough is not asked here.
 ///
-/// Each environment's held leases are found by the origin's own index (company_id, environment_id, status); `OFFSET 0` keeps
+/// Each environment's held leases are found by the Paperclip server's own index (company_id, environment_id, status); `OFFSET 0` keeps
 /// the planner to that, and has each of them look up its object, for there may be very many that ended long ago.
 pub const CANDIDATES: &str = "
 SELECT l.id
@@ -38,7 +38,7 @@ WHERE (
   )
   AND NOT EXISTS (SELECT FROM environment_operator.lease_object AS o WHERE o.id = l.id OFFSET 0)";
 
-/// The foreign leases that have to be looked at, see [`CANDIDATES`].
+/// The unmanaged leases that have to be looked at, see [`CANDIDATES`].
 ///
 /// # Errors
 /// Any category but `Deposed`: nothing is written.
@@ -46,9 +46,9 @@ pub async fn candidates(store: &Store) -> Result<Vec<Uuid>, StoreError> {
     Ok(sqlx::query_scalar(CANDIDATES).fetch_all(&store.pool).await?)
 }
 
-/// A foreign lease, and what the decision has to know of it.
+/// An unmanaged lease, and what the decision has to know of it.
 #[derive(Clone, Debug)]
-pub struct ForeignLease {
+pub struct UnmanagedLease {
     pub row: LeaseRow,
     /// What is known.
     pub facts: Facts,
@@ -82,12 +82,12 @@ macro_rules! seconds_since {
     };
 }
 
-/// Looks at foreign leases by their ids, without locks. One that holds a value which this version does not know is an error
+/// Looks at unmanaged leases by their ids, without locks. One that holds a value which this version does not know is an error
 /// of its own (`Data`), named in the log once, and no obstacle to the others.
 ///
 /// # Errors
 /// Any category but `Deposed`: nothing is written.
-pub async fn look(store: &Store, ids: &[Uuid]) -> Result<Vec<Result<ForeignLease, StoreError>>, StoreError> {
+pub async fn look(store: &Store, ids: &[Uuid]) -> Result<Vec<Result<UnmanagedLease, StoreError>>, StoreError> {
     let found: Vec<Found> = sqlx::query_as(
         // As text, for there is JSON that only the database can hold; and from a moment that is not finite nothing is subtracted.
         concat!(
@@ -120,15 +120,15 @@ pub async fn look(store: &Store, ids: &[Uuid]) -> Result<Vec<Result<ForeignLease
     Ok(judged.collect())
 }
 
-fn read(found: Found) -> Result<ForeignLease, StoreError> {
+fn read(found: Found) -> Result<UnmanagedLease, StoreError> {
     let row: LeaseRow = decode(&found.id, &found.lease)?;
     let environment: EnvironmentRow = decode(&found.id, &found.environment)?;
     let Policy { lease_policy } = decode(&found.id, &found.lease)?;
-    if !spelling::is_policy(&lease_policy) {
+    if !encoding::is_policy(&lease_policy) {
         return Err(unreadable(&found.id, format!("{lease_policy:?} is no lease policy")));
     }
     // What its maker says that it holds: the environment's driver is only what stands there now.
-    let driver = spelling::parse_driver(&found.driver)
+    let driver = encoding::parse_driver(&found.driver)
         .ok_or_else(|| unreadable(&row.id, format!("{:?} is no driver", found.driver)))?;
     let run = match found.run_status {
         None => Run::Missing,
@@ -151,10 +151,10 @@ fn read(found: Found) -> Result<ForeignLease, StoreError> {
         run_display: row.heartbeat_run_id.map(display_of_row),
         environment_display: environment.name,
     };
-    Ok(ForeignLease { row, facts })
+    Ok(UnmanagedLease { row, facts })
 }
 
-/// The policy by which a foreign lease ends, which is nothing to guess.
+/// The policy by which an unmanaged lease ends, which is nothing to guess.
 #[derive(Deserialize)]
 struct Policy {
     lease_policy: String,
@@ -166,7 +166,7 @@ fn decode<T: DeserializeOwned>(id: &impl Display, row: &str) -> Result<T, StoreE
 
 fn unreadable(id: &impl Display, error: impl Display) -> StoreError {
     StoreError::Data {
-        message: format!("foreign lease {id} cannot be judged: {error}"),
+        message: format!("unmanaged lease {id} cannot be judged: {error}"),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::store::{Leader, StoreError};
 
 /// Where this replica stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum LeaderState {
     Unknown,
     Following,
     /// May work until `until`, which lies before the row's expiry.
@@ -62,8 +62,8 @@ pub(super) fn heard(answer: &Result<Answer, StoreError>, asked_at: Instant) -> (
     }
 }
 
-impl Standing {
-    /// The standing after an event; `expiry` is the row's, counted by the database from when it got the request.
+impl LeaderState {
+    /// The leader state after an event; `expiry` is the row's, counted by the database from when it got the request.
     pub(super) fn next(self, event: Event, expiry: Duration, now: Instant) -> Self {
         match (self, event) {
             // The margin leaves room for an API write that follows the last transaction.
@@ -79,8 +79,8 @@ impl Standing {
             (Self::Leading { leader, .. }, Event::Deposed { epoch }) if leader.epoch == epoch => Self::Following,
             // Who leads cannot be known while the row cannot be read.
             (Self::Following, Event::Unreachable | Event::Unfit) => Self::Unknown,
-            (standing, Event::Unreachable | Event::Unfit | Event::Passed | Event::Deposed { .. }) => {
-                standing.unless_passed(now)
+            (leader_state, Event::Unreachable | Event::Unfit | Event::Passed | Event::Deposed { .. }) => {
+                leader_state.unless_passed(now)
             }
         }
     }
@@ -114,7 +114,7 @@ impl Standing {
     fn unless_passed(self, now: Instant) -> Self {
         match self {
             Self::Leading { leader, until } if now >= until => Self::Lapsed { epoch: leader.epoch },
-            standing => standing,
+            leader_state => leader_state,
         }
     }
 }

@@ -3,17 +3,17 @@
 use std::time::Duration;
 
 use environment_operator::api::{Driver, LeasePolicy, Reason};
-use environment_operator::lifecycle::foreign::Run;
+use environment_operator::lifecycle::unmanaged::Run;
 use environment_operator::lifecycle::{LeaseState, RunOutcome};
-use environment_operator::store::environment_leases::{End, EndOutcome, ForeignLeaseEnd, LeaseRow};
-use environment_operator::store::{StoreError, foreign_leases};
+use environment_operator::store::environment_leases::{End, EndOutcome, LeaseRow, UnmanagedLeaseEnd};
+use environment_operator::store::{StoreError, unmanaged_leases};
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
 use crate::support::*;
 
-/// A foreign active lease; `columns` and `values` go beside the needed ones.
-async fn foreign(world: &World, environment: Uuid, columns: &str, values: &str) -> Uuid {
+/// An unmanaged active lease; `columns` and `values` go beside the needed ones.
+async fn unmanaged(world: &TestEnvironment, environment: Uuid, columns: &str, values: &str) -> Uuid {
     let statement = format!(
         "INSERT INTO environment_leases (company_id, environment_id{columns}) VALUES ($1, $2{values}) RETURNING id"
     );
@@ -25,34 +25,34 @@ async fn foreign(world: &World, environment: Uuid, columns: &str, values: &str) 
         .unwrap()
 }
 
-async fn of_run(world: &World, environment: Uuid, run: Uuid) -> Uuid {
-    foreign(world, environment, ", heartbeat_run_id", &format!(", '{run}'")).await
+async fn of_run(world: &TestEnvironment, environment: Uuid, run: Uuid) -> Uuid {
+    unmanaged(world, environment, ", heartbeat_run_id", &format!(", '{run}'")).await
 }
 
-async fn candidates(world: &World) -> Vec<Uuid> {
-    let mut ids = foreign_leases::candidates(&world.store).await.unwrap();
+async fn candidates(world: &TestEnvironment) -> Vec<Uuid> {
+    let mut ids = unmanaged_leases::candidates(&world.store).await.unwrap();
     ids.sort();
     ids
 }
 
 #[tokio::test]
 async fn held_leases_without_an_object_are_selected_once_a_cause_is_visible() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let own = world.held().await;
     let environment = own.environment_id;
     let live = world.run("running").await;
     of_run(&world, environment, live).await;
-    foreign(
+    unmanaged(
         &world,
         environment,
         ", heartbeat_run_id, expires_at",
         &format!(", '{live}', now() + interval '1 h'"),
     )
     .await;
-    foreign(&world, environment, ", status", ", 'retained'").await;
-    foreign(&world, environment, ", status", ", 'released'").await;
+    unmanaged(&world, environment, ", status", ", 'retained'").await;
+    unmanaged(&world, environment, ", status", ", 'released'").await;
     let past = ", now() - interval '1 h'";
-    foreign(
+    unmanaged(
         &world,
         environment,
         ", status, expires_at",
@@ -66,9 +66,9 @@ async fn held_leases_without_an_object_are_selected_once_a_cause_is_visible() {
         let run = world.run(status).await;
         due.push(of_run(&world, environment, run).await);
     }
-    due.push(foreign(&world, environment, "", "").await);
+    due.push(unmanaged(&world, environment, "", "").await);
     due.push(
-        foreign(
+        unmanaged(
             &world,
             environment,
             ", heartbeat_run_id, expires_at",
@@ -77,7 +77,7 @@ async fn held_leases_without_an_object_are_selected_once_a_cause_is_visible() {
         .await,
     );
     due.push(
-        foreign(
+        unmanaged(
             &world,
             environment,
             ", status, expires_at",
@@ -88,21 +88,21 @@ async fn held_leases_without_an_object_are_selected_once_a_cause_is_visible() {
     due.sort();
     assert_eq!(candidates(&world).await, due);
     world.set_run(own.heartbeat_run_id.unwrap(), "failed").await;
-    assert_eq!(candidates(&world).await, due, "an object's lease is not foreign");
+    assert_eq!(candidates(&world).await, due, "an object's lease is not unmanaged");
 }
 
 #[tokio::test]
-async fn what_is_known_of_a_foreign_lease_is_measured_by_the_database_s_clock() {
-    let world = World::new().await;
+async fn what_is_known_of_an_unmanaged_lease_is_measured_by_the_database_s_clock() {
+    let world = TestEnvironment::new().await;
     let environment = world.environment().await;
     let run = world.run("timed_out").await;
     let ended = "UPDATE heartbeat_runs SET finished_at = now() - interval '2 h', updated_at = now() WHERE id = $1";
     sqlx::query(ended).bind(run).execute(world.pool()).await.unwrap();
     let columns = ", heartbeat_run_id, lease_policy, last_used_at, expires_at";
     let values = format!(", '{run}', 'retain_on_failure', now() - interval '3 h', now() - interval '1 h'");
-    let id = foreign(&world, environment, columns, &values).await;
+    let id = unmanaged(&world, environment, columns, &values).await;
     let own = world.held().await;
-    let looked = foreign_leases::look(&world.store, &[id, own.id]).await.unwrap();
+    let looked = unmanaged_leases::look(&world.store, &[id, own.id]).await.unwrap();
     let [Ok(lease)] = looked.as_slice() else {
         panic!("{looked:?}")
     };
@@ -121,8 +121,8 @@ async fn what_is_known_of_a_foreign_lease_is_measured_by_the_database_s_clock() 
         .execute(world.pool())
         .await
         .unwrap();
-    let plain = foreign(&world, environment, ", expires_at", ", now() + interval '1 h'").await;
-    for lease in foreign_leases::look(&world.store, &[id, plain]).await.unwrap() {
+    let plain = unmanaged(&world, environment, ", expires_at", ", now() + interval '1 h'").await;
+    for lease in unmanaged_leases::look(&world.store, &[id, plain]).await.unwrap() {
         let (id_found, facts) = lease.map(|lease| (lease.row.id, lease.facts)).unwrap();
         match facts.run {
             Run::Over(_, since) if id_found == id => assert_eq!(hours(since), 0, "else since its last change"),
@@ -134,11 +134,11 @@ async fn what_is_known_of_a_foreign_lease_is_measured_by_the_database_s_clock() 
 
 #[tokio::test]
 async fn a_row_that_cannot_be_read_is_no_obstacle_to_others() {
-    let world = World::new().await;
+    let world = TestEnvironment::new().await;
     let environment = world.environment().await;
     let (good, bad) = (
-        foreign(&world, environment, "", "").await,
-        foreign(&world, environment, "", "").await,
+        unmanaged(&world, environment, "", "").await,
+        unmanaged(&world, environment, "", "").await,
     );
     for statement in [
         "ALTER TABLE environment_leases DROP CONSTRAINT environment_leases_lease_policy_check".to_owned(),
@@ -150,7 +150,7 @@ async fn a_row_that_cannot_be_read_is_no_obstacle_to_others() {
             .unwrap();
     }
     let mut read = Vec::new();
-    for lease in foreign_leases::look(&world.store, &[good, bad]).await.unwrap() {
+    for lease in unmanaged_leases::look(&world.store, &[good, bad]).await.unwrap() {
         match lease {
             Ok(lease) => read.push(lease.row.id),
             Err(StoreError::Data { message }) => assert!(message.contains(&bad.to_string()), "{message}"),
@@ -160,8 +160,8 @@ async fn a_row_that_cannot_be_read_is_no_obstacle_to_others() {
     assert_eq!(read, [good]);
 }
 
-fn expire(id: Uuid) -> ForeignLeaseEnd {
-    ForeignLeaseEnd {
+fn expire(id: Uuid) -> UnmanagedLeaseEnd {
+    UnmanagedLeaseEnd {
         end: End {
             id,
             leaves: LeaseState::Active,
@@ -174,22 +174,22 @@ fn expire(id: Uuid) -> ForeignLeaseEnd {
     }
 }
 
-async fn end(world: &World, end: ForeignLeaseEnd) -> EndOutcome {
-    ForeignLeaseEnd::carry_out(&world.store, &world.leader, &[end])
+async fn end(world: &TestEnvironment, end: UnmanagedLeaseEnd) -> EndOutcome {
+    UnmanagedLeaseEnd::carry_out(&world.store, &world.leader, &[end])
         .await
         .unwrap()
         .remove(0)
 }
 
-async fn row(world: &World, id: Uuid) -> LeaseRow {
+async fn row(world: &TestEnvironment, id: Uuid) -> LeaseRow {
     world.lease(id).await.unwrap()
 }
 
 #[tokio::test]
-async fn a_foreign_lease_that_is_used_again_before_it_is_ended_is_left_alone() {
-    let world = World::new().await;
+async fn an_unmanaged_lease_that_is_used_again_before_it_is_ended_is_left_alone() {
+    let world = TestEnvironment::new().await;
     let environment = world.environment().await;
-    let id = foreign(&world, environment, ", last_used_at", ", now() - interval '16 min'").await;
+    let id = unmanaged(&world, environment, ", last_used_at", ", now() - interval '16 min'").await;
     sqlx::query("UPDATE environment_leases SET last_used_at = now() - interval '14 min'")
         .execute(world.pool())
         .await
@@ -212,11 +212,11 @@ async fn a_foreign_lease_that_is_used_again_before_it_is_ended_is_left_alone() {
 }
 
 #[tokio::test]
-async fn a_foreign_lease_that_holds_what_nobody_tears_down_says_so() {
-    let world = World::new().await;
+async fn an_unmanaged_lease_that_holds_what_nobody_tears_down_says_so() {
+    let world = TestEnvironment::new().await;
     let environment = world.environment().await;
-    let id = foreign(&world, environment, "", "").await;
-    let failed = ForeignLeaseEnd {
+    let id = unmanaged(&world, environment, "", "").await;
+    let failed = UnmanagedLeaseEnd {
         end: End {
             ending: ending(LeaseState::Failed, Reason::RunFailed),
             ..expire(id).end
@@ -232,16 +232,16 @@ async fn a_foreign_lease_that_holds_what_nobody_tears_down_says_so() {
 }
 
 #[tokio::test]
-async fn many_sweeps_at_once_end_each_foreign_lease_once_and_a_deposed_one_none() {
-    let world = World::new().await;
+async fn many_sweeps_at_once_end_each_unmanaged_lease_once_and_a_deposed_one_none() {
+    let world = TestEnvironment::new().await;
     let environment = world.environment().await;
     let mut ids = Vec::new();
     for _ in 0..50 {
-        ids.push(foreign(&world, environment, ", last_used_at", ", now() - interval '1 h'").await);
+        ids.push(unmanaged(&world, environment, ", last_used_at", ", now() - interval '1 h'").await);
     }
     let sweep = async || {
-        let ends: Vec<ForeignLeaseEnd> = ids.iter().map(|id| expire(*id)).collect();
-        let outcomes = ForeignLeaseEnd::carry_out(&world.store, &world.leader, &ends)
+        let ends: Vec<UnmanagedLeaseEnd> = ids.iter().map(|id| expire(*id)).collect();
+        let outcomes = UnmanagedLeaseEnd::carry_out(&world.store, &world.leader, &ends)
             .await
             .unwrap();
         outcomes
@@ -254,16 +254,16 @@ async fn many_sweeps_at_once_end_each_foreign_lease_once_and_a_deposed_one_none(
     let activity = "SELECT count(*) FROM activity_log WHERE action = 'environment.lease_released'";
     assert_eq!(world.count(activity).await, 50);
 
-    let id = foreign(&world, environment, ", last_used_at", ", now() - interval '1 h'").await;
+    let id = unmanaged(&world, environment, ", last_used_at", ", now() - interval '1 h'").await;
     world.depose().await;
-    let outcome = ForeignLeaseEnd::carry_out(&world.store, &world.leader, &[expire(id)]).await;
+    let outcome = UnmanagedLeaseEnd::carry_out(&world.store, &world.leader, &[expire(id)]).await;
     assert!(matches!(outcome, Err(StoreError::Deposed)), "{outcome:?}");
     assert_eq!(row(&world, id).await.status, LeaseState::Active);
 }
 
 #[tokio::test]
-async fn a_foreign_lease_is_judged_by_the_driver_that_its_maker_has_noted() {
-    let world = World::new().await;
+async fn an_unmanaged_lease_is_judged_by_the_driver_that_its_maker_has_noted() {
+    let world = TestEnvironment::new().await;
     let environment = world.environment().await;
     let noted = |metadata: &str| format!(", '{metadata}'");
     for (metadata, driver) in [
@@ -273,12 +273,12 @@ async fn a_foreign_lease_is_judged_by_the_driver_that_its_maker_has_noted() {
         ("[\"driver\"]", Some(Driver::Sandbox)),
         ("{\"driver\": \"of the future\"}", None),
     ] {
-        let id = foreign(&world, environment, ", metadata", &noted(metadata)).await;
-        let looked = foreign_leases::look(&world.store, &[id]).await.unwrap().remove(0);
+        let id = unmanaged(&world, environment, ", metadata", &noted(metadata)).await;
+        let looked = unmanaged_leases::look(&world.store, &[id]).await.unwrap().remove(0);
         assert_eq!(looked.ok().map(|lease| lease.facts.driver), driver, "{metadata}");
     }
-    let id = foreign(&world, environment, ", metadata", &noted("{\"driver\": \"ssh\"}")).await;
-    let unguarded = ForeignLeaseEnd {
+    let id = unmanaged(&world, environment, ", metadata", &noted("{\"driver\": \"ssh\"}")).await;
+    let unguarded = UnmanagedLeaseEnd {
         only_if_unused_for: None,
         ..expire(id)
     };

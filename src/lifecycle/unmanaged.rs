@@ -1,4 +1,4 @@
-//! The one decision about a foreign lease: a row that never had an object, made by an origin's server or by hand.
+//! The one decision about an unmanaged lease: a row that never had an object, made by a Paperclip server or by hand.
 //!
 //! Nobody watches over it here, so only the sweep ends it, and only once a cause has stood for a grace: whoever made the row
 //! had time enough to end it himself. Its ending has the same status and reason as an own lease's.
@@ -9,7 +9,7 @@ use super::ending::{Cause, Ending};
 use super::{LeaseState, RunOutcome};
 use crate::api::{Driver, LeasePolicy};
 
-/// What the database shows of one foreign lease; every length of time is by the database's clock.
+/// What the database shows of one unmanaged lease; every length of time is by the database's clock.
 #[derive(Clone, Debug)]
 pub struct Facts {
     /// Status of the row: what is neither active nor retained has ended, and stays so.
@@ -28,7 +28,7 @@ pub struct Facts {
     pub environment_display: String,
 }
 
-/// What the database shows of a foreign lease's run.
+/// What the database shows of an unmanaged lease's run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Run {
     /// It may still run.
@@ -39,7 +39,7 @@ pub enum Run {
     Missing,
 }
 
-/// What this installation may do about foreign leases.
+/// What this installation may do about unmanaged leases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rules {
     /// It may end them; else it only reports them.
@@ -79,7 +79,7 @@ pub enum Condition {
     Unused,
 }
 
-/// Decides about one foreign lease.
+/// Decides about one unmanaged lease.
 pub fn decide(facts: &Facts, rules: &Rules) -> Decision {
     let Some((cause, only_if)) = cause(facts, rules.grace) else {
         return Decision::Leave;

@@ -1,4 +1,4 @@
-//! Gathers what is known about one lease: from the index, from the database, and from the API server where only a live read
+//! Gathers what is known about one lease: from the cache, from the database, and from the API server where only a live read
 //! is proof.
 
 use uuid::Uuid;
@@ -18,27 +18,28 @@ use crate::projection::agreement::expired;
 use crate::projection::choice::{choice, environment, shown_is_gone};
 use crate::projection::company::{self, Company};
 use crate::projection::facts::{
-    Subject, acquire_deadline, environment_display, object, obstacle, policy, row, run_display, run_named, run_object,
+    ObservedLease, acquire_deadline, environment_display, object, obstacle, policy, row, run_display, run_named,
+    run_object,
 };
-use crate::store::Settle;
-use crate::store::lease_object::{EnvironmentChoice, LeaseLook, LeaseView};
+use crate::store::NamespaceBinding;
+use crate::store::lease_object::{EnvironmentChoice, LeaseQuery, LeaseSnapshot};
 
 /// Everything that a decision about the lease needs, and what carrying it out needs besides.
 #[derive(Clone, Debug)]
-pub struct Scene {
+pub struct Observation {
     /// What is decided upon.
     pub facts: Facts,
     /// What the database knows.
-    pub view: LeaseView,
+    pub view: LeaseSnapshot,
     /// The company of a claim, and whether it has to be recorded with its row.
-    pub company: Option<(Uuid, Option<Settle>)>,
+    pub company: Option<(Uuid, Option<NamespaceBinding>)>,
     /// The run object, its uid pinned as far as it is known.
     pub run_object: Option<ObjectRef>,
     /// When the run ended, as far as it tells.
     pub run_ended_at: Option<jiff::Timestamp>,
 }
 
-impl Scene {
+impl Observation {
     /// Whether this is a claim that nobody has decided.
     pub fn is_open_claim(&self) -> bool {
         let open = |object: &Object| {
@@ -56,42 +57,42 @@ impl Scene {
 }
 
 impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
-    /// What the feeds know of a lease.
-    pub(super) fn find_lease(&self, id: Uuid) -> Subject {
-        let index = self.context.index();
-        let term = index.term();
-        match (index.leases.get(id), index.leases.gone(id)) {
-            (Some(object), _) => Subject {
+    /// What the watches know of a lease.
+    pub(super) fn find_lease(&self, id: Uuid) -> ObservedLease {
+        let cache = self.context.cache();
+        let term = cache.term();
+        match (cache.leases.get(id), cache.leases.gone(id)) {
+            (Some(object), _) => ObservedLease {
                 id,
                 object: Some(object.clone()),
                 deleted: false,
                 term,
             },
-            (None, Some(object)) => Subject {
+            (None, Some(object)) => ObservedLease {
                 id,
                 object: Some(object.clone()),
                 deleted: true,
                 term,
             },
-            (None, None) => Subject {
+            (None, None) => ObservedLease {
                 id,
                 object: None,
-                deleted: index.is_tombstone(Key::Lease(id)),
+                deleted: cache.is_missed_deletion(Key::Lease(id)),
                 term,
             },
         }
     }
 
     /// Gathers the facts. Needs the database, and the API server where only a live read is proof.
-    pub(super) async fn lease_scene(&self, subject: &Subject) -> Result<Scene, ReconcileError> {
+    pub(super) async fn observe(&self, observed: &ObservedLease) -> Result<Observation, ReconcileError> {
         let (chosen, was_gone) = {
-            let index = self.context.index();
-            (choice(&index, subject), shown_is_gone(&index, subject))
+            let cache = self.context.cache();
+            (choice(&cache, observed), shown_is_gone(&cache, observed))
         };
-        let (view, namespace, unread) = self.look(subject, chosen).await?;
-        let claim = subject.present().filter(|_| is_of_claim(&view));
-        let run_object = run_object(subject, &view);
-        let seen = self.run(subject, &view, run_object.as_ref()).await;
+        let (view, namespace, unread) = self.look(observed, chosen).await?;
+        let claim = observed.present().filter(|_| is_of_claim(&view));
+        let run_object = run_object(observed, &view);
+        let seen = self.run(observed, &view, run_object.as_ref()).await;
         let company = match (claim, &namespace) {
             (Some(_), Some(namespace)) => Some(company::of_new_object(
                 namespace,
@@ -108,22 +109,22 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
         });
         let of_run = seen.obstacle.or(unknown);
         let obstacle = claim.and_then(|lease| obstacle(lease, &view, of_run, company.as_ref()));
-        let heartbeat_missed = self.seems_silent(subject);
+        let heartbeat_missed = self.seems_silent(observed);
         let mut facts = Facts {
-            object: object(subject),
-            row: row(&view, subject.present()),
+            object: object(observed),
+            row: row(&view, observed.present()),
             run: seen.run,
-            environment: environment(&self.context.index(), subject, &view, chosen, was_gone),
+            environment: environment(&self.context.cache(), observed, &view, chosen, was_gone),
             namespace_terminating: namespace
                 .as_ref()
                 .map_or(claim.is_some() && unread.is_none(), |namespace| namespace.meta.deleting),
             obstacle,
             capacity: Capacity::Free,
-            policy: policy(subject, &view),
-            run_display: run_display(subject, &view, run_object.as_ref()),
+            policy: policy(observed, &view),
+            run_display: run_display(observed, &view, run_object.as_ref()),
             run_named: claim.and_then(run_named),
-            environment_display: environment_display(subject, &view, chosen),
-            expired: expired(&view, subject.present()),
+            environment_display: environment_display(observed, &view, chosen),
+            expired: expired(&view, observed.present()),
             heartbeat_missed,
             acquire_timed_out: claim.is_some_and(|lease| acquire_deadline(lease) <= view.now),
         };
@@ -132,7 +133,7 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
             (facts.run, facts.environment) = (Run::Unknown, Environment::NotMirrored);
         }
         if let Some(lease) = claim {
-            facts.capacity = self.room_for(subject, lease, &view, &facts);
+            facts.capacity = self.room_for(observed, lease, &view, &facts);
         }
         // One deletion of a Namespace deletes what is in it in random order: what went first says nothing. And the Namespace of
         // which the watch tells may be one that had the name before.
@@ -140,18 +141,20 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
         let is_doubtful =
             |reason| doubtful.contains(&reason) || reason == Reason::LeaseDeleted && is_there(&facts.object);
         if matches!(decide(&facts), Decision::End(ending) if is_doubtful(ending.reason)) {
-            facts.namespace_terminating = self.namespace_is_going(subject, &view).await?;
+            facts.namespace_terminating = self.namespace_is_going(observed, &view).await?;
         }
-        // A refusal is for good, and the edit that takes the environment back may be on its way through its own feed.
+        // A refusal is for good, and the edit that takes the environment back may be on its way through its own watch.
         if matches!(decide(&facts), Decision::Refuse(Reason::EnvironmentArchived, _)) {
             let read = self.read_environment(chosen).await;
-            let index = self.context.index();
+            let cache = self.context.cache();
             facts.environment = match read {
                 Err(error) => {
-                    tracing::warn!(lease = %subject.id, %error, "an environment can't be read");
+                    tracing::warn!(lease = %observed.id, %error, "an environment can't be read");
                     Environment::NotMirrored // whether it is to be archived is not known
                 }
-                Ok(true) if choice(&index, subject) == chosen => environment(&index, subject, &view, chosen, was_gone),
+                Ok(true) if choice(&cache, observed) == chosen => {
+                    environment(&cache, observed, &view, chosen, was_gone)
+                }
                 Ok(_) => Environment::NotFound, // it is gone, or another one has its name: to be looked at
             };
         }
@@ -159,12 +162,12 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
             reason: Reason::HeartbeatMissed,
             ..
         }) = decide(&facts)
-            && let Some(lease) = subject.present()
+            && let Some(lease) = observed.present()
         {
             facts.heartbeat_missed = self.is_silent(lease).await;
         }
         let company = match company {
-            Some(Company::Known(id, settle)) => Some((id, settle)),
+            Some(Company::Known(id, binding)) => Some((id, binding)),
             Some(Company::Doubt(..)) | None => None,
         };
         // What an object tells may be any moment: no lease has outlived its run for longer than it was held.
@@ -176,7 +179,7 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
             uid: seen.pinned.map(|uid| uid.to_string()),
             ..object
         });
-        Ok(Scene {
+        Ok(Observation {
             facts,
             view,
             company,
@@ -185,28 +188,28 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
         })
     }
 
-    /// Looks into the database. Which Namespace a claim is in is read live once, for the feed may not have heard yet that
+    /// Looks into the database. Which Namespace a claim is in is read live once, for the watch may not have heard yet that
     /// another one, of another company, has taken the name; and while no company is recorded, at every attempt, for that
     /// is what decides it. Without an answer the Namespace is not known, and why is told.
     async fn look(
         &self,
-        subject: &Subject,
+        observed: &ObservedLease,
         choice: Option<EnvironmentChoice>,
-    ) -> Result<(LeaseView, Option<NamespaceObject>, Option<ClusterError>), ReconcileError> {
-        let name = subject.present().map(|lease| &lease.meta.namespace);
-        let known = name.and_then(|name| self.context.index().namespaces.get(name).cloned());
-        let look = question(subject, known.as_ref(), choice);
+    ) -> Result<(LeaseSnapshot, Option<NamespaceObject>, Option<ClusterError>), ReconcileError> {
+        let name = observed.present().map(|lease| &lease.meta.namespace);
+        let known = name.and_then(|name| self.context.cache().namespaces.get(name).cloned());
+        let look = question(observed, known.as_ref(), choice);
         let view = self.database.ask(look).await?;
         if !view.leading {
             return Err(ReconcileError::NotLeading);
         }
         let Some(name) = name.filter(|_| is_of_claim(&view)) else {
             self.context
-                .index
-                .note(|index| index.namespaces_of_claims.remove(&subject.id));
+                .cache
+                .note(|cache| cache.namespaces_of_claims.remove(&observed.id));
             return Ok((view, known, None));
         };
-        let own = self.context.index().namespaces_of_claims.get(&subject.id).copied();
+        let own = self.context.cache().namespaces_of_claims.get(&observed.id).copied();
         let is_own = |namespace: &NamespaceObject| own == Some(namespace.meta.uid);
         if view.recorded_company.is_some() && known.as_ref().is_some_and(is_own) {
             return Ok((view, known, None));
@@ -215,29 +218,29 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
             // It is in its own as long as it lives: where another one has the name, both are gone.
             Ok(live) => live.filter(|live| own.is_none() || is_own(live)),
             Err(error) => {
-                tracing::warn!(lease = %subject.id, %error, "its namespace can't be read");
+                tracing::warn!(lease = %observed.id, %error, "its namespace can't be read");
                 return Ok((view, None, Some(error)));
             }
         };
         if let Some(live) = &live {
             self.context
-                .index
-                .note(|index| index.note_namespace(subject.id, live.meta.uid));
+                .cache
+                .note(|cache| cache.note_namespace(observed.id, live.meta.uid));
         }
         if live.as_ref().map(NamespaceObject::decides_company) == known.as_ref().map(NamespaceObject::decides_company) {
             return Ok((view, live, None));
         }
-        let look = question(subject, live.as_ref(), choice);
+        let look = question(observed, live.as_ref(), choice);
         Ok((self.database.ask(look).await?, live, None))
     }
 
-    /// Tells the index what a live read says of the environment that a claim names; whether there is still one of its name, as
+    /// Tells the cache what a live read says of the environment that a claim names; whether there is still one of its name, as
     /// far as it names one.
     async fn read_environment(&self, chosen: Option<EnvironmentChoice>) -> Result<bool, ClusterError> {
         let Some(EnvironmentChoice::Object(id)) = chosen else {
             return Ok(true);
         };
-        let Some(known) = self.context.index().environments.get(id).cloned() else {
+        let Some(known) = self.context.cache().environments.get(id).cloned() else {
             return Ok(false);
         };
         let read = self
@@ -246,13 +249,13 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
             .await?;
         let is_there = read.is_some();
         if let Some(environment) = read {
-            self.context.learn(|index| index.read_environment(environment));
+            self.context.learn(|cache| cache.read_environment(environment));
         }
         Ok(is_there)
     }
 
-    async fn namespace_is_going(&self, subject: &Subject, view: &LeaseView) -> Result<bool, ReconcileError> {
-        let of_object = subject.object.as_ref().map(|lease| &lease.meta.namespace);
+    async fn namespace_is_going(&self, observed: &ObservedLease, view: &LeaseSnapshot) -> Result<bool, ReconcileError> {
+        let of_object = observed.object.as_ref().map(|lease| &lease.meta.namespace);
         let Some(name) = of_object.or(view.object.as_ref().map(|row| &row.namespace)) else {
             return Ok(false);
         };
@@ -265,7 +268,7 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
 }
 
 /// Whether the database has never had a lease of this object.
-const fn is_of_claim(view: &LeaseView) -> bool {
+const fn is_of_claim(view: &LeaseSnapshot) -> bool {
     view.row.is_none() && view.object.is_none()
 }
 
@@ -275,10 +278,14 @@ const fn is_there(object: &Object) -> bool {
 }
 
 /// What is asked of the database.
-fn question(subject: &Subject, namespace: Option<&NamespaceObject>, choice: Option<EnvironmentChoice>) -> LeaseLook {
-    let spec = subject.object.as_ref().map(|lease| &lease.spec);
-    LeaseLook {
-        id: subject.id,
+fn question(
+    observed: &ObservedLease,
+    namespace: Option<&NamespaceObject>,
+    choice: Option<EnvironmentChoice>,
+) -> LeaseQuery {
+    let spec = observed.object.as_ref().map(|lease| &lease.spec);
+    LeaseQuery {
+        id: observed.id,
         namespace_uid: namespace.map(|namespace| namespace.meta.uid),
         company_id: namespace.and_then(|namespace| namespace.company().ok()),
         environment: choice.unwrap_or(EnvironmentChoice::Default),

@@ -55,7 +55,7 @@ fn ended(facts: &Facts, rules: &Rules) -> Option<(LeaseState, Reason, Condition,
 }
 
 #[test]
-fn each_state_of_the_run_ends_a_foreign_lease_as_it_ends_an_own_one() {
+fn each_state_of_the_run_ends_an_unmanaged_lease_as_it_ends_an_own_one() {
     use {LeaseState as State, RunOutcome as Outcome};
     for (outcome, state, reason) in [
         (Outcome::Succeeded, State::Released, Reason::RunFinished),

@@ -5,9 +5,9 @@ use harness::wait::eventually;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::{GRACE, LIMIT, World, id_of, lease};
+use crate::support::{GRACE, LIMIT, TestEnvironment, id_of, lease};
 
-/// A foreign lease and what the sweep makes of it: status, failure reason, cleanup status.
+/// An unmanaged lease and what the sweep makes of it: status, failure reason, cleanup status.
 struct Case {
     id: Uuid,
     before: Value,
@@ -29,15 +29,15 @@ pub async fn sweeps(operator: &Operator, times: u32) {
     .await;
 }
 
-/// One lease for each way in which a foreign lease may stand, on environments of each driver. Grace: 15 minutes.
-async fn cases(world: &World<'_>, remote: Option<(&'static str, Option<&'static str>)>) -> Vec<Case> {
+/// One lease for each way in which an unmanaged lease may stand, on environments of each driver. Grace: 15 minutes.
+async fn cases(world: &TestEnvironment<'_>, remote: Option<(&'static str, Option<&'static str>)>) -> Vec<Case> {
     let ssh = world.insert_environment("theirs", "ssh").await;
     let local = world.insert_environment("Local", "local").await;
     let sandbox = world.insert_environment("cloud", "sandbox").await;
     let plugin = world.insert_environment("plugged", "plugin").await;
     let mut cases = Vec::new();
     let mut case = async |environment, columns: Value, ending| {
-        let id = world.insert_foreign_lease(environment, columns).await;
+        let id = world.insert_unmanaged_lease(environment, columns).await;
         let before = world.lease_row(id).await.unwrap();
         cases.push(Case { id, before, ending });
     };
@@ -77,7 +77,7 @@ async fn cases(world: &World<'_>, remote: Option<(&'static str, Option<&'static 
 }
 
 impl Case {
-    async fn check(&self, world: &World<'_>) {
+    async fn check(&self, world: &TestEnvironment<'_>) {
         let row = world.lease_row(self.id).await.unwrap();
         let activity = world.activity(self.id).await;
         let Some((status, reason, cleanup)) = self.ending else {
@@ -124,12 +124,12 @@ impl Case {
 }
 
 async fn reported(operator: &Operator) -> f64 {
-    let metric = "environment_operator_reported_foreign_leases";
+    let metric = "environment_operator_reported_unmanaged_leases";
     operator.metric(metric, "").await.unwrap()
 }
 
 /// Checks all cases once the sweep has seen them, and once more after another two.
-async fn check(world: &World<'_>, operator: &Operator, cases: &[Case]) {
+async fn check(world: &TestEnvironment<'_>, operator: &Operator, cases: &[Case]) {
     for _ in 0..2 {
         sweeps(operator, 2).await;
         for case in cases {
@@ -140,8 +140,8 @@ async fn check(world: &World<'_>, operator: &Operator, cases: &[Case]) {
 }
 
 #[tokio::test]
-async fn standalone_the_sweep_ends_foreign_leases_whose_cause_has_stood_for_the_grace() {
-    let world = World::new("foreign").await;
+async fn standalone_the_sweep_ends_unmanaged_leases_whose_cause_has_stood_for_the_grace() {
+    let world = TestEnvironment::new("unmanaged").await;
     assert!(world.command(&["migrate"]).await.status.success());
     world.insert_company(world.company()).await;
     let cases = cases(&world, Some(("failed", Some("failed")))).await;
@@ -156,8 +156,8 @@ async fn standalone_the_sweep_ends_foreign_leases_whose_cause_has_stood_for_the_
 }
 
 #[tokio::test]
-async fn attached_foreign_leases_are_only_reported_unless_told_otherwise() {
-    let world = World::attached("foreign-report").await;
+async fn attached_unmanaged_leases_are_only_reported_unless_told_otherwise() {
+    let world = TestEnvironment::attached("unmanaged-report").await;
     let mut cases = cases(&world, Some(("failed", None))).await;
     let due = cases.iter().filter(|case| case.ending.is_some()).count() as f64;
     for case in &mut cases {
@@ -170,22 +170,24 @@ async fn attached_foreign_leases_are_only_reported_unless_told_otherwise() {
 
 #[tokio::test]
 async fn attached_and_told_to_the_sweep_ends_all_but_what_the_origin_has_to_tear_down() {
-    let world = World::attached("foreign-end").await;
+    let world = TestEnvironment::attached("unmanaged-end").await;
     let cases = cases(&world, None).await;
-    let operator = world.start_with(&["--sweep-interval=1s", "--foreign-leases=end"]).await;
+    let operator = world
+        .start_with(&["--sweep-interval=1s", "--unmanaged-leases=end"])
+        .await;
     check(&world, &operator, &cases).await;
     assert_eq!(reported(&operator).await, 2.0, "one sandbox, one plugin");
 }
 
 #[tokio::test]
-async fn foreign_leases_that_are_to_be_ignored_are_left_alone_and_not_reported() {
-    let world = World::attached("foreign-ignore").await;
+async fn unmanaged_leases_that_are_to_be_ignored_are_left_alone_and_not_reported() {
+    let world = TestEnvironment::attached("unmanaged-ignore").await;
     let mut cases = cases(&world, None).await;
     for case in &mut cases {
         case.ending = None;
     }
     let operator = world
-        .start_with(&["--sweep-interval=1s", "--foreign-leases=ignore"])
+        .start_with(&["--sweep-interval=1s", "--unmanaged-leases=ignore"])
         .await;
     check(&world, &operator, &cases).await;
     assert_eq!(reported(&operator).await, 0.0);
@@ -193,7 +195,7 @@ async fn foreign_leases_that_are_to_be_ignored_are_left_alone_and_not_reported()
 
 #[tokio::test]
 async fn the_leak_gauge_counts_by_run_rows_alone_who_made_what_and_falls_to_zero() {
-    let world = World::new("leaks").await;
+    let world = TestEnvironment::new("leaks").await;
     let gauge = async |operator: &Operator, owner: &str| {
         let labels = format!("owner=\"{owner}\"");
         operator
@@ -202,7 +204,7 @@ async fn the_leak_gauge_counts_by_run_rows_alone_who_made_what_and_falls_to_zero
             .unwrap()
     };
     // It believes that all is well: nothing tells it of runs, and its sweep ends nothing.
-    let mut blind = world.start_with(&["--notice-by=feeds", "--sweep-interval=1s"]).await;
+    let mut blind = world.start_with(&["--notice-by=watches", "--sweep-interval=1s"]).await;
     let (ends, vanishes) = (world.insert_run().await, world.insert_run().await);
     let ended = world.granted(lease("ended").heartbeat_run(ends)).await;
     world.granted(lease("vanished").heartbeat_run(vanishes)).await;
@@ -210,19 +212,19 @@ async fn the_leak_gauge_counts_by_run_rows_alone_who_made_what_and_falls_to_zero
     let row = world.lease_row(id_of(&ended)).await.unwrap();
     let environment = row["environment_id"].as_str().unwrap().parse().unwrap();
     world
-        .insert_foreign_lease(environment, json!({ "heartbeat_run_id": ends }))
+        .insert_unmanaged_lease(environment, json!({ "heartbeat_run_id": ends }))
         .await;
-    world.insert_foreign_lease(environment, json!({})).await; // whether it ever had a run, nobody can tell
+    world.insert_unmanaged_lease(environment, json!({})).await; // whether it ever had a run, nobody can tell
     sweeps(&blind, 2).await;
     assert_eq!(
-        (gauge(&blind, "operator").await, gauge(&blind, "foreign").await),
+        (gauge(&blind, "operator").await, gauge(&blind, "unmanaged").await),
         (0.0, 0.0)
     );
     world.set_run_status(&[ends], "failed").await;
     world.delete_run(vanishes).await;
     sweeps(&blind, 2).await;
     assert_eq!(
-        (gauge(&blind, "operator").await, gauge(&blind, "foreign").await),
+        (gauge(&blind, "operator").await, gauge(&blind, "unmanaged").await),
         (2.0, 1.0)
     );
     blind.stop(GRACE).await.unwrap();
@@ -236,6 +238,6 @@ async fn the_leak_gauge_counts_by_run_rows_alone_who_made_what_and_falls_to_zero
         }
     })
     .await;
-    assert_eq!(gauge(&operator, "foreign").await, 1.0, "the grace runs");
+    assert_eq!(gauge(&operator, "unmanaged").await, 1.0, "the grace runs");
     world.settles().await;
 }
