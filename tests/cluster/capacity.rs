@@ -40,10 +40,16 @@ async fn limited(world: &TestEnvironment<'_>, limit: i32) {
 
 /// Waits until the claim shows that there is no room, in these words.
 async fn is_told(world: &TestEnvironment<'_>, name: &str, message: &str) {
-    let shown = world
-        .lease_because(name, LeasePhase::Pending, Reason::CapacityFull)
-        .await;
-    assert_eq!(shown.status.unwrap().message.as_deref(), Some(message), "{name}");
+    eventually(&format!("{name} says {message}"), LIMIT, async || {
+        let shown = world
+            .lease_because(name, LeasePhase::Pending, Reason::CapacityFull)
+            .await;
+        match shown.status.unwrap().message {
+            Some(shown) if shown == message => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
 }
 
 fn token(lease: &EnvironmentLease) -> i64 {

@@ -198,6 +198,7 @@ impl Play<'_> {
         let environment = status.environment.as_ref();
         let said = status.message.clone().unwrap_or_default().replace(&self.name, "NAME");
         let said = said.replace(&self.run.to_string()[..8], "RUN");
+        let said = said.replace(&self.agent.to_string(), "AGENT");
         json!({
             "phase": status.phase, "reason": status.reason, "message": said, "company": status.company_id,
             "conditions": status.conditions.iter().map(|one| json!([one.type_, one.status, one.reason])).collect::<Vec<_>>(),

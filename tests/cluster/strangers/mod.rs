@@ -1,5 +1,7 @@
 //! What is another company's: answered like what does not exist, in every word and everywhere, and left alone.
 
+use std::collections::HashSet;
+
 use environment_operator::api::{Environment, EnvironmentLease, LeasePhase, Reason};
 use harness::operator::Operator;
 use kube::ResourceExt;
@@ -14,22 +16,60 @@ mod stranger;
 use case::Case;
 use stranger::{Stranger, both};
 
+/// What is told of leases, without the words that each of those names in its own spec: these its author has written.
+struct Own(Vec<(Vec<String>, Vec<String>)>);
+
+impl Own {
+    fn of(leases: &[EnvironmentLease]) -> Self {
+        let own = leases.iter().map(|lease| {
+            let mut words = Vec::new();
+            collect(&json!(lease.spec), &mut words);
+            (vec![lease.uid().unwrap(), lease.name_any()], words)
+        });
+        Self(own.collect())
+    }
+
+    /// A text, without what the leases that it speaks of have named themselves.
+    fn taken_from(&self, text: &str) -> String {
+        let in_name = |character: char| character.is_ascii_alphanumeric() || character == '-';
+        let speaks_of: HashSet<&str> = text.split(|character| !in_name(character)).collect();
+        let of = self
+            .0
+            .iter()
+            .filter(|(called, _)| called.iter().any(|name| speaks_of.contains(name.as_str())));
+        of.flat_map(|(_, words)| words)
+            .fold(text.to_owned(), |text, word| text.replace(word, "<own>"))
+    }
+}
+
+/// All texts of a value.
+fn collect(value: &Value, texts: &mut Vec<String>) {
+    match value {
+        Value::String(text) => texts.push(text.clone()),
+        Value::Array(items) => items.iter().for_each(|item| collect(item, texts)),
+        Value::Object(fields) => fields.values().for_each(|field| collect(field, texts)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
 /// Nothing of the other company stands in what is ours to read, nor in a log line that is about us, nor in any metric.
 async fn nothing_is_told(ours: &TestEnvironment<'_>, stranger: &Stranger<'_>, operator: &Operator) {
     let leases: Api<EnvironmentLease> = ours.leases();
     let environments: Api<Environment> = ours.environments();
     let leases = leases.list(&ListParams::default()).await.unwrap().items;
     let environments = environments.list(&ListParams::default()).await.unwrap().items;
-    // What a spec names, its author has written.
-    let mut told: Vec<String> = leases.iter().map(|object| json!(object.status).to_string()).collect();
+    let own = Own::of(&leases);
+    let status = |lease: &EnvironmentLease| own.taken_from(&json!([lease.name_any(), lease.status]).to_string());
+    let mut told: Vec<String> = leases.iter().map(status).collect();
     told.extend(environments.iter().map(|object| json!(object).to_string()));
-    told.extend(ours.all_events().await.iter().map(Value::to_string));
+    let events = ours.all_events().await;
+    told.extend(events.iter().map(|event| own.taken_from(&event.to_string())));
     let log = operator.log();
     let of_us = |line: &&str| {
         line.contains(ours.namespace.name()) || leases.iter().any(|lease| line.contains(&lease.uid().unwrap()))
     };
     let lines = log.lines().filter(of_us).filter(|line| !line.contains("namespaces="));
-    told.extend(lines.map(str::to_owned));
+    told.extend(lines.map(|line| own.taken_from(line)));
     let metrics = operator.get("/metrics").await.unwrap().body;
     for name in [ours.namespace.name(), &ours.company().to_string()] {
         assert!(!metrics.contains(name), "a metric names {name}");
