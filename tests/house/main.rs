@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 mod causes;
 mod logs;
+mod shape;
 
 /// The modules that a module may import from, itself apart: cli -> controller -> runtime, and projection -> cache below both;
 /// controller -> mirror -> store -> lifecycle -> api. Of two neighbours only one may know the other: the controller reports to
