@@ -5,10 +5,11 @@ use sqlx::FromRow;
 use sqlx::types::Json;
 use uuid::Uuid;
 
+use super::columns::bind_arrays;
 use super::environments::EnvironmentRow;
 use super::local::CanonicalLocal;
 use super::unreadable::Row;
-use super::{Access, Leader, Request, Store, StoreError, column, encoding};
+use super::{Access, Leader, Request, Store, StoreError, encoding};
 use crate::api::Driver;
 
 /// A row of the table.
@@ -109,16 +110,17 @@ impl Request for EnvironmentQuery {
     }
 
     async fn carry_out(store: &Store, leader: &Leader, looks: &[Self]) -> Result<Vec<EnvironmentSnapshot>, StoreError> {
-        let rows: Vec<Looked> = sqlx::query_as(LOOK)
+        let query = sqlx::query_as(LOOK)
             .bind(&leader.cluster)
             .bind(&leader.installation)
-            .bind(leader.epoch)
-            .bind(column(looks, |look| look.id))
-            .bind(column(looks, |look| look.namespace_uid))
-            .bind(column(looks, |look| look.company_id))
-            .bind(column(looks, |look| look.driver == Driver::Local))
-            .fetch_all(&store.pool)
-            .await?;
+            .bind(leader.epoch);
+        let query = bind_arrays!(query, LOOK, looks, |look| {
+            id: look.id,
+            namespace_uid: look.namespace_uid,
+            company_id: look.company_id,
+            local: look.driver == Driver::Local,
+        });
+        let rows: Vec<Looked> = query.fetch_all(&store.pool).await?;
         rows.into_iter().map(Looked::view).collect()
     }
 }

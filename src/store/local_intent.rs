@@ -8,6 +8,7 @@
 use sqlx::FromRow;
 use uuid::Uuid;
 
+use super::columns::bind_arrays;
 use super::session::Session;
 use super::{Access, Leader, Request, Store, StoreError, column, lead};
 
@@ -59,29 +60,13 @@ impl Request for LocalNeed {
         let mut transaction = store.pool.begin().await?;
         lead::prove(&mut transaction, leader).await?;
         // No other transaction of this installation writes here before the leader is overtaken, and that waits for this one.
-        sqlx::query(
-            "INSERT INTO environment_operator.local_intent (cluster, installation, company_id, namespace, namespace_uid)
-             SELECT DISTINCT ON (i.company_id) $1, $2, i.company_id, i.namespace, i.namespace_uid
-             FROM unnest($3::uuid[], $4::text[], $5::uuid[]) WITH ORDINALITY AS i(company_id, namespace, namespace_uid, place)
-             WHERE NOT EXISTS (
-               SELECT FROM environment_operator.environment_object AS o
-               WHERE o.cluster = $1 AND o.company_id = i.company_id AND o.driver = 'local' AND o.deleted_at IS NULL
-             ) AND NOT EXISTS (
-               SELECT FROM environment_operator.local_intent AS standing
-               WHERE standing.cluster = $1 AND standing.installation = $2 AND standing.company_id = i.company_id
-                 AND standing.object_id IS NULL AND standing.abandoned_at IS NULL
-             )
-             ORDER BY i.company_id, i.place
-             ON CONFLICT (cluster, installation, company_id, namespace_uid) WHERE object_id IS NULL
-             DO UPDATE SET abandoned_at = NULL",
-        )
-        .bind(&leader.cluster)
-        .bind(&leader.installation)
-        .bind(column(needs, |need| need.company_id))
-        .bind(column(needs, |need| need.namespace.as_str()))
-        .bind(column(needs, |need| need.namespace_uid))
-        .execute(&mut *transaction)
-        .await?;
+        let query = sqlx::query(INTEND).bind(&leader.cluster).bind(&leader.installation);
+        let query = bind_arrays!(query, INTEND, needs, |need| {
+            company_id: need.company_id,
+            namespace: need.namespace.as_str(),
+            namespace_uid: need.namespace_uid,
+        });
+        query.execute(&mut *transaction).await?;
         let answers: Vec<Answer> = sqlx::query_as(
             "SELECT EXISTS (
                SELECT FROM environment_operator.environment_object AS o
@@ -102,6 +87,23 @@ impl Request for LocalNeed {
         answers.into_iter().map(LocalAnswer::try_from).collect()
     }
 }
+
+const INTEND: &str = r#"
+INSERT INTO environment_operator.local_intent (cluster, installation, company_id, namespace, namespace_uid)
+SELECT DISTINCT ON (i.company_id) $1, $2, i.company_id, i.namespace, i.namespace_uid
+FROM unnest($3::uuid[], $4::text[], $5::uuid[]) WITH ORDINALITY AS i(company_id, namespace, namespace_uid, place)
+WHERE NOT EXISTS (
+  SELECT FROM environment_operator.environment_object AS o
+  WHERE o.cluster = $1 AND o.company_id = i.company_id AND o.driver = 'local' AND o.deleted_at IS NULL
+) AND NOT EXISTS (
+  SELECT FROM environment_operator.local_intent AS standing
+  WHERE standing.cluster = $1 AND standing.installation = $2 AND standing.company_id = i.company_id
+    AND standing.object_id IS NULL AND standing.abandoned_at IS NULL
+)
+ORDER BY i.company_id, i.place
+ON CONFLICT (cluster, installation, company_id, namespace_uid) WHERE object_id IS NULL
+DO UPDATE SET abandoned_at = NULL
+"#;
 
 #[derive(FromRow)]
 struct Answer {

@@ -21,6 +21,7 @@ pub mod address;
 pub mod adoption;
 mod cause;
 pub mod cluster;
+mod columns;
 mod companies;
 pub mod connect;
 pub mod encoding;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use uuid::Uuid;
 
+use super::columns::bind_arrays;
 use super::session::Session;
 use super::{Leader, StoreError, column};
 
@@ -26,19 +27,12 @@ pub(crate) async fn binding(
     if bindings.is_empty() {
         return Ok(HashMap::new());
     }
-    sqlx::query(
-        "INSERT INTO environment_operator.namespace (cluster, uid, name, company_id)
-         SELECT $1, t.uid, t.name, t.company_id
-         FROM unnest($2::uuid[], $3::text[], $4::uuid[]) AS t(uid, name, company_id)
-         ORDER BY t.uid
-         ON CONFLICT DO NOTHING",
-    )
-    .bind(&leader.cluster)
-    .bind(column(bindings, |(binding, _)| binding.namespace_uid))
-    .bind(column(bindings, |(binding, _)| binding.namespace.as_str()))
-    .bind(column(bindings, |(_, company_id)| *company_id))
-    .execute(&mut *connection)
-    .await?;
+    let query = bind_arrays!(sqlx::query(SETTLE).bind(&leader.cluster), SETTLE, bindings, |settled| {
+        uid: settled.0.namespace_uid,
+        name: settled.0.namespace.as_str(),
+        company_id: settled.1,
+    });
+    query.execute(&mut *connection).await?;
     recorded(
         connection,
         leader,
@@ -46,6 +40,14 @@ pub(crate) async fn binding(
     )
     .await
 }
+
+const SETTLE: &str = r#"
+INSERT INTO environment_operator.namespace (cluster, uid, name, company_id)
+SELECT $1, t.uid, t.name, t.company_id
+FROM unnest($2::uuid[], $3::text[], $4::uuid[]) AS t(uid, name, company_id)
+ORDER BY t.uid
+ON CONFLICT DO NOTHING
+"#;
 
 /// Which of these Namespaces (uids) have which company recorded.
 pub(crate) async fn recorded(

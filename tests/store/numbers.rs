@@ -1,5 +1,8 @@
-//! Numbers in free objects: what the database gives back is what was written, so that nothing is written again.
+//! Numbers in free objects, and moments: what the database gives back is what was written, so that nothing is written again.
 
+use environment_operator::api::Reason;
+use environment_operator::lifecycle::LeaseState;
+use environment_operator::store::environment_leases::End;
 use environment_operator::store::environment_object::EnvironmentQuery;
 use environment_operator::store::environments::{EnvironmentOutcome, EnvironmentSync};
 use serde_json::{Value, json};
@@ -64,4 +67,43 @@ async fn every_number_comes_back_from_the_row_as_it_went_in() {
     };
     assert_eq!(differ(&sync.config, &row.config), Vec::<String>::new());
     assert_eq!(row.metadata, sync.metadata.map(Value::Object));
+}
+
+#[tokio::test]
+async fn moments_are_stored_to_the_microsecond_whichever_year_they_are_of() {
+    let world = TestEnvironment::new().await;
+    for text in [
+        "2026-11-27T09:08:07.123456789Z",
+        "0000-02-03T04:05:06.789012Z",
+        "-000043-03-15T00:00:00.000001Z",
+        "9999-12-30T21:59:59.999999Z",
+    ] {
+        let moment: jiff::Timestamp = text.parse().unwrap();
+        let lease = world.held().await;
+        let end = End {
+            id: lease.id,
+            leaves: LeaseState::Active,
+            ending: ending(LeaseState::Released, Reason::RunFinished),
+            only_if_expired: false,
+            run_ended_at: Some(moment),
+        };
+        let outcomes = End::carry_out(&world.store, &world.leader, &[end]).await.unwrap();
+        ended(outcomes.into_iter().next().unwrap());
+        let made = EnvironmentSync {
+            created_at: moment,
+            ..world.sandbox(text)
+        };
+        world.sync_environment(&made).await;
+        let stored: Vec<i64> = sqlx::query_scalar(
+            "SELECT (extract(epoch FROM run_ended_at) * 1000000)::int8 FROM environment_operator.lease_object WHERE id = $1
+             UNION ALL
+             SELECT (extract(epoch FROM created_at) * 1000000)::int8 FROM environment_operator.environment_object WHERE id = $2",
+        )
+        .bind(lease.id)
+        .bind(made.id)
+        .fetch_all(world.pool())
+        .await
+        .unwrap();
+        assert_eq!(stored, [moment.as_microsecond(); 2], "{text}");
+    }
 }

@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use jiff_sqlx::ToSqlx;
 use sqlx::FromRow;
 use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::LeaseRow;
 use crate::lifecycle::{Ending, LeaseState};
+use crate::store::columns::{json_rows, moment};
 use crate::store::{Access, Leader, Request, Store, StoreError, column};
 
 /// A lease that is to end.
@@ -93,29 +93,22 @@ impl Request for UnmanagedLeaseEnd {
     }
 
     async fn carry_out(store: &Store, leader: &Leader, ends: &[Self]) -> Result<Vec<EndOutcome>, StoreError> {
-        let guards: Vec<(Option<f64>, bool)> = ends
-            .iter()
-            .map(|end| {
-                (
-                    end.only_if_unused_for.map(|unused| unused.as_secs_f64()),
-                    end.cleanup_failed,
-                )
-            })
-            .collect();
-        let ends: Vec<&End> = ends.iter().map(|end| &end.end).collect();
+        let rows = json_rows!(END, ends, |end| {
+            id: end.end.id,
+            status: end.end.ending.state.into_str(),
+            reason: end.end.ending.reason.into_str(),
+            message: end.end.ending.message,
+            only_if_expired: end.end.only_if_expired,
+            only_if_unused_for: end.only_if_unused_for.map(|unused| unused.as_secs_f64()),
+            cleanup_failed: end.cleanup_failed,
+            leaves: end.end.leaves.into_str(),
+            run_ended_at: end.end.run_ended_at.map(moment),
+        });
         let rows: Vec<Ended> = sqlx::query_as(END)
             .bind(&leader.cluster)
             .bind(&leader.installation)
             .bind(leader.epoch)
-            .bind(column(&ends, |end| end.id))
-            .bind(column(&ends, |end| end.ending.state.into_str()))
-            .bind(column(&ends, |end| end.ending.reason.into_str()))
-            .bind(column(&ends, |end| end.ending.message.as_str()))
-            .bind(column(&ends, |end| end.only_if_expired))
-            .bind(column(&guards, |(unused_for, _)| *unused_for))
-            .bind(column(&guards, |(_, cleanup_failed)| *cleanup_failed))
-            .bind(column(&ends, |end| end.leaves.into_str()))
-            .bind(column(&ends, |end| end.run_ended_at.map(ToSqlx::to_sqlx)))
+            .bind(rows)
             .fetch_all(&store.pool)
             .await?;
         if !rows.iter().any(|row| row.id.is_none()) {
@@ -125,6 +118,7 @@ impl Request for UnmanagedLeaseEnd {
             .into_iter()
             .filter_map(|row| Some((row.id?, EndOutcome::Ended(Box::new(row.lease?.0)))))
             .collect();
+        let ends: Vec<&End> = ends.iter().map(|end| &end.end).collect();
         let unanswered: Vec<&End> = ends
             .iter()
             .copied()
@@ -190,9 +184,10 @@ WITH leader AS MATERIALIZED (
 ),
 asked AS MATERIALIZED (
   SELECT t.*, leader.epoch, l.company_id, l.heartbeat_run_id FROM leader
-  CROSS JOIN unnest(
-    $4::uuid[], $5::text[], $6::text[], $7::text[], $8::bool[], $9::float8[], $10::bool[], $11::text[], $12::timestamptz[]
-  ) AS t(id, status, reason, message, only_if_expired, only_if_unused_for, cleanup_failed, leaves, run_ended_at)
+  CROSS JOIN json_to_recordset($4::json) AS t(
+    id uuid, status text, reason text, message text, only_if_expired bool, only_if_unused_for float8, cleanup_failed bool,
+    leaves text, run_ended_at timestamptz
+  )
   JOIN public.environment_leases AS l ON l.id = t.id
   WHERE l.status = t.leaves AND t.leaves IN ('active', 'retained') AND l.status <> t.status
     AND (NOT t.only_if_expired OR l.expires_at <= clock_timestamp())
@@ -308,44 +303,20 @@ impl Request for ExternalEnding {
     }
 
     async fn carry_out(store: &Store, leader: &Leader, ends: &[Self]) -> Result<Vec<()>, StoreError> {
-        let led: bool = sqlx::query_scalar(
-            "WITH leader AS MATERIALIZED (
-               SELECT epoch FROM environment_operator.lead
-               WHERE cluster = $1 AND installation = $2 AND epoch = $3
-               FOR KEY SHARE
-             ),
-             own AS MATERIALIZED (
-               SELECT o.id FROM leader CROSS JOIN environment_operator.lease_object AS o
-               WHERE o.id = ANY ($4) AND (o.ended_status IS NULL OR o.ended_status IN ('retained', 'pending_cleanup'))
-               ORDER BY o.id FOR NO KEY UPDATE OF o
-             ),
-             remembered AS (
-               UPDATE environment_operator.lease_object AS o
-               SET ended_status = t.status, reason = t.reason, message = t.message,
-                 ended_at = moment.now, run_ended_at = coalesce(o.run_ended_at, t.run_ended_at),
-                 held_until = coalesce(o.held_until, least(t.released_at, moment.now))
-               FROM (SELECT date_trunc('milliseconds', clock_timestamp()) AS now) AS moment
-               CROSS JOIN (
-                 SELECT i.*, l.released_at
-                 FROM unnest($4::uuid[], $5::text[], $6::text[], $7::text[], $8::timestamptz[])
-                   AS i(id, status, reason, message, run_ended_at)
-                 LEFT JOIN public.environment_leases AS l ON l.id = i.id
-               ) AS t
-               WHERE o.id = t.id AND o.id = ANY (ARRAY (SELECT id FROM own))
-                 AND (o.ended_status IS NULL OR o.ended_status IN ('retained', 'pending_cleanup'))
-             )
-             SELECT EXISTS (SELECT FROM leader)",
-        )
-        .bind(&leader.cluster)
-        .bind(&leader.installation)
-        .bind(leader.epoch)
-        .bind(column(ends, |end| end.id))
-        .bind(column(ends, |end| end.ending.state.into_str()))
-        .bind(column(ends, |end| end.ending.reason.into_str()))
-        .bind(column(ends, |end| end.ending.message.as_str()))
-        .bind(column(ends, |end| end.run_ended_at.map(ToSqlx::to_sqlx)))
-        .fetch_one(&store.pool)
-        .await?;
+        let rows = json_rows!(RECORD, ends, |end| {
+            id: end.id,
+            status: end.ending.state.into_str(),
+            reason: end.ending.reason.into_str(),
+            message: end.ending.message,
+            run_ended_at: end.run_ended_at.map(moment),
+        });
+        let led: bool = sqlx::query_scalar(RECORD)
+            .bind(&leader.cluster)
+            .bind(&leader.installation)
+            .bind(leader.epoch)
+            .bind(rows)
+            .fetch_one(&store.pool)
+            .await?;
         if led {
             Ok(vec![(); ends.len()])
         } else {
@@ -353,3 +324,35 @@ impl Request for ExternalEnding {
         }
     }
 }
+
+const RECORD: &str = r#"
+WITH leader AS MATERIALIZED (
+  SELECT epoch FROM environment_operator.lead
+  WHERE cluster = $1 AND installation = $2 AND epoch = $3
+  FOR KEY SHARE
+),
+asked AS MATERIALIZED (
+  SELECT * FROM json_to_recordset($4::json) AS t(id uuid, status text, reason text, message text, run_ended_at timestamptz)
+),
+own AS MATERIALIZED (
+  SELECT o.id FROM leader CROSS JOIN environment_operator.lease_object AS o
+  WHERE o.id = ANY (ARRAY (SELECT id FROM asked))
+    AND (o.ended_status IS NULL OR o.ended_status IN ('retained', 'pending_cleanup'))
+  ORDER BY o.id FOR NO KEY UPDATE OF o
+),
+remembered AS (
+  UPDATE environment_operator.lease_object AS o
+  SET ended_status = t.status, reason = t.reason, message = t.message,
+    ended_at = moment.now, run_ended_at = coalesce(o.run_ended_at, t.run_ended_at),
+    held_until = coalesce(o.held_until, least(t.released_at, moment.now))
+  FROM (SELECT date_trunc('milliseconds', clock_timestamp()) AS now) AS moment
+  CROSS JOIN (
+    SELECT i.*, l.released_at
+    FROM asked AS i
+    LEFT JOIN public.environment_leases AS l ON l.id = i.id
+  ) AS t
+  WHERE o.id = t.id AND o.id = ANY (ARRAY (SELECT id FROM own))
+    AND (o.ended_status IS NULL OR o.ended_status IN ('retained', 'pending_cleanup'))
+)
+SELECT EXISTS (SELECT FROM leader)
+"#;

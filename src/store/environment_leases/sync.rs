@@ -8,7 +8,8 @@ use uuid::Uuid;
 
 use super::LeaseRow;
 use crate::api::FreeObject;
-use crate::store::{Access, Leader, ObjectVersion, Request, Store, StoreError, column, validation};
+use crate::store::columns::json_rows;
+use crate::store::{Access, Leader, ObjectVersion, Request, Store, StoreError, validation};
 
 /// A newer version of a granted lease's object.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,19 +58,22 @@ impl Request for LeaseSync {
     }
 
     async fn carry_out(store: &Store, leader: &Leader, syncs: &[Self]) -> Result<Vec<SyncOutcome>, StoreError> {
+        let rows = json_rows!(SYNC, syncs, |sync| {
+            id: sync.id,
+            namespace: sync.version.namespace,
+            name: sync.version.name,
+            rv: sync.version.resource_version.as_str(),
+            generation: sync.version.generation,
+            ttl_seconds: sync.ttl_seconds,
+            metadata: sync.metadata,
+            ttl_seconds_after_finished: sync.ttl_seconds_after_finished,
+        });
         let rows: Vec<Tagged> = sqlx::query_as(SYNC)
             .bind(&leader.cluster)
             .bind(&leader.installation)
             .bind(leader.epoch)
             .bind(leader.incarnation)
-            .bind(column(syncs, |sync| sync.id))
-            .bind(column(syncs, |sync| sync.version.namespace.as_str()))
-            .bind(column(syncs, |sync| sync.version.name.as_str()))
-            .bind(column(syncs, |sync| sync.version.resource_version.as_str()))
-            .bind(column(syncs, |sync| sync.version.generation))
-            .bind(column(syncs, |sync| sync.ttl_seconds))
-            .bind(column(syncs, |sync| sync.metadata.as_ref().map(Json)))
-            .bind(column(syncs, |sync| sync.ttl_seconds_after_finished))
+            .bind(rows)
             .fetch_all(&store.pool)
             .await?;
         if !rows.iter().any(|row| row.what == "leader") {
@@ -118,9 +122,10 @@ WITH asked AS MATERIALIZED (
       AND (length(t.rv), t.rv COLLATE "C") < (length(object.rv), object.rv)) THEN 'older'
     WHEN object.incarnation = $4 AND object.generation = t.generation THEN 'same'
   END AS answer
-  FROM unnest(
-    $5::uuid[], $6::text[], $7::text[], $8::text[], $9::int8[], $10::int4[], $11::jsonb[], $12::int4[]
-  ) AS t(id, namespace, name, rv, generation, ttl_seconds, metadata, ttl_seconds_after_finished)
+  FROM json_to_recordset($5::json) AS t(
+    id uuid, namespace text, name text, rv text, generation int8, ttl_seconds int4, metadata jsonb,
+    ttl_seconds_after_finished int4
+  )
   LEFT JOIN environment_operator.lease_object AS object ON object.id = t.id
   LEFT JOIN public.environment_leases AS lease ON lease.id = t.id
 ),

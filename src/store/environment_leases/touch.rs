@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::store::{Access, Leader, Request, Store, StoreError, column};
+use crate::store::columns::bind_arrays;
+use crate::store::{Access, Leader, Request, Store, StoreError};
 
 /// How far `last_used_at` moves at least: an update of it touches an index, so not every heartbeat is worth one.
 pub const TOUCH_INTERVAL: Duration = Duration::from_secs(60);
@@ -39,38 +40,15 @@ impl Request for Touch {
     }
 
     async fn carry_out(store: &Store, leader: &Leader, touches: &[Self]) -> Result<Vec<()>, StoreError> {
-        let led: bool = sqlx::query_scalar(
-            "WITH leader AS MATERIALIZED (
-               SELECT epoch FROM environment_operator.lead
-               WHERE cluster = $1 AND installation = $2 AND epoch = $3
-               FOR KEY SHARE
-             ),
-             asked AS MATERIALIZED (
-               SELECT t.id, date_trunc('milliseconds', clock_timestamp() - make_interval(secs => t.ago)) AS beaten_at
-               FROM leader CROSS JOIN unnest($4::uuid[], $5::float8[]) AS t(id, ago)
-             ),
-             held AS MATERIALIZED (
-               SELECT l.id FROM public.environment_leases AS l
-               WHERE l.id = ANY (ARRAY (SELECT id FROM asked)) AND l.status = 'active'
-               ORDER BY l.id FOR NO KEY UPDATE OF l SKIP LOCKED
-             ),
-             touched AS (
-               UPDATE public.environment_leases AS l
-               SET last_used_at = asked.beaten_at, updated_at = date_trunc('milliseconds', clock_timestamp())
-               FROM asked
-               WHERE l.id = asked.id AND l.id = ANY (ARRAY (SELECT id FROM held)) AND l.status = 'active'
-                 AND l.last_used_at <= asked.beaten_at - make_interval(secs => $6)
-             )
-             SELECT EXISTS (SELECT FROM leader)",
-        )
-        .bind(&leader.cluster)
-        .bind(&leader.installation)
-        .bind(leader.epoch)
-        .bind(column(touches, |touch| touch.id))
-        .bind(column(touches, |touch| touch.ago.as_secs_f64()))
-        .bind(TOUCH_INTERVAL.as_secs_f64())
-        .fetch_one(&store.pool)
-        .await?;
+        let query = sqlx::query_scalar(TOUCH)
+            .bind(&leader.cluster)
+            .bind(&leader.installation)
+            .bind(leader.epoch);
+        let query = bind_arrays!(query, TOUCH, touches, |touch| {
+            id: touch.id,
+            ago: touch.ago.as_secs_f64(),
+        });
+        let led: bool = query.bind(TOUCH_INTERVAL.as_secs_f64()).fetch_one(&store.pool).await?;
         if led {
             Ok(vec![(); touches.len()])
         } else {
@@ -78,3 +56,28 @@ impl Request for Touch {
         }
     }
 }
+
+const TOUCH: &str = r#"
+WITH leader AS MATERIALIZED (
+  SELECT epoch FROM environment_operator.lead
+  WHERE cluster = $1 AND installation = $2 AND epoch = $3
+  FOR KEY SHARE
+),
+asked AS MATERIALIZED (
+  SELECT t.id, date_trunc('milliseconds', clock_timestamp() - make_interval(secs => t.ago)) AS beaten_at
+  FROM leader CROSS JOIN unnest($4::uuid[], $5::float8[]) AS t(id, ago)
+),
+held AS MATERIALIZED (
+  SELECT l.id FROM public.environment_leases AS l
+  WHERE l.id = ANY (ARRAY (SELECT id FROM asked)) AND l.status = 'active'
+  ORDER BY l.id FOR NO KEY UPDATE OF l SKIP LOCKED
+),
+touched AS (
+  UPDATE public.environment_leases AS l
+  SET last_used_at = asked.beaten_at, updated_at = date_trunc('milliseconds', clock_timestamp())
+  FROM asked
+  WHERE l.id = asked.id AND l.id = ANY (ARRAY (SELECT id FROM held)) AND l.status = 'active'
+    AND l.last_used_at <= asked.beaten_at - make_interval(secs => $6)
+)
+SELECT EXISTS (SELECT FROM leader)
+"#;

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use jiff_sqlx::ToSqlx;
 use serde_json::Value;
 use sqlx::FromRow;
 use sqlx::types::Json;
@@ -12,6 +11,7 @@ use super::EnvironmentRow;
 use super::local::sync_local_or_busy;
 use crate::api::{Driver, FreeObject, Reason};
 use crate::lifecycle::{EnvironmentState, ResourceVersion};
+use crate::store::columns::{json_rows, moment};
 use crate::store::environment_object::EnvironmentQuery;
 use crate::store::session::Session;
 use crate::store::{
@@ -233,27 +233,28 @@ async fn sync_others(
     leader: &Leader,
     syncs: &[&EnvironmentSync],
 ) -> Result<Outcomes, StoreError> {
+    let rows = json_rows!(SYNC, syncs, |sync| {
+        id: sync.id,
+        company_id: sync.company_id,
+        driver: encoding::driver(sync.driver),
+        name: sync.name.as_ref().unwrap_or(&sync.version.name),
+        description: sync.description,
+        status: sync.status.unwrap_or(EnvironmentState::Active).into_str(),
+        config: sync.config,
+        metadata: sync.metadata,
+        namespace: sync.version.namespace,
+        object_name: sync.version.name,
+        rv: sync.version.resource_version.as_str(),
+        generation: sync.version.generation,
+        max_active_leases: sync.max_active_leases,
+        created_at: moment(sync.created_at),
+    });
     let rows: Vec<Tagged> = sqlx::query_as(SYNC)
         .bind(&leader.cluster)
         .bind(&leader.installation)
         .bind(leader.epoch)
         .bind(leader.incarnation)
-        .bind(column(syncs, |sync| sync.id))
-        .bind(column(syncs, |sync| sync.company_id))
-        .bind(column(syncs, |sync| encoding::driver(sync.driver)))
-        .bind(column(syncs, |sync| sync.name.as_deref().unwrap_or(&sync.version.name)))
-        .bind(column(syncs, |sync| sync.description.as_deref()))
-        .bind(column(syncs, |sync| {
-            sync.status.unwrap_or(EnvironmentState::Active).into_str()
-        }))
-        .bind(column(syncs, |sync| Json(&sync.config)))
-        .bind(column(syncs, |sync| sync.metadata.as_ref().map(Json)))
-        .bind(column(syncs, |sync| sync.version.namespace.as_str()))
-        .bind(column(syncs, |sync| sync.version.name.as_str()))
-        .bind(column(syncs, |sync| sync.version.resource_version.as_str()))
-        .bind(column(syncs, |sync| sync.version.generation))
-        .bind(column(syncs, |sync| sync.max_active_leases))
-        .bind(column(syncs, |sync| sync.created_at.to_sqlx()))
+        .bind(rows)
         .fetch_all(connection)
         .await?;
     let mut outcomes = Outcomes::new();
@@ -291,12 +292,9 @@ WITH asked AS MATERIALIZED (
         IS NOT DISTINCT FROM (t.name, t.description, t.status, t.config, t.metadata) THEN 'same'
     WHEN row.company_id <> t.company_id OR row.driver <> t.driver THEN 'of_another'
   END AS answer
-  FROM unnest(
-    $5::uuid[], $6::uuid[], $7::text[], $8::text[], $9::text[], $10::text[], $11::jsonb[], $12::jsonb[], $13::text[],
-    $14::text[], $15::text[], $16::int8[], $17::int4[], $18::timestamptz[]
-  ) AS t(
-    id, company_id, driver, name, description, status, config, metadata, namespace,
-    object_name, rv, generation, max_active_leases, created_at
+  FROM json_to_recordset($5::json) AS t(
+    id uuid, company_id uuid, driver text, name text, description text, status text, config jsonb, metadata jsonb,
+    namespace text, object_name text, rv text, generation int8, max_active_leases int4, created_at timestamptz
   )
   LEFT JOIN environment_operator.environment_object AS object ON object.id = t.id
   LEFT JOIN public.environments AS row ON row.id = t.id

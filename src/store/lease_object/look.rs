@@ -9,11 +9,12 @@ use uuid::Uuid;
 
 use super::LeaseObjectRow;
 use crate::lifecycle::RunStatus;
+use crate::store::columns::bind_arrays;
 use crate::store::environment_leases::LeaseRow;
 use crate::store::environments::EnvironmentRow;
 use crate::store::references::Reference;
 use crate::store::unreadable::{Row, UnreadableRows};
-use crate::store::{Access, Leader, Request, Store, StoreError, column};
+use crate::store::{Access, Leader, Request, Store, StoreError};
 
 /// Which environment a claim chooses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,22 +132,23 @@ impl Request for LeaseQuery {
     }
 
     async fn carry_out(store: &Store, leader: &Leader, looks: &[Self]) -> Result<Vec<LeaseSnapshot>, StoreError> {
-        let rows: Vec<Looked> = sqlx::query_as(LOOK)
+        let query = sqlx::query_as(LOOK)
             .bind(&leader.cluster)
             .bind(&leader.installation)
-            .bind(leader.epoch)
-            .bind(column(looks, |look| look.id))
-            .bind(column(looks, |look| look.namespace_uid))
-            .bind(column(looks, |look| look.company_id))
-            .bind(column(looks, |look| match look.environment {
+            .bind(leader.epoch);
+        let query = bind_arrays!(query, LOOK, looks, |look| {
+            id: look.id,
+            namespace_uid: look.namespace_uid,
+            company_id: look.company_id,
+            object_id: match look.environment {
                 EnvironmentChoice::Object(id) => Some(id),
                 EnvironmentChoice::Local | EnvironmentChoice::Default => None,
-            }))
-            .bind(column(looks, |look| look.environment == EnvironmentChoice::Default))
-            .bind(column(looks, |look| look.agent_id))
-            .bind(column(looks, |look| look.run_id))
-            .fetch_all(&store.pool)
-            .await?;
+            },
+            use_default: look.environment == EnvironmentChoice::Default,
+            agent_id: look.agent_id,
+            run_id: look.run_id,
+        });
+        let rows: Vec<Looked> = query.fetch_all(&store.pool).await?;
         let pairs: Vec<(Looked, &LeaseQuery)> = rows.into_iter().zip(looks).collect();
         // Only a claim's own references matter: those of a granted lease were checked at its grant.
         let references = |of: fn(&LeaseQuery) -> Option<Uuid>| {

@@ -120,13 +120,13 @@ impl Request for Grant {
             // Those that another transaction holds are busy; the statement says so of limited ones itself.
             sound.retain(|grant| !reuse::reuses(grant) || locked.contains(&grant.environment_id));
             let reused = reuse::find(&mut transaction, &sound).await?;
-            let rows = bind(sqlx::query_as(GRANT), leader, &sound, &reused, &locked)
+            let rows = bind(sqlx::query_as(GRANT), leader, &sound, &reused, &locked)?
                 .fetch_all(&mut *transaction)
                 .await?;
             transaction.commit().await?;
             rows
         } else {
-            bind(sqlx::query_as(GRANT), leader, &sound, &HashMap::new(), &[])
+            bind(sqlx::query_as(GRANT), leader, &sound, &HashMap::new(), &[])?
                 .fetch_all(&store.pool)
                 .await?
         };

@@ -13,8 +13,9 @@ use uuid::Uuid;
 
 use super::Grant;
 use crate::api::LeasePolicy;
+use crate::store::StoreError;
+use crate::store::columns::bind_arrays;
 use crate::store::session::Session;
-use crate::store::{StoreError, column};
 
 /// A provider's lease.
 #[derive(Clone, Debug, PartialEq, Eq, FromRow)]
@@ -69,13 +70,13 @@ pub(super) async fn find(
         let same = claims.iter().filter(|claim| claim.environment_id == place.1);
         i64::try_from(same.count()).unwrap_or(i64::MAX)
     };
-    let mut left: Vec<ProviderLease> = sqlx::query_as(LEFT)
-        .bind(column(&places, |place| place.0))
-        .bind(column(&places, |place| place.1))
-        .bind(column(&places, |place| place.2))
-        .bind(column(&places, rivals))
-        .fetch_all(&mut *connection)
-        .await?;
+    let query = bind_arrays!(sqlx::query_as(LEFT), LEFT, &places, |place| {
+        company_id: place.0,
+        environment_id: place.1,
+        execution_workspace_id: place.2,
+        claims: rivals(place),
+    });
+    let mut left: Vec<ProviderLease> = query.fetch_all(&mut *connection).await?;
     loop {
         let found = share(&claims, &places, &left);
         let doubtful: Vec<(Uuid, ProviderLease)> = claims
@@ -87,12 +88,12 @@ pub(super) async fn find(
             return Ok(found);
         }
         // Each round bindings one at least, and none is asked about twice.
-        let superseded = sqlx::query_scalar(SUPERSEDED)
-            .bind(column(&doubtful, |(company, _)| *company))
-            .bind(column(&doubtful, |(_, lease)| lease.provider_lease_id.as_str()))
-            .bind(column(&doubtful, |(_, lease)| lease.lease_id))
-            .fetch_all(&mut *connection)
-            .await?;
+        let query = bind_arrays!(sqlx::query_scalar(SUPERSEDED), SUPERSEDED, &doubtful, |doubt| {
+            company_id: doubt.0,
+            provider_lease_id: doubt.1.provider_lease_id.as_str(),
+            lease_id: doubt.1.lease_id,
+        });
+        let superseded = query.fetch_all(&mut *connection).await?;
         let superseded: HashSet<Uuid> = superseded.into_iter().collect();
         let asked: HashSet<Uuid> = doubtful.into_iter().map(|(_, lease)| lease.lease_id).collect();
         left.retain(|lease| !superseded.contains(&lease.lease_id));

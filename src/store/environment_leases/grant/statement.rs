@@ -10,11 +10,12 @@ use uuid::Uuid;
 
 use super::reuse::ProviderLease;
 use super::{Grant, GrantOutcome, refused};
-use crate::api::{FreeObject, ObjectRef, Reason};
+use crate::api::{FreeObject, Reason};
 use crate::lifecycle::lease_status::display_of_row;
 use crate::lifecycle::{RunOutcome, RunStatus};
+use crate::store::columns::json_rows;
 use crate::store::environment_leases::LeaseRow;
-use crate::store::{Leader, StoreError, column, encoding};
+use crate::store::{Leader, StoreError, encoding};
 
 /// One fact that the statement tells about one id.
 #[derive(FromRow)]
@@ -85,51 +86,54 @@ impl Tagged {
 
 /// Binds grants in the order in which an environment's free leases go to them; `locked`: the environments that this
 /// transaction has locked; `reused`: what claims take over instead of their own provision.
+///
+/// # Errors
+/// `Bug`: a claim that cannot be written as JSON.
 pub(super) fn bind<'q>(
     query: TaggedQuery<'q>,
     leader: &'q Leader,
     grants: &[&'q Grant],
     reused: &'q HashMap<Uuid, ProviderLease>,
     locked: &'q [Uuid],
-) -> TaggedQuery<'q> {
-    let object = |of: fn(&ObjectRef) -> Option<&str>| column(grants, |grant| grant.run_object.as_ref().and_then(of));
-    query
+) -> Result<TaggedQuery<'q>, StoreError> {
+    let rows = json_rows!(GRANT, grants, |grant| {
+        id: grant.id,
+        company_id: grant.company_id,
+        bound_uid: grant.binding.as_ref().map(|binding| binding.namespace_uid),
+        environment_id: grant.environment_id,
+        run_id: grant.run_id,
+        agent_id: grant.agent_id,
+        issue_id: grant.issue_id,
+        execution_workspace_id: grant.execution_workspace_id,
+        policy: encoding::policy(grant.policy),
+        provider: match reused.get(&grant.id) {
+            Some(reused) => reused.provider.as_deref(),
+            None => grant.provider.as_deref(),
+        },
+        provider_lease_id: match reused.get(&grant.id) {
+            Some(reused) => Some(reused.provider_lease_id.as_str()),
+            None => grant.provider_lease_id.as_deref(),
+        },
+        ttl_seconds: grant.ttl_seconds,
+        metadata: grant.metadata,
+        context: grant.context,
+        ttl_seconds_after_finished: grant.ttl_seconds_after_finished,
+        namespace: grant.version.namespace,
+        name: grant.version.name,
+        rv: grant.version.resource_version.as_str(),
+        generation: grant.version.generation,
+        run_api_version: grant.run_object.as_ref().map(|object| object.api_version.as_str()),
+        run_kind: grant.run_object.as_ref().map(|object| object.kind.as_str()),
+        run_name: grant.run_object.as_ref().map(|object| object.name.as_str()),
+        run_uid: grant.run_object.as_ref().and_then(|object| object.uid.as_deref()),
+    });
+    Ok(query
         .bind(&leader.cluster)
         .bind(&leader.installation)
         .bind(leader.epoch)
         .bind(leader.incarnation)
-        .bind(column(grants, |grant| grant.id))
-        .bind(column(grants, |grant| grant.company_id))
-        .bind(column(grants, |grant| {
-            grant.binding.as_ref().map(|binding| binding.namespace_uid)
-        }))
-        .bind(column(grants, |grant| grant.environment_id))
-        .bind(column(grants, |grant| grant.run_id))
-        .bind(column(grants, |grant| grant.agent_id))
-        .bind(column(grants, |grant| grant.issue_id))
-        .bind(column(grants, |grant| grant.execution_workspace_id))
-        .bind(column(grants, |grant| encoding::policy(grant.policy)))
-        .bind(column(grants, |grant| match reused.get(&grant.id) {
-            Some(reused) => reused.provider.as_deref(),
-            None => grant.provider.as_deref(),
-        }))
-        .bind(column(grants, |grant| match reused.get(&grant.id) {
-            Some(reused) => Some(reused.provider_lease_id.as_str()),
-            None => grant.provider_lease_id.as_deref(),
-        }))
-        .bind(column(grants, |grant| grant.ttl_seconds))
-        .bind(column(grants, |grant| Json(&grant.metadata)))
-        .bind(column(grants, |grant| Json(&grant.context)))
-        .bind(column(grants, |grant| grant.ttl_seconds_after_finished))
-        .bind(column(grants, |grant| grant.version.namespace.as_str()))
-        .bind(column(grants, |grant| grant.version.name.as_str()))
-        .bind(column(grants, |grant| grant.version.resource_version.as_str()))
-        .bind(column(grants, |grant| grant.version.generation))
-        .bind(object(|object| Some(&object.api_version)))
-        .bind(object(|object| Some(&object.kind)))
-        .bind(object(|object| Some(&object.name)))
-        .bind(object(|object| object.uid.as_deref()))
-        .bind(locked)
+        .bind(rows)
+        .bind(locked))
 }
 
 type TaggedQuery<'q> = sqlx::query::QueryAs<'q, Postgres, Tagged, PgArguments>;
@@ -156,15 +160,12 @@ WITH leader AS MATERIALIZED (
 ),
 asked AS MATERIALIZED (
   SELECT t.*, leader.epoch, object.id IS NOT NULL OR lease.id IS NOT NULL AS known, lease.status AS lease_status
-  FROM leader CROSS JOIN unnest(
-    $5::uuid[], $6::uuid[], $7::uuid[], $8::uuid[], $9::uuid[], $10::uuid[], $11::uuid[], $12::uuid[], $13::text[],
-    $14::text[], $15::text[], $16::int4[], $17::jsonb[], $18::jsonb[], $19::int4[], $20::text[], $21::text[],
-    $22::text[], $23::int8[], $24::text[], $25::text[], $26::text[], $27::text[]
-  ) WITH ORDINALITY AS t(
-    id, company_id, bound_uid, environment_id, run_id, agent_id, issue_id, execution_workspace_id, policy,
-    provider, provider_lease_id, ttl_seconds, metadata, context, ttl_seconds_after_finished, namespace, name,
-    rv, generation, run_api_version, run_kind, run_name, run_uid, place
-  )
+  FROM leader CROSS JOIN ROWS FROM (json_to_recordset($5::json) AS (
+    id uuid, company_id uuid, bound_uid uuid, environment_id uuid, run_id uuid, agent_id uuid, issue_id uuid,
+    execution_workspace_id uuid, policy text, provider text, provider_lease_id text, ttl_seconds int4, metadata jsonb,
+    context jsonb, ttl_seconds_after_finished int4, namespace text, name text, rv text, generation int8,
+    run_api_version text, run_kind text, run_name text, run_uid text
+  )) WITH ORDINALITY AS t
   LEFT JOIN environment_operator.lease_object AS object ON object.id = t.id
   LEFT JOIN public.environment_leases AS lease ON lease.id = t.id
 ),
@@ -211,7 +212,7 @@ locked_workspace AS MATERIALIZED (
   ) AS locked(id)
 ),
 capacity AS MATERIALIZED (
-  SELECT admitted.environment_id, environment.id = ANY ($28) AS counted, admitted.max_active_leases - (
+  SELECT admitted.environment_id, environment.id = ANY ($6) AS counted, admitted.max_active_leases - (
     SELECT count(*) FROM public.environment_leases AS l
     WHERE l.company_id = environment.company_id AND l.environment_id = environment.id AND l.status = 'active'
   ) AS free
@@ -253,7 +254,7 @@ sound AS MATERIALIZED (
 checked AS MATERIALIZED (
   SELECT sound.*, CASE
     WHEN fault IS NOT NULL THEN fault
-    WHEN row_number() OVER (PARTITION BY environment_id, fault IS NULL ORDER BY place) > capacity.free THEN 'CapacityFull'
+    WHEN row_number() OVER (PARTITION BY environment_id, fault IS NULL ORDER BY ordinality) > capacity.free THEN 'CapacityFull'
   END AS refusal
   FROM sound LEFT JOIN capacity USING (environment_id)
 ),
@@ -283,7 +284,7 @@ remembered AS (
     bound_uid IS NULL
     OR EXISTS (SELECT FROM settled WHERE settled.uid = bound_uid AND settled.company_id = checked.company_id)
   )
-  ORDER BY place
+  ORDER BY ordinality
   ON CONFLICT DO NOTHING
   RETURNING id, fencing_token, context
 ),
