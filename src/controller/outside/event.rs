@@ -1,10 +1,9 @@
 //! Events: what happened to an object, for `kubectl describe` and `kubectl get events`.
 //!
-//! A small emitter of our own, because kube's Recorder scans its whole cache at every call and never aggregates. Each
-//! Namespace has a token bucket, so that a storm in one does not flood the API server; what does not fit is counted.
-//! A warning may take the last tokens, a normal Event may not.
+//! A small emitter of our own, because kube's Recorder has no budget. Here each Namespace has a token bucket, so that a storm in
+//! one does not flood the API server; what does not fit is counted. A warning may take the last tokens, a normal Event may not.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -66,7 +65,7 @@ pub struct Emitter {
     instance: String,
     metrics: Arc<Metrics>,
     permissions: Permissions,
-    buckets: Arc<Mutex<HashMap<String, Bucket>>>,
+    buckets: Arc<Mutex<Buckets>>,
 }
 
 #[derive(Debug)]
@@ -85,6 +84,32 @@ impl Bucket {
             self.tokens -= 1.0;
         }
         enough
+    }
+}
+
+/// The buckets of the Namespaces of the last seconds: a full one is as good as none. They are forgotten in the order of their
+/// last use, so no call looks at those that stay.
+#[derive(Debug, Default)]
+struct Buckets {
+    by_namespace: HashMap<String, Bucket>,
+    by_use: BTreeSet<(Instant, String)>,
+}
+
+impl Buckets {
+    fn take(&mut self, now: Instant, namespace: &str, warning: bool) -> bool {
+        let is_full = |used: Instant| now.saturating_duration_since(used).as_secs_f64() >= BURST / PER_SECOND;
+        while let Some((_, full)) = self.by_use.first().filter(|(used, _)| is_full(*used)).cloned() {
+            self.by_use.pop_first();
+            self.by_namespace.remove(&full);
+        }
+        let full = || Bucket {
+            tokens: BURST,
+            filled_at: now,
+        };
+        let bucket = self.by_namespace.entry(namespace.to_owned()).or_insert_with(full);
+        self.by_use.remove(&(bucket.filled_at, namespace.to_owned()));
+        self.by_use.insert((now, namespace.to_owned()));
+        bucket.take(now, warning)
     }
 }
 
@@ -112,18 +137,8 @@ impl Emitter {
     }
 
     fn take(&self, notice: &Notice) -> bool {
-        let now = Instant::now();
-        let mut buckets = self.buckets.lock();
-        // A full bucket is as good as none: the map holds only the Namespaces of the last seconds.
-        buckets.retain(|_, bucket| now.saturating_duration_since(bucket.filled_at).as_secs_f64() < BURST / PER_SECOND);
-        let full = || Bucket {
-            tokens: BURST,
-            filled_at: now,
-        };
-        buckets
-            .entry(notice.regarding.namespace.clone())
-            .or_insert_with(full)
-            .take(now, notice.warning)
+        let namespace = &notice.regarding.namespace;
+        self.buckets.lock().take(Instant::now(), namespace, notice.warning)
     }
 
     async fn write(&self, notice: &Notice) -> bool {
@@ -206,5 +221,16 @@ mod tests {
                 .count(),
             10
         );
+    }
+    #[tokio::test(start_paused = true)]
+    async fn only_the_namespaces_of_the_last_seconds_are_remembered() {
+        let mut buckets = Buckets::default();
+        for number in 0..1_000 {
+            assert!(buckets.take(Instant::now(), &format!("team-{number}"), false));
+            assert!(buckets.take(Instant::now(), "busy", false), "{number}");
+            tokio::time::advance(Duration::from_millis(100)).await;
+        }
+        assert_eq!(buckets.by_namespace.len(), buckets.by_use.len());
+        assert_eq!(buckets.by_use.len(), 101, "of the last ten seconds, and the busy one");
     }
 }
