@@ -6,11 +6,12 @@ use crate::api::{
 };
 use crate::cache::Key;
 use crate::cache::object::EnvironmentObject;
-use crate::controller::error::ReconcileError;
+use crate::controller::error::{At as _, ReconcileError};
 use crate::controller::outside::cluster::Cluster;
 use crate::controller::outside::database::Database;
 use crate::controller::outside::error::ClusterError;
 use crate::lifecycle::environment_status::LocalRole;
+use crate::store::Request as _;
 use crate::store::environment_object::{EnvironmentQuery, EnvironmentSnapshot};
 use crate::store::local::{IsSpareLocal, OtherLocals};
 use uuid::Uuid;
@@ -48,7 +49,11 @@ impl<D: Database, C: Cluster> EnvironmentReconciler<D, C> {
     ) -> Result<(), ReconcileError> {
         let shown = environment.status.as_ref().and_then(LocalRole::shown);
         if role == Some(&LocalRole::Canonical) && shown.as_ref() != role {
-            let others = self.database.ask(OtherLocals(environment.meta.uid)).await?;
+            let others = self
+                .database
+                .ask(OtherLocals(environment.meta.uid))
+                .await
+                .at(OtherLocals::NAME)?;
             self.context.wake(others.into_iter().map(Key::Environment));
         }
         let unwritten = view
@@ -78,7 +83,7 @@ impl<D: Database, C: Cluster> EnvironmentReconciler<D, C> {
             company_id: None,
             driver: Driver::Local,
         };
-        let view = self.database.ask(look).await?;
+        let view = self.database.ask(look).await.at(EnvironmentQuery::NAME)?;
         if let Some(canonical) = view.canonical {
             self.context.wake([Key::Environment(canonical.id)]);
         }
@@ -102,7 +107,7 @@ impl<D: Database, C: Cluster> EnvironmentReconciler<D, C> {
             return Ok(false);
         }
         if self.context.cache().is_named_by_a_lease(&meta.namespace, &meta.name)
-            || !self.database.ask(IsSpareLocal(meta.uid)).await?
+            || !self.database.ask(IsSpareLocal(meta.uid)).await.at(IsSpareLocal::NAME)?
         {
             return Ok(false);
         }
@@ -110,7 +115,7 @@ impl<D: Database, C: Cluster> EnvironmentReconciler<D, C> {
             Ok(()) => tracing::info!(namespace = meta.namespace, name = meta.name, "duplicate Local deleted"),
             Err(ClusterError::NotFound) => {}
             Err(ClusterError::Conflict) => self.read_environment_again(environment).await?,
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error).at("delete a duplicate Local"),
         }
         Ok(true)
     }

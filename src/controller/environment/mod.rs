@@ -10,7 +10,7 @@ use super::context::Context;
 use crate::api::{ConditionStatus, Driver, EnvironmentStatus, Reason, Timestamp};
 use crate::cache::object::{EnvironmentObject, NamespaceObject};
 use crate::cache::{Key, Wakes};
-use crate::controller::error::ReconcileError;
+use crate::controller::error::{At as _, READ_NAMESPACE, ReconcileError};
 use crate::controller::outside::cluster::{Cluster, StatusPatch};
 use crate::controller::outside::database::Database;
 use crate::controller::outside::error::ClusterError;
@@ -18,9 +18,9 @@ use crate::controller::outside::event::Notice;
 use crate::controller::work::requeue::Requeue;
 use crate::controller::work::trouble::HELD;
 use crate::lifecycle::environment_status::{MirroredEnvironment, StatusUpdate, environment_status};
-use crate::store::StoreError;
 use crate::store::environment_object::{EnvironmentQuery, EnvironmentSnapshot};
 use crate::store::environments::{Archive, ArchiveOutcome, EnvironmentOutcome, EnvironmentSync};
+use crate::store::{Request as _, StoreError};
 
 mod local;
 
@@ -71,7 +71,7 @@ impl<D: Database, C: Cluster> EnvironmentReconciler<D, C> {
         let gone = self.context.cache().environments.gone(id).cloned();
         let shown = gone.as_ref().and_then(|gone| gone.status.as_ref()?.environment_id);
         let row = shown.unwrap_or(id); // an adopted Local's row has another id than the object
-        match self.database.ask(Archive(id)).await? {
+        match self.database.ask(Archive(id)).await.at(Archive::NAME)? {
             ArchiveOutcome::Busy => {
                 self.context
                     .later(Key::Environment(id), self.context.troubles.busy(Key::Environment(id)));
@@ -99,7 +99,7 @@ impl<D: Database, C: Cluster> EnvironmentReconciler<D, C> {
         let (row, fault) = match plan {
             Plan::Fault(reason, message) => (last_good, Some((reason, message))),
             Plan::InStep => (last_good, None),
-            Plan::Sync(sync) => match self.database.ask(*sync).await? {
+            Plan::Sync(sync) => match self.database.ask(*sync).await.at(EnvironmentSync::NAME)? {
                 // the database
                 EnvironmentOutcome::Inserted(row)
                 | EnvironmentOutcome::Adopted(row)
@@ -171,7 +171,7 @@ impl<D: Database, C: Cluster> EnvironmentReconciler<D, C> {
         let (view, namespace) = self.look_with_namespace(environment).await?;
         match view.unreadable {
             // It is there, whatever it says: to go on as without one would show it as gone.
-            Some(message) => Err(StoreError::Refused { message }.into()),
+            Some(message) => Err(StoreError::Refused { message }).at(EnvironmentQuery::NAME),
             None => Ok((view, namespace)),
         }
     }
@@ -192,19 +192,31 @@ impl<D: Database, C: Cluster> EnvironmentReconciler<D, C> {
             .namespaces
             .get(&environment.meta.namespace)
             .cloned();
-        let view = self.database.ask(question(cached.as_ref())).await?;
+        let view = self
+            .database
+            .ask(question(cached.as_ref()))
+            .await
+            .at(EnvironmentQuery::NAME)?;
         if !view.leading {
             return Err(ReconcileError::NotLeading);
         }
         if view.object.is_some() {
             return Ok((view, cached));
         }
-        let live = self.cluster.read_namespace(&environment.meta.namespace).await?;
+        let live = self
+            .cluster
+            .read_namespace(&environment.meta.namespace)
+            .await
+            .at(READ_NAMESPACE)?;
         if live.as_ref().map(NamespaceObject::decides_company) == cached.as_ref().map(NamespaceObject::decides_company)
         {
             return Ok((view, live));
         }
-        let view = self.database.ask(question(live.as_ref())).await?;
+        let view = self
+            .database
+            .ask(question(live.as_ref()))
+            .await
+            .at(EnvironmentQuery::NAME)?;
         Ok((view, live))
     }
 
@@ -230,7 +242,7 @@ impl<D: Database, C: Cluster> EnvironmentReconciler<D, C> {
             }
             Err(ClusterError::NotFound) => return Ok(()), // its deletion is on its way through the watch
             Err(ClusterError::Conflict) => return self.read_environment_again(environment).await,
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error).at("patch the status of an Environment"),
         }
         self.explain_environment(environment, &status).await;
         Ok(())
@@ -239,7 +251,11 @@ impl<D: Database, C: Cluster> EnvironmentReconciler<D, C> {
     /// The object is not what was decided upon: what stands under its name now is looked at next.
     pub(super) async fn read_environment_again(&self, environment: &EnvironmentObject) -> Result<(), ReconcileError> {
         let (namespace, name) = (&environment.meta.namespace, &environment.meta.name);
-        let read = self.cluster.read_environment(namespace, name).await?;
+        let read = self
+            .cluster
+            .read_environment(namespace, name)
+            .await
+            .at("read an Environment again")?;
         let (key, version) = (
             Key::Environment(environment.meta.uid),
             &environment.meta.resource_version,

@@ -9,13 +9,14 @@ use super::LeaseReconciler;
 use super::observation::Observation;
 use crate::cache::Key;
 use crate::cache::object::LeaseObject;
-use crate::controller::error::ReconcileError;
+use crate::controller::error::{At as _, ReconcileError};
 use crate::controller::outside::cluster::Cluster;
 use crate::controller::outside::database::Database;
 use crate::controller::work::requeue::Requeue;
 use crate::projection::facts::ObservedLease;
 use crate::runtime::configuration::NoticeSource;
 use crate::runtime::metrics::Cause;
+use crate::store::Request as _;
 use crate::store::environment_leases::{TOUCH_INTERVAL, Touch, is_worth_a_touch};
 
 /// How quickly the API server has to answer for the answer to prove a silence: whoever wanted to beat meanwhile may have had
@@ -72,7 +73,10 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
             return Ok(());
         };
         if is_worth_a_touch(observation.view.now, row.last_used_at, ago) {
-            self.database.ask(Touch { id: observed.id, ago }).await?;
+            self.database
+                .ask(Touch { id: observed.id, ago })
+                .await
+                .at(Touch::NAME)?;
             self.context.committed::<Touch>(Key::Lease(observed.id));
         }
         Ok(())

@@ -6,7 +6,7 @@ use super::{Step, metadata, version};
 use crate::api::Reason;
 use crate::cache::Key;
 use crate::cache::object::LeaseObject;
-use crate::controller::error::ReconcileError;
+use crate::controller::error::{At as _, ReconcileError};
 use crate::controller::outside::cluster::Cluster;
 use crate::controller::outside::database::Database;
 use crate::lifecycle::LeaseState;
@@ -14,8 +14,8 @@ use crate::lifecycle::lease::Row;
 use crate::lifecycle::lease_status::{Fault, StatusUpdate, shown_ending};
 use crate::projection::agreement::{fault, has_unwritten_metadata, in_step};
 use crate::projection::facts::ObservedLease;
-use crate::store::StoreError;
 use crate::store::environment_leases::{LeaseSync, SyncOutcome};
+use crate::store::{Request as _, StoreError};
 
 impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
     /// Keeps the row of a held lease in step with its object, and the object with its row.
@@ -99,15 +99,15 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
         match self.database.ask(sync(metadata)).await {
             // The database knows better than the validation.
             Err(StoreError::Data { message }) if storable => {
-                let outcome = self.database.ask(sync(None)).await?;
+                let outcome = self.database.ask(sync(None)).await.at(LeaseSync::NAME)?;
                 Ok((outcome, Some((Reason::InvalidSpec, message))))
             }
             // It may be the metadata that the database refuses now: the times are written without it, and all is tried again.
             Err(refused @ StoreError::Refused { .. }) if storable => {
-                self.database.ask(sync(None)).await?;
-                Err(refused.into())
+                self.database.ask(sync(None)).await.at(LeaseSync::NAME)?;
+                Err(refused).at(LeaseSync::NAME)
             }
-            outcome => Ok((outcome?, None)),
+            outcome => Ok((outcome.at(LeaseSync::NAME)?, None)),
         }
     }
 }

@@ -9,13 +9,14 @@ use super::put_off::{COMING, QUIET_PAUSE, is_in_grace};
 use super::{Step, refuse};
 use crate::cache::object::NamespaceObject;
 use crate::cache::{Key, LOCAL_NAME, SharedCache, Wakes};
-use crate::controller::error::ReconcileError;
+use crate::controller::error::{At as _, READ_NAMESPACE, ReconcileError};
 use crate::controller::outside::cluster::Cluster;
 use crate::controller::outside::database::Database;
 use crate::controller::work::requeue::Requeue;
 use crate::lifecycle::lease::{Decision, local_refused};
 use crate::projection::choice::fault;
 use crate::projection::facts::ObservedLease;
+use crate::store::Request as _;
 use crate::store::local_intent::{AbandonLocal, LocalAnswer, LocalIntent, LocalNeed};
 
 /// A Local that is being made: by one at a time, and however that ends, the next may try.
@@ -93,7 +94,12 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
             return Ok(Made::Coming); // the facts said otherwise: they will again when they are whole
         };
         // Live, as whatever is going to be written there: the cache may not have heard that it was made again.
-        let Some(own) = self.cluster.read_namespace(&lease.meta.namespace).await? else {
+        let Some(own) = self
+            .cluster
+            .read_namespace(&lease.meta.namespace)
+            .await
+            .at(READ_NAMESPACE)?
+        else {
             return Ok(Made::Coming); // it is gone, and the claim with it
         };
         let need = LocalNeed {
@@ -102,7 +108,7 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
             namespace: own.meta.name.clone(),
             namespace_uid: own.meta.uid,
         };
-        let intent = match self.database.ask(need).await? {
+        let intent = match self.database.ask(need).await.at(LocalNeed::NAME)? {
             LocalAnswer::Present => return Ok(Made::Again),
             LocalAnswer::Make(intent) => intent,
         };
@@ -110,7 +116,10 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
         let home = if intent.namespace == own.meta.name {
             Some(own)
         } else {
-            self.cluster.read_namespace(&intent.namespace).await?
+            self.cluster
+                .read_namespace(&intent.namespace)
+                .await
+                .at(READ_NAMESPACE)?
         };
         let refused = if self.is_home(&intent, home.as_ref(), *company_id) {
             self.make_intended(&intent).await?
@@ -120,7 +129,10 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
         let Some(message) = refused else {
             return Ok(Made::Coming);
         };
-        self.database.ask(AbandonLocal(intent.nonce)).await?;
+        self.database
+            .ask(AbandonLocal(intent.nonce))
+            .await
+            .at(AbandonLocal::NAME)?;
         Ok(if intent.namespace_uid == own_uid {
             Made::Refused(message)
         } else {
@@ -158,7 +170,10 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
                     .learn(|cache| cache.read_environment(local).and(Wakes::of([key])));
                 Ok(fault)
             }
-            Err(error) => error.refusal().map_or(Err(error.into()), |message| Ok(Some(message))),
+            Err(error) => match error.refusal() {
+                Some(message) => Ok(Some(message)),
+                None => Err(error).at("create Local"),
+            },
         }
     }
 }

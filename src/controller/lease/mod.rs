@@ -10,7 +10,7 @@ use super::context::Context;
 use crate::api::{CompactObject, Driver, FreeObject, Reason, Timestamp};
 use crate::cache::Key;
 use crate::cache::object::LeaseObject;
-use crate::controller::error::ReconcileError;
+use crate::controller::error::{At as _, ReconcileError};
 use crate::controller::outside::cluster::Cluster;
 use crate::controller::outside::database::Database;
 use crate::controller::work::requeue::Requeue;
@@ -21,9 +21,9 @@ use crate::lifecycle::{Ending, LeaseState};
 use crate::projection::agreement::fault_at_end;
 use crate::projection::driver;
 use crate::runtime::metrics::Cause;
-use crate::store::ObjectVersion;
 use crate::store::environment_leases::{End, EndOutcome, ExternalEnding, Grant, GrantOutcome};
 use crate::store::lease_object::MarkGone;
+use crate::store::{ObjectVersion, Request as _};
 
 mod capacity;
 
@@ -168,7 +168,7 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
             .is_some_and(|object| object.deleted_at.is_none())
             && observed.deleted
         {
-            self.database.ask(MarkGone(observed.id)).await?;
+            self.database.ask(MarkGone(observed.id)).await.at(MarkGone::NAME)?;
             self.context.committed::<MarkGone>(Key::Lease(observed.id));
         }
         self.context.learn(|cache| cache.forget_lease(observed.id));
@@ -211,7 +211,7 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
                 .as_ref()
                 .and_then(|_| self.context.cache().wait_queue.turn(observed.id)),
         };
-        match self.database.ask(grant).await? {
+        match self.database.ask(grant).await.at(Grant::NAME)? {
             GrantOutcome::Granted { row, free, .. } => {
                 self.note_grant(lease, &row);
                 self.context.count_again(row.environment_id);
@@ -288,7 +288,8 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
                 only_if_expired,
                 run_ended_at: observation.run_ended_at,
             })
-            .await?
+            .await
+            .at(End::NAME)?
         {
             EndOutcome::Ended(row) => {
                 self.note_end(observation, reason, &row);
@@ -325,7 +326,8 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
                     ending: ending.clone(),
                     run_ended_at: observation.run_ended_at,
                 })
-                .await?;
+                .await
+                .at(ExternalEnding::NAME)?;
             self.context.committed::<ExternalEnding>(Key::Lease(observed.id));
             let status = ending.state.into_str();
             if observation.view.object.as_ref().and_then(|object| object.ended_status)

@@ -7,7 +7,7 @@ use super::LeaseReconciler;
 use crate::api::{ObjectRef, Reason};
 use crate::cache::Key;
 use crate::cache::object::NamespaceObject;
-use crate::controller::error::ReconcileError;
+use crate::controller::error::{At as _, READ_NAMESPACE, ReconcileError};
 use crate::controller::outside::cluster::Cluster;
 use crate::controller::outside::database::Database;
 use crate::controller::outside::error::ClusterError;
@@ -21,8 +21,8 @@ use crate::projection::facts::{
     ObservedLease, acquire_deadline, environment_display, object, obstacle, policy, row, run_display, run_named,
     run_object,
 };
-use crate::store::NamespaceBinding;
 use crate::store::lease_object::{EnvironmentChoice, LeaseQuery, LeaseSnapshot};
+use crate::store::{NamespaceBinding, Request as _};
 
 /// Everything that a decision about the lease needs, and what carrying it out needs besides.
 #[derive(Clone, Debug)]
@@ -199,7 +199,7 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
         let name = observed.present().map(|lease| &lease.meta.namespace);
         let known = name.and_then(|name| self.context.cache().namespaces.get(name).cloned());
         let look = question(observed, known.as_ref(), choice);
-        let view = self.database.ask(look).await?;
+        let view = self.database.ask(look).await.at(LeaseQuery::NAME)?;
         if !view.leading {
             return Err(ReconcileError::NotLeading);
         }
@@ -231,7 +231,7 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
             return Ok((view, live, None));
         }
         let look = question(observed, live.as_ref(), choice);
-        Ok((self.database.ask(look).await?, live, None))
+        Ok((self.database.ask(look).await.at(LeaseQuery::NAME)?, live, None))
     }
 
     /// Tells the cache what a live read says of the environment that a claim names; whether there is still one of its name, as
@@ -262,7 +262,8 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
         Ok(self
             .cluster
             .read_namespace(name)
-            .await?
+            .await
+            .at(READ_NAMESPACE)?
             .is_none_or(|namespace| namespace.meta.deleting))
     }
 }

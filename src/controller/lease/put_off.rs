@@ -79,7 +79,7 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
         committed: Result<Step, ReconcileError>,
     ) -> Result<Step, ReconcileError> {
         match committed {
-            Err(ReconcileError::Cluster(error)) if observation.is_open_claim() => {
+            Err(ReconcileError::Cluster { source: error, .. }) if observation.is_open_claim() => {
                 tracing::warn!(lease = %observed.id, %error, "the company's Local can't be made, trying again");
                 let message = format!("the company's Local can't be made: {}", error.sentence());
                 Ok(self.put_off_for(observed, observation, Reason::EnvironmentNotActive, message))

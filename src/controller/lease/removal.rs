@@ -4,7 +4,7 @@ use super::LeaseReconciler;
 use super::observation::Observation;
 use super::pause::until;
 use crate::cache::object::LeaseObject;
-use crate::controller::error::ReconcileError;
+use crate::controller::error::{At as _, ReconcileError};
 use crate::controller::outside::cluster::Cluster;
 use crate::controller::outside::database::Database;
 use crate::controller::outside::error::ClusterError;
@@ -65,7 +65,7 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
             }
             Err(ClusterError::NotFound) => {} // its deletion is on its way through the watch
             Err(ClusterError::Conflict) => self.read_again(lease).await?,
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error).at("delete a finished lease"),
         }
         Ok(None)
     }

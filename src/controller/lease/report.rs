@@ -8,7 +8,7 @@ use super::observation::Observation;
 use crate::api::{Driver, EnvironmentLeaseStatus, LeasePhase, LeasedEnvironment, LeasedRun, Reason, Timestamp};
 use crate::cache::object::LeaseObject;
 use crate::cache::{Cache, Key, LOCAL_NAME, Wakes};
-use crate::controller::error::ReconcileError;
+use crate::controller::error::{At as _, ReconcileError};
 use crate::controller::outside::cluster::{Cluster, StatusPatch};
 use crate::controller::outside::database::Database;
 use crate::controller::outside::error::ClusterError;
@@ -75,7 +75,7 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
                 self.read_again(lease).await?;
                 return Ok(false);
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error).at("patch the status of a lease"),
         }
         self.explain(lease, &status).await;
         Ok(true)
@@ -83,7 +83,11 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
 
     /// The object is not what was decided upon: what stands under its name now is decided upon next.
     pub(super) async fn read_again(&self, lease: &LeaseObject) -> Result<(), ReconcileError> {
-        let read = self.cluster.read_lease(&lease.meta.namespace, &lease.meta.name).await?;
+        let read = self
+            .cluster
+            .read_lease(&lease.meta.namespace, &lease.meta.name)
+            .await
+            .at("read a lease again")?;
         let (key, version) = (Key::Lease(lease.meta.uid), &lease.meta.resource_version);
         self.context.decide_anew(key, version, |cache| {
             read.map_or(Wakes::none(), |read| cache.read_lease(read))

@@ -7,7 +7,7 @@ use crate::api::{EnvironmentLeaseStatus, LeasePhase, Reason, Timestamp};
 use crate::cache::object::LeaseObject;
 use crate::cache::{Key, Looked};
 use crate::clock;
-use crate::controller::error::ReconcileError;
+use crate::controller::error::{At as _, ReconcileError};
 use crate::controller::outside::cluster::Cluster;
 use crate::controller::outside::database::Database;
 use crate::controller::work::requeue::Requeue;
@@ -16,6 +16,7 @@ use crate::lifecycle::lease_status::{StatusUpdate, lease_status, shown_ending};
 use crate::lifecycle::unseen::{self, Unseen};
 use crate::projection::facts::acquire_deadline;
 use crate::runtime::metrics::Cause;
+use crate::store::Request as _;
 use crate::store::lease_object::WasGranted;
 
 impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
@@ -33,7 +34,7 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
         let (granted, now) = match self.database.ask(WasGranted(lease.meta.uid)).await {
             Ok(proof) if proof.leading => (Some(proof.granted), proof.now),
             Ok(_) => return Err(ReconcileError::NotLeading),
-            Err(error) if error.is_of_all() => return Err(error.into()),
+            Err(error) if error.is_of_all() => return Err(error).at(WasGranted::NAME),
             // This machine's clock has to do: it decides nothing.
             Err(_) => (None, clock::wall()),
         };
