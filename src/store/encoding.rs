@@ -1,5 +1,7 @@
 //! How the tables spell what the API spells otherwise (DOMAIN: "Closed sets of values"), and how `serde` reads it.
 
+use std::str::FromStr;
+
 use jiff::Timestamp;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
@@ -8,6 +10,7 @@ use serde_json::value::RawValue;
 use strum::VariantArray as _;
 
 use crate::api::{Driver, LeasePolicy, Reason};
+use crate::lifecycle::{EnvironmentState, LeaseState};
 
 /// `environments.driver`.
 pub const fn driver(driver: Driver) -> &'static str {
@@ -55,6 +58,28 @@ pub(crate) fn read_policy<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
 /// Whether this is one of the lease policies.
 pub(crate) fn is_policy(text: &str) -> bool {
     parse_policy(text).is_some()
+}
+
+fn word<T: FromStr, E: Error>(text: &str, set: &str) -> Result<T, E> {
+    text.parse().map_err(|_| E::custom(format!("{text:?} is no {set}")))
+}
+
+/// Reads `environments.status`.
+pub(crate) fn read_environment_state<'de, D: Deserializer<'de>>(deserializer: D) -> Result<EnvironmentState, D::Error> {
+    word(&String::deserialize(deserializer)?, "environment status")
+}
+
+/// Reads `environment_leases.status`.
+pub(crate) fn read_lease_state<'de, D: Deserializer<'de>>(deserializer: D) -> Result<LeaseState, D::Error> {
+    word(&String::deserialize(deserializer)?, "lease status")
+}
+
+/// Reads a lease status that may be null.
+pub(crate) fn read_optional_lease_state<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<LeaseState>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    text.map(|text| word(&text, "lease status")).transpose()
 }
 
 /// Reads a moment. One that lies beyond all that can be told (`infinity`, years before 1 or after 9999) is the first or the last

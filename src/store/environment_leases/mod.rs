@@ -39,6 +39,7 @@ pub struct LeaseRow {
     pub issue_id: Option<Uuid>,
     /// Its heartbeat run; null once the run's row is deleted.
     pub heartbeat_run_id: Option<Uuid>,
+    #[serde(deserialize_with = "encoding::read_lease_state")]
     pub status: LeaseState,
     #[serde(deserialize_with = "encoding::read_policy")]
     pub lease_policy: LeasePolicy,

@@ -31,6 +31,7 @@ pub struct EnvironmentRow {
     #[serde(deserialize_with = "encoding::read_driver")]
     pub driver: Driver,
     /// Whether it grants.
+    #[serde(deserialize_with = "encoding::read_environment_state")]
     pub status: EnvironmentState,
     /// Configuration in the Paperclip server's own shape.
     #[serde(deserialize_with = "encoding::read_json")]

@@ -54,6 +54,7 @@ pub struct LeaseObjectRow {
     pub metadata_keys: Vec<String>,
     pub ttl_seconds_after_finished: i32,
     /// Status that the lease ended in.
+    #[serde(deserialize_with = "encoding::read_optional_lease_state")]
     pub ended_status: Option<LeaseState>,
     /// Why it ended.
     #[serde(deserialize_with = "encoding::read_reason")]
