@@ -3,6 +3,10 @@
 //! Every way of noticing (a notification, a watch, a deadline, the sweep, a restart) ends here, with facts gathered afresh.
 //! The decision is a function of the facts alone; so it does not matter in which order, how often or by whom they were noticed.
 
+mod proof;
+
+pub use proof::Proof;
+
 use super::capacity::Capacity;
 use super::ending::{Cause, Ending};
 use super::{LeaseState, RunOutcome};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::facts::ObservedLease;
+use super::observed::ObservedLease;
 use crate::api::{ConditionStatus, Driver, Reason};
 use crate::cache::object::EnvironmentObject;
 use crate::cache::{Cache, Key, LOCAL_NAME};

@@ -1,50 +1,98 @@
-//! The lease as the watches know it, and single facts about it from what was gathered. Pure.
-
-use std::sync::Arc;
-
-use uuid::Uuid;
+//! What a decision about a lease is made of, from what was found out about it: the one place in which facts are gathered.
 
 use crate::api::{LeasePolicy, ObjectRef, Reason, cut};
-use crate::cache::Looked;
-use crate::cache::object::LeaseObject;
-use crate::lifecycle::lease::{Object, Obstacle, Row};
+use crate::cache::Cache;
+use crate::cache::object::{LeaseObject, NamespaceObject};
+use crate::lifecycle::capacity::Capacity;
+use crate::lifecycle::lease::{Environment, Facts, Object, Obstacle, Row, Run};
 use crate::lifecycle::lease_status::{display_of_object, display_of_row, shown_ending};
+use crate::projection::agreement::expired;
+use crate::projection::choice::environment;
 use crate::projection::company::Company;
+use crate::projection::observed::{Choice, ObservedLease};
 use crate::store::lease_object::{EnvironmentChoice, LeaseSnapshot, RunLook};
 
 /// The most bytes of what is quoted of a spec.
 const QUOTED_BYTES: usize = 128;
 
-/// The lease as the watches know it.
-#[derive(Clone, Debug)]
-pub struct ObservedLease {
-    /// uid of the object.
-    pub id: Uuid,
-    /// The object: as it is, or as it was before its deletion.
-    pub object: Option<Arc<LeaseObject>>,
-    /// It was seen to be deleted.
-    pub deleted: bool,
-    /// The leadership in which it was looked up: what is found out about it counts in no other.
-    pub term: u64,
+/// What was found out about a lease, beside what the cache holds of its environment.
+pub struct Findings<'a> {
+    /// The lease as the watches know it.
+    pub lease: &'a ObservedLease,
+    /// What the database knows of it.
+    pub snapshot: &'a LeaseSnapshot,
+    /// The environment that a claim chose before the database was asked, and whether that of the lease was gone then.
+    pub chosen: Choice,
+    /// The Namespace, where it is known.
+    pub namespace: Option<&'a NamespaceObject>,
+    /// Why the Namespace could not be read: of a claim nothing is decided for good then.
+    pub unread: Option<String>,
+    /// Which company a claim belongs to.
+    pub company: Option<&'a Company>,
+    /// What its run turned out to be.
+    pub run: Run,
+    /// Why a claim can't be granted for its run.
+    pub run_obstacle: Option<Obstacle>,
+    /// The object of its run.
+    pub run_object: Option<&'a ObjectRef>,
+    /// Whether it has been silent for too long, as far as the watch tells.
+    pub heartbeat_missed: bool,
 }
 
-impl ObservedLease {
-    /// Which lease was looked at, and in which leadership.
-    pub const fn looked(&self) -> Looked {
-        Looked {
-            id: self.id,
-            term: self.term,
-        }
+impl Findings<'_> {
+    /// The lease, where it is a claim: it is there, and the database has never had a lease of it.
+    fn claim(&self) -> Option<&LeaseObject> {
+        self.lease.present().filter(|_| is_of_claim(self.snapshot))
     }
 
-    /// The object, where it is there.
-    pub fn present(&self) -> Option<&LeaseObject> {
-        self.object.as_deref().filter(|_| !self.deleted)
+    /// What a decision is made of. Of a claim there is room, until that is looked at.
+    pub fn facts(&self, cache: &Cache) -> Facts {
+        let (lease, snapshot, claim) = (self.lease, self.snapshot, self.claim());
+        let unread = self.unread.as_ref().map(|why| {
+            let message = format!("its namespace can't be read: {why}");
+            Obstacle::Waits(Reason::CompanyNotFound, message)
+        });
+        let of_run = self.run_obstacle.clone().or(unread);
+        let terminating = |namespace: &NamespaceObject| namespace.meta.deleting;
+        // What was found in a Namespace that can't be read may be another company's: nothing is refused for it.
+        let (run, environment) = match &self.unread {
+            Some(_) => (Run::Unknown, Environment::NotMirrored),
+            None => {
+                let Choice {
+                    environment: chosen,
+                    was_gone,
+                } = self.chosen;
+                (self.run, environment(cache, lease, snapshot, chosen, was_gone))
+            }
+        };
+        Facts {
+            object: object(lease),
+            row: row(snapshot, lease.present()),
+            run,
+            environment,
+            namespace_terminating: self
+                .namespace
+                .map_or(claim.is_some() && self.unread.is_none(), terminating),
+            obstacle: claim.and_then(|claim| obstacle(claim, snapshot, of_run, self.company)),
+            capacity: Capacity::Free,
+            policy: policy(lease, snapshot),
+            run_display: run_display(lease, snapshot, self.run_object),
+            run_named: claim.and_then(run_named),
+            environment_display: environment_display(lease, snapshot, self.chosen.environment),
+            expired: expired(snapshot, lease.present()),
+            heartbeat_missed: self.heartbeat_missed,
+            acquire_timed_out: claim.is_some_and(|claim| acquire_deadline(claim) <= snapshot.now),
+        }
     }
+}
+
+/// Whether the database has never had a lease of this object.
+pub const fn is_of_claim(snapshot: &LeaseSnapshot) -> bool {
+    snapshot.row.is_none() && snapshot.object.is_none()
 }
 
 /// What is known of the lease object itself.
-pub fn object(observed: &ObservedLease) -> Object {
+fn object(observed: &ObservedLease) -> Object {
     match &observed.object {
         Some(lease) if !observed.deleted => Object::Present {
             release: lease.spec.release,
@@ -57,7 +105,7 @@ pub fn object(observed: &ObservedLease) -> Object {
 }
 
 /// The row. `object` is the lease object, where it is there.
-pub fn row(view: &LeaseSnapshot, object: Option<&LeaseObject>) -> Row {
+fn row(view: &LeaseSnapshot, object: Option<&LeaseObject>) -> Row {
     let recorded = view.object.as_ref().and_then(|object| object.ending());
     match (&view.row, &view.object) {
         (Some(row), _) => Row::Present {
@@ -71,7 +119,7 @@ pub fn row(view: &LeaseSnapshot, object: Option<&LeaseObject>) -> Row {
 }
 
 /// The policy: of the row where there is one, else of the spec.
-pub fn policy(observed: &ObservedLease, view: &LeaseSnapshot) -> LeasePolicy {
+fn policy(observed: &ObservedLease, view: &LeaseSnapshot) -> LeasePolicy {
     let of_row = view.row.as_ref().map(|row| row.lease_policy);
     of_row
         .or(observed.object.as_ref().map(|lease| lease.spec.policy))
@@ -92,7 +140,7 @@ pub fn run_object(observed: &ObservedLease, view: &LeaseSnapshot) -> Option<Obje
 }
 
 /// How the run is called in messages; none where the lease has none.
-pub fn run_display(observed: &ObservedLease, view: &LeaseSnapshot, object: Option<&ObjectRef>) -> Option<String> {
+fn run_display(observed: &ObservedLease, view: &LeaseSnapshot, object: Option<&ObjectRef>) -> Option<String> {
     if let Some(object) = object {
         return Some(display_of_object(object));
     }
@@ -102,7 +150,7 @@ pub fn run_display(observed: &ObservedLease, view: &LeaseSnapshot, object: Optio
 }
 
 /// The run as the spec of a claim names it, whole: who reads of one that is not there looks for what was written.
-pub fn run_named(claim: &LeaseObject) -> Option<String> {
+fn run_named(claim: &LeaseObject) -> Option<String> {
     let run = claim.spec.run.as_ref()?;
     let Some(object) = &run.object_ref else {
         return run.heartbeat_run_id.map(|id| format!("run/{id}"));
@@ -120,11 +168,7 @@ pub fn quoted(said: &str) -> String {
 }
 
 /// The environment's name. Of a claim whose choice is not there, the look has answered for another environment.
-pub fn environment_display(
-    observed: &ObservedLease,
-    view: &LeaseSnapshot,
-    choice: Option<EnvironmentChoice>,
-) -> String {
+fn environment_display(observed: &ObservedLease, view: &LeaseSnapshot, choice: Option<EnvironmentChoice>) -> String {
     let named = || {
         observed
             .object
@@ -153,7 +197,7 @@ pub fn acquire_deadline(lease: &LeaseObject) -> jiff::Timestamp {
 }
 
 /// What stands between a claim and a grant besides run and environment: what never goes away before what may.
-pub fn obstacle(
+fn obstacle(
     lease: &LeaseObject,
     view: &LeaseSnapshot,
     of_run: Option<Obstacle>,

@@ -1,7 +1,7 @@
 //! What is decided upon, and what is to be written: from the cache and the rows of the database to facts and plans. Pure: no clock
 //! and no I/O. It may read [`crate::cache`] and the rows of [`crate::store`]; only [`crate::controller`] calls it.
 //!
-//! - [`facts`]: single facts about a lease
+//! - [`observed`], [`facts`]: the lease as the watches know it, and what a decision about it is made of
 //! - [`choice`]: which environment a claim chooses, and what is known of it
 //! - [`company`]: which company an object belongs to
 //! - [`agreement`]: whether the row of a held lease says what its object says
@@ -14,3 +14,4 @@ pub mod company;
 pub mod driver;
 pub mod environment_plan;
 pub mod facts;
+pub mod observed;

@@ -15,8 +15,7 @@ use crate::controller::error::ReconcileError;
 use crate::controller::outside::cluster::Cluster;
 use crate::controller::outside::database::Database;
 use crate::lifecycle::capacity::{self, Capacity};
-use crate::lifecycle::lease::{Decision, Facts, decide};
-use crate::projection::facts::ObservedLease;
+use crate::projection::observed::ObservedLease;
 use crate::store::lease_object::{Holder, LeaseSnapshot};
 
 /// How often the sentence of one claim that waits for room is rewritten at most.
@@ -32,16 +31,10 @@ const BEING_GRANTED: &str = "a lease that is being granted";
 const DELETED: &str = "a deleted lease";
 
 impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
-    /// Whether there is room for a claim. One that nothing else holds back stands in the wait queue from here on, any other aside.
-    pub(super) fn room_for(
-        &self,
-        observed: &ObservedLease,
-        lease: &LeaseObject,
-        view: &LeaseSnapshot,
-        facts: &Facts,
-    ) -> Capacity {
-        let limited = view.capacity.as_ref().zip(view.environment.as_ref());
-        let Some((limited, environment)) = limited.filter(|_| decide(facts) == Decision::Grant) else {
+    /// Whether there is room for a claim that nothing else holds back: it stands in the wait queue from here on, as far as its
+    /// environment is limited.
+    pub(super) fn room_for(&self, observed: &ObservedLease, lease: &LeaseObject, view: &LeaseSnapshot) -> Capacity {
+        let Some((limited, environment)) = view.capacity.as_ref().zip(view.environment.as_ref()) else {
             self.context.stand_aside(observed.looked());
             return Capacity::Free;
         };

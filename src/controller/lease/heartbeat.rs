@@ -13,7 +13,7 @@ use crate::controller::error::{At as _, ReconcileError};
 use crate::controller::outside::cluster::Cluster;
 use crate::controller::outside::database::Database;
 use crate::controller::work::requeue::Requeue;
-use crate::projection::facts::ObservedLease;
+use crate::projection::observed::ObservedLease;
 use crate::runtime::configuration::NoticeSource;
 use crate::runtime::metrics::Cause;
 use crate::store::Request as _;

@@ -13,7 +13,7 @@ use crate::lifecycle::LeaseState;
 use crate::lifecycle::lease::Row;
 use crate::lifecycle::lease_status::{Fault, StatusUpdate, shown_ending};
 use crate::projection::agreement::{fault, has_unwritten_metadata, in_step};
-use crate::projection::facts::ObservedLease;
+use crate::projection::observed::ObservedLease;
 use crate::store::environment_leases::{LeaseSync, SyncOutcome};
 use crate::store::{Request as _, StoreError};
 

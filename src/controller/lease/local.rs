@@ -15,7 +15,7 @@ use crate::controller::outside::database::Database;
 use crate::controller::work::requeue::Requeue;
 use crate::lifecycle::lease::{Decision, local_refused};
 use crate::projection::choice::fault;
-use crate::projection::facts::ObservedLease;
+use crate::projection::observed::ObservedLease;
 use crate::store::Request as _;
 use crate::store::local_intent::{AbandonLocal, LocalAnswer, LocalIntent, LocalNeed};
 

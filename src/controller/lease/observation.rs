@@ -1,26 +1,20 @@
-//! Gathers what is known about one lease: from the cache, from the database, and from the API server where only a live read
-//! is proof.
+//! Observes one lease: the cache, the database, and the API server where nothing else tells which Namespace or run it is.
 
 use uuid::Uuid;
 
 use super::LeaseReconciler;
-use crate::api::{ObjectRef, Reason};
+use crate::api::ObjectRef;
 use crate::cache::Key;
 use crate::cache::object::NamespaceObject;
-use crate::controller::error::{At as _, READ_NAMESPACE, ReconcileError};
+use crate::controller::error::{At as _, ReconcileError};
 use crate::controller::outside::cluster::Cluster;
 use crate::controller::outside::database::Database;
 use crate::controller::outside::error::ClusterError;
-use crate::lifecycle::Ending;
-use crate::lifecycle::capacity::Capacity;
-use crate::lifecycle::lease::{Decision, Environment, Facts, Object, Obstacle, Row, Run, decide};
-use crate::projection::agreement::expired;
-use crate::projection::choice::{choice, environment, shown_is_gone};
+use crate::lifecycle::lease::{Facts, Object, Row};
+use crate::projection::choice::{choice, shown_is_gone};
 use crate::projection::company::{self, Company};
-use crate::projection::facts::{
-    ObservedLease, acquire_deadline, environment_display, object, obstacle, policy, row, run_display, run_named,
-    run_object,
-};
+use crate::projection::facts::{Findings, is_of_claim, run_object};
+use crate::projection::observed::{Choice, ObservedLease};
 use crate::store::lease_object::{EnvironmentChoice, LeaseQuery, LeaseSnapshot};
 use crate::store::{NamespaceBinding, Request as _};
 
@@ -31,6 +25,8 @@ pub struct Observation {
     pub facts: Facts,
     /// What the database knows.
     pub view: LeaseSnapshot,
+    /// What was known of its environment before the database was asked.
+    pub chosen: Choice,
     /// The company of a claim, and whether it has to be recorded with its row.
     pub company: Option<(Uuid, Option<NamespaceBinding>)>,
     /// The run object, its uid pinned as far as it is known.
@@ -40,6 +36,11 @@ pub struct Observation {
 }
 
 impl Observation {
+    /// Whether this is a claim: the object is there, and the database has never had a lease of it.
+    pub fn is_claim(&self, observed: &ObservedLease) -> bool {
+        observed.present().is_some() && is_of_claim(&self.view)
+    }
+
     /// Whether this is a claim that nobody has decided.
     pub fn is_open_claim(&self) -> bool {
         let open = |object: &Object| {
@@ -85,87 +86,35 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
 
     /// Gathers the facts. Needs the database, and the API server where only a live read is proof.
     pub(super) async fn observe(&self, observed: &ObservedLease) -> Result<Observation, ReconcileError> {
-        let (chosen, was_gone) = {
+        let chosen = {
             let cache = self.context.cache();
-            (choice(&cache, observed), shown_is_gone(&cache, observed))
+            Choice {
+                environment: choice(&cache, observed),
+                was_gone: shown_is_gone(&cache, observed),
+            }
         };
-        let (view, namespace, unread) = self.look(observed, chosen).await?;
+        let (view, namespace, unread) = self.look(observed, chosen.environment).await?;
         let claim = observed.present().filter(|_| is_of_claim(&view));
+        let company = claim.and(namespace.as_ref()).map(|namespace| {
+            let (recorded, exists) = (view.recorded_company, view.company_exists);
+            company::of_new_object(namespace, recorded, exists, self.context.settings.mode)
+        });
         let run_object = run_object(observed, &view);
         let seen = self.run(observed, &view, run_object.as_ref()).await;
-        let company = match (claim, &namespace) {
-            (Some(_), Some(namespace)) => Some(company::of_new_object(
-                namespace,
-                view.recorded_company,
-                view.company_exists,
-                self.context.settings.mode,
-            )),
-            _ => None,
-        };
-        // A claim of which that can't be known says so and waits, until it times out.
-        let unknown = unread.as_ref().map(|error| {
-            let message = format!("its namespace can't be read: {}", error.sentence());
-            Obstacle::Waits(Reason::CompanyNotFound, message)
-        });
-        let of_run = seen.obstacle.or(unknown);
-        let obstacle = claim.and_then(|lease| obstacle(lease, &view, of_run, company.as_ref()));
         let heartbeat_missed = self.seems_silent(observed);
-        let mut facts = Facts {
-            object: object(observed),
-            row: row(&view, observed.present()),
+        let findings = Findings {
+            lease: observed,
+            snapshot: &view,
+            chosen,
+            namespace: namespace.as_ref(),
+            unread: unread.as_ref().map(ClusterError::sentence),
+            company: company.as_ref(),
             run: seen.run,
-            environment: environment(&self.context.cache(), observed, &view, chosen, was_gone),
-            namespace_terminating: namespace
-                .as_ref()
-                .map_or(claim.is_some() && unread.is_none(), |namespace| namespace.meta.deleting),
-            obstacle,
-            capacity: Capacity::Free,
-            policy: policy(observed, &view),
-            run_display: run_display(observed, &view, run_object.as_ref()),
-            run_named: claim.and_then(run_named),
-            environment_display: environment_display(observed, &view, chosen),
-            expired: expired(&view, observed.present()),
+            run_obstacle: seen.obstacle,
+            run_object: run_object.as_ref(),
             heartbeat_missed,
-            acquire_timed_out: claim.is_some_and(|lease| acquire_deadline(lease) <= view.now),
         };
-        if unread.is_some() {
-            // What was found may be another company's: nothing is refused for it.
-            (facts.run, facts.environment) = (Run::Unknown, Environment::NotMirrored);
-        }
-        if let Some(lease) = claim {
-            facts.capacity = self.room_for(observed, lease, &view, &facts);
-        }
-        // One deletion of a Namespace deletes what is in it in random order: what went first says nothing. And the Namespace of
-        // which the watch tells may be one that had the name before.
-        let doubtful = [Reason::EnvironmentDeleted, Reason::RunGone];
-        let is_doubtful =
-            |reason| doubtful.contains(&reason) || reason == Reason::LeaseDeleted && is_there(&facts.object);
-        if matches!(decide(&facts), Decision::End(ending) if is_doubtful(ending.reason)) {
-            facts.namespace_terminating = self.namespace_is_going(observed, &view).await?;
-        }
-        // A refusal is for good, and the edit that takes the environment back may be on its way through its own watch.
-        if matches!(decide(&facts), Decision::Refuse(Reason::EnvironmentArchived, _)) {
-            let read = self.read_environment(chosen).await;
-            let cache = self.context.cache();
-            facts.environment = match read {
-                Err(error) => {
-                    tracing::warn!(lease = %observed.id, %error, "an environment can't be read");
-                    Environment::NotMirrored // whether it is to be archived is not known
-                }
-                Ok(true) if choice(&cache, observed) == chosen => {
-                    environment(&cache, observed, &view, chosen, was_gone)
-                }
-                Ok(_) => Environment::NotFound, // it is gone, or another one has its name: to be looked at
-            };
-        }
-        if let Decision::End(Ending {
-            reason: Reason::HeartbeatMissed,
-            ..
-        }) = decide(&facts)
-            && let Some(lease) = observed.present()
-        {
-            facts.heartbeat_missed = self.is_silent(lease).await;
-        }
+        let facts = findings.facts(&self.context.cache());
         let company = match company {
             Some(Company::Known(id, binding)) => Some((id, binding)),
             Some(Company::Doubt(..)) | None => None,
@@ -182,6 +131,7 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
         Ok(Observation {
             facts,
             view,
+            chosen,
             company,
             run_object,
             run_ended_at,
@@ -233,49 +183,6 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
         let look = question(observed, live.as_ref(), choice);
         Ok((self.database.ask(look).await.at(LeaseQuery::NAME)?, live, None))
     }
-
-    /// Tells the cache what a live read says of the environment that a claim names; whether there is still one of its name, as
-    /// far as it names one.
-    async fn read_environment(&self, chosen: Option<EnvironmentChoice>) -> Result<bool, ClusterError> {
-        let Some(EnvironmentChoice::Object(id)) = chosen else {
-            return Ok(true);
-        };
-        let Some(known) = self.context.cache().environments.get(id).cloned() else {
-            return Ok(false);
-        };
-        let read = self
-            .cluster
-            .read_environment(&known.meta.namespace, &known.meta.name)
-            .await?;
-        let is_there = read.is_some();
-        if let Some(environment) = read {
-            self.context.learn(|cache| cache.read_environment(environment));
-        }
-        Ok(is_there)
-    }
-
-    async fn namespace_is_going(&self, observed: &ObservedLease, view: &LeaseSnapshot) -> Result<bool, ReconcileError> {
-        let of_object = observed.object.as_ref().map(|lease| &lease.meta.namespace);
-        let Some(name) = of_object.or(view.object.as_ref().map(|row| &row.namespace)) else {
-            return Ok(false);
-        };
-        Ok(self
-            .cluster
-            .read_namespace(name)
-            .await
-            .at(READ_NAMESPACE)?
-            .is_none_or(|namespace| namespace.meta.deleting))
-    }
-}
-
-/// Whether the database has never had a lease of this object.
-const fn is_of_claim(view: &LeaseSnapshot) -> bool {
-    view.row.is_none() && view.object.is_none()
-}
-
-/// Whether the object is there, and nobody has deleted it.
-const fn is_there(object: &Object) -> bool {
-    matches!(object, Object::Present { deleting: false, .. })
 }
 
 /// What is asked of the database.

@@ -2,9 +2,10 @@
 
 use uuid::Uuid;
 
-use crate::lifecycle::capacity::Capacity;
-use crate::lifecycle::lease::{Decision, Environment, Facts, Run, decide};
-use crate::projection::facts::{self, ObservedLease};
+use crate::cache::Cache;
+use crate::lifecycle::lease::{Decision, Facts, Run, decide};
+use crate::projection::facts::{self, Findings};
+use crate::projection::observed::{Choice, ObservedLease};
 use crate::store::lease_object::{EnvironmentChoice, LeaseQuery, LeaseSnapshot, RunLook};
 use crate::store::{Leader, Request, Store, StoreError};
 
@@ -67,28 +68,20 @@ fn of_rows(view: &LeaseSnapshot) -> Facts {
         RunLook::Unknown => Run::Unknown,
         RunLook::Found { status, .. } => status.outcome().map_or(Run::Live, Run::Over),
     };
-    Facts {
-        object: facts::object(&observed),
-        row: facts::row(view, None),
-        run,
-        environment: if view.environment_deleted {
-            Environment::Deleted
-        } else {
-            Environment::Active
+    let findings = Findings {
+        lease: &observed,
+        snapshot: view,
+        chosen: Choice {
+            environment: None,
+            was_gone: false,
         },
-        namespace_terminating: false,
-        obstacle: None,
-        capacity: Capacity::Free,
-        policy: facts::policy(&observed, view),
-        run_display: facts::run_display(&observed, view, run_object.as_ref()),
-        run_named: None,
-        environment_display: facts::environment_display(&observed, view, None),
-        expired: view
-            .row
-            .as_ref()
-            .and_then(|row| row.expires_at)
-            .is_some_and(|at| at <= view.now),
+        namespace: None,
+        unread: None,
+        company: None,
+        run,
+        run_obstacle: None,
+        run_object: run_object.as_ref(),
         heartbeat_missed: false,
-        acquire_timed_out: false,
-    }
+    };
+    findings.facts(&Cache::default())
 }

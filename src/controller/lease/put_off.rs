@@ -15,7 +15,8 @@ use crate::controller::work::requeue::Requeue;
 use crate::lifecycle::lease::{Decision, Environment, put_off, waits_for_a_moment};
 use crate::lifecycle::lease_status::StatusUpdate;
 use crate::projection::choice::awaited_object;
-use crate::projection::facts::{ObservedLease, acquire_deadline};
+use crate::projection::facts::acquire_deadline;
+use crate::projection::observed::ObservedLease;
 use crate::runtime::metrics::{Cause, Place};
 
 /// Pause before the first in the wait queue look again, for an ending by another writer is not heard of.

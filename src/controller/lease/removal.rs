@@ -11,7 +11,7 @@ use crate::controller::outside::error::ClusterError;
 use crate::controller::work::requeue::Requeue;
 use crate::lifecycle::lease_status::shown_ending;
 use crate::lifecycle::removal::{kept_until, removal_at};
-use crate::projection::facts::ObservedLease;
+use crate::projection::observed::ObservedLease;
 use crate::runtime::metrics::Cause;
 
 impl<D: Database, C: Cluster> LeaseReconciler<D, C> {

@@ -18,12 +18,12 @@ use crate::lifecycle::event_type::{self, Wait};
 use crate::lifecycle::lease::Row;
 use crate::lifecycle::lease_status::{Grant, StatusUpdate, lease_status, shown_ending, shown_fault};
 use crate::projection::agreement::is_granted_row;
-use crate::projection::facts::ObservedLease;
+use crate::projection::observed::ObservedLease;
 use crate::store::environments::EnvironmentRow;
 
 impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
     /// Shows a update in the object's status, if it does not show it already.
-    pub(super) async fn report_lease(
+    pub(super) async fn report(
         &self,
         observed: &ObservedLease,
         observation: &Observation,

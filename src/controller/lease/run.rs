@@ -10,7 +10,8 @@ use crate::controller::outside::cluster::Cluster;
 use crate::controller::outside::database::Database;
 use crate::lifecycle::RunEnd;
 use crate::lifecycle::lease::{Obstacle, Run};
-use crate::projection::facts::{ObservedLease, quoted};
+use crate::projection::facts::quoted;
+use crate::projection::observed::ObservedLease;
 use crate::runtime::configuration::RunKind;
 use crate::store::lease_object::{LeaseSnapshot, RunLook};
 
@@ -57,30 +58,7 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
         object: Option<&ObjectRef>,
     ) -> SeenRun {
         let Some(object) = object else {
-            return match view.run {
-                RunLook::None => seen(Run::None),
-                RunLook::Missing => seen(Run::NotFound),
-                RunLook::Unknown => {
-                    let id = observed
-                        .object
-                        .as_ref()
-                        .and_then(|lease| lease.spec.run.as_ref()?.heartbeat_run_id);
-                    let id = id.map(|id| format!("/{id}")).unwrap_or_default();
-                    let message = format!("the row of run{id} has a status that this version does not know");
-                    unseen(Some(Obstacle::Waits(Reason::RunNotFound, message)))
-                }
-                RunLook::Found {
-                    status, finished_at, ..
-                } => status.outcome().map_or_else(
-                    || seen(Run::Live),
-                    |outcome| {
-                        over(RunEnd {
-                            outcome,
-                            at: finished_at,
-                        })
-                    },
-                ),
-            };
+            return by_row(observed, view);
         };
         let namespace = observed.object.as_ref().map(|lease| lease.meta.namespace.as_str());
         let namespace = namespace
@@ -136,6 +114,34 @@ impl<D: Database, C: Cluster> LeaseReconciler<D, C> {
                 unseen(Some(Obstacle::Waits(Reason::RunNotFound, message)))
             }
         }
+    }
+}
+
+/// What the row of a run tells.
+fn by_row(observed: &ObservedLease, view: &LeaseSnapshot) -> SeenRun {
+    match view.run {
+        RunLook::None => seen(Run::None),
+        RunLook::Missing => seen(Run::NotFound),
+        RunLook::Unknown => {
+            let id = observed
+                .object
+                .as_ref()
+                .and_then(|lease| lease.spec.run.as_ref()?.heartbeat_run_id);
+            let id = id.map(|id| format!("/{id}")).unwrap_or_default();
+            let message = format!("the row of run{id} has a status that this version does not know");
+            unseen(Some(Obstacle::Waits(Reason::RunNotFound, message)))
+        }
+        RunLook::Found {
+            status, finished_at, ..
+        } => status.outcome().map_or_else(
+            || seen(Run::Live),
+            |outcome| {
+                over(RunEnd {
+                    outcome,
+                    at: finished_at,
+                })
+            },
+        ),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What stands against a claim, by what the database knows of it.
 
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::*;
 use crate::api::{EnvironmentLeaseStatus, LeasePhase};

@@ -13,13 +13,13 @@ use uuid::Uuid;
 use crate::api::COMPANY_LABEL;
 use crate::cache::object::{EnvironmentObject, LeaseObject, NamespaceObject, RunObject, Watched};
 use crate::cache::{Cache, KnownRun, LOCAL_NAME, RunKey};
-use crate::lifecycle::capacity::Capacity;
-use crate::lifecycle::lease::{Decision, Facts, Run, decide};
+use crate::lifecycle::lease::{Decision, Run, decide};
 use crate::lifecycle::{EnvironmentState, RunStatus};
-use crate::projection::choice::{choice, environment};
+use crate::projection::choice::choice;
 use crate::projection::company::Company;
 use crate::projection::environment_plan::{Plan, plan};
-use crate::projection::facts::{ObservedLease, environment_display, object, obstacle, policy, row, run_display};
+use crate::projection::facts::Findings;
+use crate::projection::observed::{Choice, ObservedLease};
 use crate::store::Mode;
 use crate::store::environment_object::EnvironmentSnapshot;
 use crate::store::environments::EnvironmentRow;
@@ -222,22 +222,23 @@ impl<'s> World<'s> {
         };
         let chosen = choice(&self.cache, &observed);
         let view = self.view(&lease, chosen);
-        let facts = Facts {
-            object: object(&observed),
-            row: row(&view, observed.present()),
+        let company = Company::Known(COMPANY, None);
+        let findings = Findings {
+            lease: &observed,
+            snapshot: &view,
+            chosen: Choice {
+                environment: chosen,
+                was_gone: false,
+            },
+            namespace: Some(&namespace()),
+            unread: None,
+            company: Some(&company),
             run: self.run(&view),
-            environment: environment(&self.cache, &observed, &view, chosen, false),
-            namespace_terminating: false,
-            obstacle: obstacle(&lease, &view, None, Some(&Company::Known(COMPANY, None))),
-            capacity: Capacity::Free,
-            policy: policy(&observed, &view),
-            run_display: run_display(&observed, &view, None),
-            run_named: None,
-            environment_display: environment_display(&observed, &view, chosen),
-            expired: false,
+            run_obstacle: None,
+            run_object: None,
             heartbeat_missed: false,
-            acquire_timed_out: false,
         };
+        let facts = findings.facts(&self.cache);
         match decide(&facts) {
             Decision::Grant => self.end = End::Granted(view.environment.unwrap().id),
             Decision::Refuse(reason, _) => self.end = End::Refused(reason),
