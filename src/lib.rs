@@ -1,6 +1,6 @@
 //! `environment-operator`: environments and leases of AI agents as Kubernetes resources, mirrored into Postgres.
 //!
-//! The rooms of the house and the way the data flows through them stand in `docs/architecture.md`.
+//! `docs/architecture.md` explains the modules and how data flows through them.
 #![deny(clippy::expect_used, clippy::panic, clippy::unreachable, clippy::unwrap_used)]
 
 pub mod api;

@@ -1,4 +1,4 @@
-//! The binary: hands the command line to [`environment_operator::cli`] and its outcome to the shell.
+//! The binary: runs [`environment_operator::cli`] and exits with its exit code.
 #![deny(clippy::expect_used, clippy::panic, clippy::unreachable, clippy::unwrap_used)]
 
 use std::process::ExitCode;

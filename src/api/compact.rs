@@ -1,6 +1,6 @@
 //! Free objects as they are held in memory: as compact text, and only where they can be stored.
 //!
-//! A tree of JSON values takes up to a hundred times the room of its text (`{"":0}` is six bytes and a map of 600). So a free
+//! A tree of JSON values takes up to a hundred times the memory of its text (`{"":0}` is six bytes and a map of 600). So a free
 //! object is measured while it is read, and kept as text; what is too large, too deep or holds a NUL is passed over, and
 //! only that it was so is kept. [`validate`](super::validate) says it to the user.
 

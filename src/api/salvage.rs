@@ -1,4 +1,4 @@
-//! Reading a part of an object that another version may have written: what can be read is kept, the rest is told.
+//! Reading a part of an object that another version may have written: what can be read is kept, the rest is reported.
 //!
 //! After a roll-back an older operator meets words that it does not know. One such word must cost the object no more than
 //! itself, and other objects nothing: a list that fails as a whole would stop the kind for everyone.

@@ -1,4 +1,4 @@
-//! Moments as the API shows them: RFC 3339 in UTC, cut to milliseconds.
+//! Times as the API shows them: RFC 3339 in UTC, cut to milliseconds.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,7 +1,7 @@
 //! Heartbeats: for how long each lease has been silent, of the time in which it could have been heard.
 //!
 //! A heartbeat that the operator could not hear is none that was missed. So silence is not measured on the clock, but on the
-//! *heard time* of the watch that brings the leases: it stands while the watch is broken, and what passed between its last sign
+//! *heard time* of the watch that brings the leases: it does not run while the watch is broken, and what passed between its last sign
 //! of life and its breaking does not count either. It is monotonic, and begins anew with every leadership.
 
 use std::collections::HashMap;

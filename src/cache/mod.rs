@@ -117,7 +117,7 @@ pub const LOCAL_NAME: &str = "local";
 
 #[cfg(test)]
 impl Cache {
-    /// How much is remembered, by what for: each has its line in docs/architecture.md.
+    /// How much is remembered, by what for: each has its row in docs/invariants.md.
     pub fn sizes(&self) -> Vec<(&'static str, usize)> {
         let [leases, gone_leases] = self.leases.sizes();
         let [environments, gone_environments] = self.environments.sizes();

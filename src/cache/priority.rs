@@ -1,4 +1,4 @@
-//! In which order keys are taken: what each is looked at for, and whose it is.
+//! In which order keys are taken: why each is reconciled, and whose it is.
 
 use uuid::Uuid;
 

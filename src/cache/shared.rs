@@ -1,4 +1,4 @@
-//! The one way to the cache: whoever changes it hands on whom that concerns.
+//! The one way to the cache: each change returns the keys that it concerns.
 
 use std::ops::Deref;
 use std::sync::Arc;

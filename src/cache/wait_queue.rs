@@ -1,12 +1,12 @@
 //! The wait queue of the claims for which a limited environment has no room. Pure.
 //!
-//! Every claim that the watches show is known here from that moment on, so that none is overtaken only because it has not been
-//! looked at yet. A claim that nothing else holds back stands in the wait queue of its environment, in the order of the [`Turn`]s;
-//! one that is held back stands aside and keeps its turn. How many leases are free is not kept here: who is looked at learns
+//! Every claim that the watches show is known here from then on, so that none is overtaken only because it has not been
+//! reconciled yet. A claim that nothing else holds back stands in the wait queue of its environment, in the order of the [`Turn`]s;
+//! one that is held back stands aside and keeps its turn. How many leases are free is not kept here: a reconcile reads
 //! it from the database.
 //!
-//! Operations that may let others move up say who has to be looked at. Whoever is first learns of a free lease when one ends,
-//! and whoever is granted wakes as many as are free after that; so no lease stays free while somebody stands in the wait queue.
+//! Operations that may let others move up return the claims that have to be reconciled. The first one is reconciled when a lease
+//! ends, and a grant adds as many more as are free after it; so no lease stays free while somebody stands in the wait queue.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};

@@ -4,12 +4,12 @@
 //! - [`run`]: puts the parts together and runs them
 //! - [`context`]: what everything that runs here shares
 //! - [`reconcile`], [`error`]: the two reconcilers together, and how a reconcile can fail
-//! - [`unavailable`]: what is said on objects while the database cannot be used
+//! - [`unavailable`]: what statuses show while the database cannot be used
 //! - [`watch`]: the list and watch of each kind, and how events reach the cache
 //! - [`work`], [`workers`]: the queue, and who empties it
 //! - [`lease`], [`environment`]: the reconcilers
 //! - [`background`]: what is done at an interval, beside single keys
-//! - [`outside`]: the way to the API server and to the database, and what they are told
+//! - [`outside`]: the traits for the API server and the database, Events, and missing permissions
 
 pub mod background;
 pub mod context;

@@ -1,5 +1,5 @@
-//! What may be said while the database can't be reached: that it can't (I7's one exception). Nothing is granted or ended, and
-//! nothing that another replica may have said in the meantime is contradicted.
+//! What a status may show while the database can't be reached: that it can't (I7's one exception). Nothing is granted or ended,
+//! and nothing that another replica may have written in the meantime is overwritten.
 
 use uuid::Uuid;
 

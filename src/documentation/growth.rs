@@ -1,4 +1,4 @@
-//! What docs/architecture.md says of what is remembered in memory.
+//! `docs/invariants.md` against what is remembered in memory.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use crate::controller::work::queue::Queue;
 
 #[test]
 fn whatever_grows_is_documented_with_what_shrinks_it() {
-    let rows = table(&read("docs/architecture.md"), "## What grows, and who shrinks it");
+    let rows = table(&read("docs/invariants.md"), "## What grows, and who shrinks it");
     let documented: BTreeSet<String> = rows.into_iter().map(|row| row[0].clone()).collect();
     let sizes = Cache::default().sizes().into_iter().chain(Queue::default().sizes());
     let measured: BTreeSet<String> = sizes.map(|(name, _)| name.to_owned()).collect();

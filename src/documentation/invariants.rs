@@ -1,21 +1,23 @@
-//! The tests that `docs/architecture.md` names for noticing, crashes, invariants and reasons are there, and those of the threat
+//! The tests that `docs/invariants.md` names for noticing, crashes, invariants and reasons are there, and those of the threat
 //! model in `docs/security.md`.
 
 use std::collections::{BTreeSet, HashSet};
 
-use super::{files, read, table};
+use super::{files, read, section, table};
 
-#[test]
-fn every_test_that_the_architecture_names_exists() {
+const DOCUMENT: &str = "docs/invariants.md";
+
+/// The names of all tests.
+fn tests() -> HashSet<String> {
     let mut sources = files("src", ".rs");
     sources.extend(files("tests", ".rs"));
-    let tests: HashSet<String> = sources.iter().flat_map(tests_of).collect();
-    let document = read("docs/architecture.md");
-    for heading in [
-        "## How an ending is noticed",
-        "## A crash at each line",
-        "## Invariants",
-    ] {
+    sources.iter().flat_map(tests_of).collect()
+}
+
+#[test]
+fn every_test_that_is_named_for_noticing_and_crashes_exists() {
+    let (tests, document) = (tests(), read(DOCUMENT));
+    for heading in ["## How an ending is noticed", "## A crash at each step"] {
         for row in table(&document, heading) {
             let names = row.last().unwrap();
             assert!(!names.is_empty(), "{}: no test", row[0]);
@@ -27,10 +29,30 @@ fn every_test_that_the_architecture_names_exists() {
 }
 
 #[test]
+fn every_invariant_has_its_tests_and_each_of_them_exists() {
+    let (tests, document) = (tests(), read(DOCUMENT));
+    let headings = document.lines().filter(|line| line.starts_with("### I"));
+    let mut count = 0;
+    for (heading, number) in headings.zip(1..) {
+        assert!(heading.starts_with(&format!("### I{number}: ")), "{heading}");
+        let text = section(&document, heading);
+        assert!(text.contains("\nHeld by "), "{heading}: what holds it?");
+        let names: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("- ")).collect();
+        assert!(!names.is_empty(), "{heading}: no test");
+        for name in names {
+            assert!(
+                tests.contains(name.trim_matches('`')),
+                "{heading}: no test is called {name}"
+            );
+        }
+        count += 1;
+    }
+    assert_eq!(count, 12, "an invariant was added or lost");
+}
+
+#[test]
 fn every_test_that_the_threat_model_names_exists() {
-    let mut sources = files("src", ".rs");
-    sources.extend(files("tests", ".rs"));
-    let tests: HashSet<String> = sources.iter().flat_map(tests_of).collect();
+    let tests = tests();
     let document = read("docs/security.md");
     let (_, model) = document.split_once("## Threat model").unwrap();
     for heading in ["### A tenant", "### A compromised runner"] {
@@ -47,12 +69,12 @@ fn every_test_that_the_threat_model_names_exists() {
     }
 }
 
-/// What is tested of a reason where, by the column of the table.
+/// Where the tests of each layer lie, by its name in the table.
 const LAYERS: [(&str, &str); 3] = [("pure", "src"), ("store", "tests/store"), ("cluster", "tests/cluster")];
 
 #[test]
 fn every_reason_of_a_lease_is_tested_on_each_layer() {
-    let reasons = |document: &str, headings: &[(&str, usize)]| -> BTreeSet<String> {
+    let documented = |document: &str, headings: &[(&str, usize)]| -> BTreeSet<String> {
         let rows = headings.iter().flat_map(|(heading, column)| {
             table(document, heading)
                 .into_iter()
@@ -60,26 +82,29 @@ fn every_reason_of_a_lease_is_tested_on_each_layer() {
         });
         rows.filter(|reason| reason != "the run's").collect()
     };
-    let (architecture, lifecycle) = (read("docs/architecture.md"), read("docs/lifecycle.md"));
-    let documented = [
+    let rows = table(&read(DOCUMENT), "## Reasons");
+    let reasons: BTreeSet<String> = rows.iter().map(|row| row[0].clone()).collect();
+    let of_lifecycle = [
         ("## Waiting for the grant", 0),
         ("## Refused", 0),
         ("## Endings", 2),
         ("## Ended in the database", 2),
     ];
-    assert_eq!(
-        reasons(&architecture, &[("## Reasons", 0)]),
-        reasons(&lifecycle, &documented)
-    );
-    for ((layer, folder), column) in LAYERS.into_iter().zip(1..) {
+    assert_eq!(reasons, documented(&read("docs/lifecycle.md"), &of_lifecycle));
+    let layers: BTreeSet<&str> = rows.iter().map(|row| row[1].as_str()).collect();
+    assert_eq!(layers, LAYERS.map(|(layer, _)| layer).into());
+    for (layer, folder) in LAYERS {
         let tests: HashSet<String> = files(folder, ".rs").iter().flat_map(tests_of).collect();
-        for row in table(&architecture, "## Reasons") {
+        for reason in &reasons {
+            let rows = rows.iter().filter(|row| row[0] == *reason && row[1] == layer);
+            let names: Vec<&str> = rows.map(|row| row[2].as_str()).collect();
+            assert!(!names.is_empty(), "{reason}: no {layer} test");
             // The cluster shows every reason; the others only what they decide.
-            if row[column] == "–" && layer != "cluster" {
+            if names == ["–"] && layer != "cluster" {
                 continue;
             }
-            for name in row[column].split(", ") {
-                assert!(tests.contains(name), "{}: no {layer} test is called {name}", row[0]);
+            for name in names {
+                assert!(tests.contains(name), "{reason}: no {layer} test is called {name}");
             }
         }
     }

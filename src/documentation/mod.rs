@@ -1,5 +1,5 @@
-//! The documentation is held against the code: what `docs/` says of reasons, settings, metrics and tests is compared with
-//! what stands here, and so are the settings of the chart. `UPDATE=1 cargo test --lib documentation` writes what is generated anew.
+//! Tests that compare the documentation with the code: what `docs/` says of reasons, settings, metrics and tests is compared with
+//! what is defined here, and so are the settings of the chart. `UPDATE=1 cargo test --lib documentation` writes what is generated anew.
 
 use std::path::{Path, PathBuf};
 
@@ -14,6 +14,7 @@ mod growth;
 mod invariants;
 mod lifecycle;
 mod links;
+mod names;
 mod operations;
 
 /// Reads a file of the project.

@@ -1,4 +1,4 @@
-//! Whether a limited environment has room for a claim, and the sentence for one that has to wait.
+//! Whether a limited environment has a free lease for a claim, and the message of one that has to wait.
 
 /// What a claim that nothing else holds back finds in its environment.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,12 +3,12 @@
 //! - [`vocabulary`]: the closed sets of the Paperclip server's tables
 //! - [`run`]: when a run is over, and how it ended
 //! - [`ending`]: why a lease ends, and which cause wins when several are visible
-//! - [`capacity`]: whether a limited environment has room for one more
+//! - [`capacity`]: whether a limited environment has a free lease
 //! - [`lease`]: what to do with one lease, from all that is known about it
-//! - [`unseen`]: what to do with a claim that can't be looked at
+//! - [`unseen`]: what to do with a claim whose snapshot can't be read
 //! - [`unmanaged`]: what to do with a lease that never had an object
 //! - [`lease_status`], [`environment_status`]: what the objects show
-//! - [`event_type`]: which of a lease's transitions a person has to look at
+//! - [`event_type`]: which of a lease's transitions need a person, and are Warnings
 //! - [`removal`]: when the object of a finished lease has had its time
 //! - [`Turn`]: in which order claims are served where not all can be
 //! - [`resource_version`]: which of two versions of an object is the newer one

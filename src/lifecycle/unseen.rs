@@ -1,4 +1,4 @@
-//! A claim that can't be looked at: what it says, and how it ends.
+//! A claim whose snapshot can't be read: what its status shows, and how it ends.
 
 use super::lease::Decision;
 use crate::api::Reason;

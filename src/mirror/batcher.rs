@@ -1,4 +1,4 @@
-//! Group commit: requests are gathered for a moment, carried out together, and answered one by one.
+//! Group commit: requests are gathered for a few milliseconds, carried out together, and answered one by one.
 
 use std::collections::{HashSet, VecDeque};
 use std::panic::AssertUnwindSafe;

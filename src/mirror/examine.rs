@@ -1,4 +1,4 @@
-//! What a statement's failure means where it may be the whole database's: only a look at the database tells.
+//! What a statement's failure means where it may be the whole database's: only a check of the database shows that.
 
 use std::fmt::{self, Debug, Formatter};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Whether a held lease's row says what its object says, and what is told where it does not and will not. Pure.
+//! Whether a held lease's row says what its object says, and what the status shows where it does not and will not. Pure.
 
 use serde_json::Value;
 

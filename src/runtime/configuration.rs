@@ -1,4 +1,4 @@
-//! The settings: each is a flag with a twin in the environment, said and documented once, here.
+//! The settings: each is a flag and an environment variable, defined and documented once, here.
 //!
 //! The structs are `clap` arguments themselves: a second set of plain structs would repeat every field and could drift.
 //! A subcommand takes the groups that it needs.

@@ -1,5 +1,5 @@
-//! Supervised tasks: one that ends although nobody told it to ends the process, with a sentence that names it. The kubelet
-//! starts the process again, and everything is looked at afresh; a process that goes on without one of its parts does not
+//! Supervised tasks: one that ends before it is asked to stop ends the process, with a message that names it. The kubelet
+//! starts the process again, and everything is reconciled afresh; a process that goes on without one of its parts does not
 //! notice that it is half dead.
 
 use std::any::Any;

@@ -1,8 +1,8 @@
 //! `environment_operator.fencing_token`: the sequence that gives each grant a number above all earlier ones.
 //!
 //! A database that is restored from a backup has an older state of the sequence: it would give the numbers of forgotten grants
-//! again, and a runner of one of those could not be told from a newer one. No table can tell how far it had come, and the
-//! objects that could may be gone. But no sequence that rises by one for each grant overtakes the microseconds since 1970; so
+//! again, and a runner of one of those could not be distinguished from a newer one. No table shows how far it had come, and the
+//! objects that would may be gone. But no sequence that rises by one for each grant overtakes the microseconds since 1970; so
 //! at each takeover it is raised to them, which is above all that was given before.
 
 use super::StoreError;

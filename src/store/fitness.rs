@@ -1,7 +1,7 @@
 //! Whether a database is one that this version may work on: its encoding, mode and generation, its tables, and whether
 //! all rows are shown to this role.
 //!
-//! Every start and every subcommand looks, and whoever leads or wants to lead looks again before each term and each renewal:
+//! Every start and every subcommand checks it, and a replica that leads or wants to lead checks it again before each term and renewal:
 //! what does not fit pauses all work as a database does that cannot be reached, until it fits.
 
 use uuid::Uuid;

@@ -1,4 +1,4 @@
-//! `heartbeat_runs`: the Paperclip server's runs. The operator never makes one; it hears when one ends.
+//! `heartbeat_runs`: the Paperclip server's runs. The operator never makes one; it is notified when one ends.
 
 use std::time::Duration;
 

@@ -15,7 +15,7 @@
 //! - [`encoding`]: how the tables spell what the API spells otherwise
 //!
 //! Rows leave the database as `to_jsonb(row)` and are read by `serde`: one way for a row that stands alone, that is one of
-//! several in a look, or that a newer origin has given columns of which nothing is known here.
+//! several in a snapshot query, or that a newer Paperclip server has given columns of which nothing is known here.
 
 pub mod address;
 pub mod adoption;

@@ -1,10 +1,11 @@
-//! The rules of the house that the compiler does not know: imports run one way, and every task is supervised.
+//! Crate layout rules that the compiler does not check: imports run one way, every task is supervised, and more.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 mod causes;
 mod logs;
+mod picture;
 mod shape;
 
 /// The modules that a module may import from, itself apart: cli -> controller -> runtime, and projection -> cache below both;

@@ -1,4 +1,4 @@
-//! What was deleted while nobody looked: rows whose objects a complete list does not hold (I5).
+//! What was deleted while no operator watched: rows whose objects a complete list does not hold (I5).
 //!
 //! A list that failed, or that was broken off, never comes here: only a complete one at one resourceVersion does. A row is
 //! taken only if it is of this cluster, incarnation and scope, and not newer than the list.

@@ -1,4 +1,4 @@
-//! What is done beside single keys, at an interval or when something is heard: each a task of its own. Only [`super::run`] starts them.
+//! Background tasks: work that is not about one key, done at an interval or on a notification. Only [`super::run`] starts them.
 
 pub mod missed_deletions;
 pub mod retention;

@@ -1,8 +1,8 @@
 //! Run rows that come to an end.
 //!
-//! Where a trigger tells (standalone, or `--run-trigger`) they are heard of through LISTEN, the moment the run's transaction
-//! commits. After each (re)connect LISTEN comes first, then a look at every run that leases name: what ended in between is
-//! seen by the one or the other.
+//! Where a trigger notifies (standalone, or `--run-trigger`) the notification is received through LISTEN as soon as the run's
+//! transaction commits. After each (re)connect LISTEN comes first, then every unfinished lease of a run row is reconciled: what
+//! ended in between is noticed by the one or the other.
 //!
 //! Attached there is no trigger unless it is asked for; so the runs that leases name are asked for by their ids, a few times
 //! a second. (A watermark on `updated_at` would need a cache of ours on the Paperclip server's table.)

@@ -1,4 +1,4 @@
-//! The sweep: at an interval, SQL selects what run rows, deadlines and other writers have made due, whoever missed it.
+//! The sweep: at an interval, SQL selects what run rows, deadlines and other writers have made due, whatever source missed it.
 //!
 //! It ends nothing of an object's itself: what it selects is reconciled like everything else. Unmanaged leases, of which there is
 //! nothing to reconcile, are its own to judge.

@@ -1,4 +1,4 @@
-//! Which Local object stands for its company's row, as far as others have to hear of it.
+//! Which Local object stands for its company's row, and which other objects are reconciled when that changes.
 
 use super::EnvironmentReconciler;
 use crate::api::{

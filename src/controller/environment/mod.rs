@@ -1,4 +1,4 @@
-//! The reconciler of environments: dereference, decide, commit, report.
+//! The reconciler of environments: observe, decide, commit, report.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! A small cluster and a small database behind the two seams, for tests of what happens between them. They keep what they are
-//! told, as the real ones do, and fail where a test says so.
+//! A small cluster and a small database behind the traits of [`super::outside`], for tests of what happens between them. They keep what is
+//! written, as the real ones do, and fail where a test asks for it.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! A claim for a limited environment: its place in the wait queue, what it is told, and who is looked at when a lease gets free.
+//! A claim for a limited environment: its place in the wait queue, its message, and which claims are reconciled when a lease gets free.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! A lease that is held: its row follows the object, the object shows the row, and what the two do not agree about is told.
+//! A lease that is held: its row follows the object, the object shows the row, and where the two do not agree the status and an Event say so.
 
 use super::LeaseReconciler;
 use super::observation::Observation;

@@ -1,5 +1,5 @@
 //! The reconciler of leases, in named steps: observe ([`observation`], [`run`]), decide and prove ([`prove`], [`capacity`],
-//! [`heartbeat`]), commit ([`grant`], [`hold`], [`end`], [`local`], [`put_off`]), report ([`report`]). What has ended is removed in time
+//! [`heartbeat`]), commit ([`grant`], [`hold`], [`end`], [`local`], [`put_off`]), report ([`report`]). Finished objects are removed in time
 //! ([`removal`]).
 
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! How long a lease is left alone before it is looked at again by itself.
+//! How long it takes until a lease is reconciled again by itself.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Claims that can't be looked at: the database refuses the look for one alone, or the operator fails at it. They say so, end, and
+//! Claims whose snapshot can't be read: the database refuses the query for one alone, or the operator fails at it. They say so, end, and
 //! are removed like any other.
 
 use super::LeaseReconciler;

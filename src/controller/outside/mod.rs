@@ -1,5 +1,5 @@
-//! The way to the outside: the seams to the API server and to the database, the Events that are published, and the permissions
-//! that are missing. Reconcilers reach neither of the two in any other way.
+//! The traits through which reconcilers reach the API server and the database, the Events that are published, and the
+//! permissions that are missing. Reconcilers reach neither of the two in any other way.
 
 pub mod cluster;
 pub mod database;

@@ -1,6 +1,6 @@
-//! Permissions that the operator lacks: told by readiness and by a log line, until they are there again.
+//! Permissions that the operator lacks: shown by readiness and by a log line, until they are granted again.
 //!
-//! Nothing is asked of the API server for this: every request that is made anyway tells of one right.
+//! Nothing is asked of the API server for this: every request that is made anyway shows whether one permission is there.
 
 use super::error::ClusterError;
 use crate::runtime::health::Health;

@@ -1,7 +1,7 @@
 //! A watch: everything that happens to the objects of one kind, in one Namespace or in all.
 //!
 //! It is our own because `kube::runtime::Controller` never calls a reconciler for a deleted object, and because its watcher
-//! hides bookmarks and the list's resourceVersion: without those nobody can tell a deletion from a listing that is
+//! hides bookmarks and the list's resourceVersion: without those a deletion can't be distinguished from a listing that is
 //! incomplete, nor a quiet watch from a dead one.
 //!
 //! A watch lists in pages at one consistent resourceVersion, then watches from there with bookmarks, and lists again every

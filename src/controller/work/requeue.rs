@@ -1,4 +1,4 @@
-//! When a key is looked at again.
+//! When a key is reconciled again.
 
 use std::time::Duration;
 

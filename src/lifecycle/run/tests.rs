@@ -1,4 +1,4 @@
-//! Ends of runs, as rows and objects of each kind tell them.
+//! Ends of runs, as rows and objects of each kind show them.
 
 use serde_json::json;
 use strum::VariantArray as _;

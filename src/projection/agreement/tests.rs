@@ -1,4 +1,4 @@
-//! What is told of a held lease whose row does not say what its object says.
+//! What the status shows of a held lease whose row does not say what its object says.
 
 use serde_json::json;
 use uuid::Uuid;

@@ -1,4 +1,4 @@
-//! Who leads, by name: each replica logs it when it learns it, so that the log of any of them tells.
+//! Who leads, by name: each replica logs it when it learns it, so that the log of any of them has it.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Looks at the database that a failed statement asks for: the loop looks before each term and each renewal anyway.
+//! Checks of the database that a failed statement asks for: the loop checks it before each term and each renewal anyway.
 
 use std::sync::Arc;
 use std::time::Duration;

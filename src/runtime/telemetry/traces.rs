@@ -3,7 +3,7 @@
 //!
 //! They are best effort. Spans wait in a queue of bounded length for a thread of their own, which sends them; with the
 //! collector away nothing waits for it, and what does not fit is lost. Without an endpoint there is no layer, and a span costs
-//! one look at a flag.
+//! one check of a flag.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;

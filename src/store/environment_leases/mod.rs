@@ -2,7 +2,7 @@
 //!
 //! Every write here locks in one order: leadership, environment, run, what foreign keys refer to (company, agent, issue,
 //! execution workspace), own row, lease, activity. Rows that other writers
-//! change are locked `SKIP LOCKED`; who finds one taken is told `Busy` and tries again alone, so that one held row never
+//! change are locked `SKIP LOCKED`; a request that finds one taken is answered `Busy` and tried again alone, so that one held row never
 //! holds up its neighbours. Nothing is written for a request that changes nothing: rejecting it in `ON CONFLICT … WHERE`
 //! would still lock the row and write to the log.
 

@@ -1,4 +1,4 @@
-//! Whom a claim that waits names, and what it says while the queue before it gets shorter.
+//! Which holders the message of a waiting claim names, and how it changes while the queue before it gets shorter.
 
 use std::sync::Arc;
 

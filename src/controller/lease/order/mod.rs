@@ -1,6 +1,6 @@
-//! Environment, agent, run and lease in every order, with looks between them: a claim comes to one end.
+//! Environment, agent, run and lease in every order, with reconciles between them: a claim comes to one end.
 //!
-//! A small world: the cache is the real one, so are the facts and the decision; the database is three maps and answers a look
+//! A small world: the cache is the real one, so are the facts and the decision; the database is three maps and answers a snapshot query
 //! as the statement of `store::lease_object` does.
 
 use std::collections::HashMap;

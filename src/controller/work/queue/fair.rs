@@ -1,4 +1,4 @@
-//! Whose turn it is: endings before grants before what is only looked over, and within each one company after the other, so
+//! Whose turn it is: endings before grants before resyncs, and within each one company after the other, so
 //! that nobody waits for all that a noisy company has due.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};

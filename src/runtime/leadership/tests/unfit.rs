@@ -1,4 +1,4 @@
-//! A database that is refused, looks that are asked for, and what is known of a term that runs.
+//! A database that is refused, checks that are asked for, and what is known of a term that runs.
 
 use super::*;
 

@@ -1,7 +1,7 @@
-//! From claim to lease: one statement that checks, locks, remembers, inserts and tells.
+//! From claim to lease: one statement that checks, locks, records, inserts and returns what came of it.
 //!
 //! What depends on an environment's other leases (how many are active, what they have left at the provider) needs its row
-//! locked by a statement before: the snapshot of a statement is older than the locks that it takes, so that one which looked
+//! locked by a statement before: the snapshot of a statement is older than the locks that it takes, so that one which read
 //! and locked at once would see too little.
 
 use std::collections::{HashMap, HashSet};
