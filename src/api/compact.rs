@@ -12,7 +12,13 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Number;
 
-use super::{FREE_OBJECT_BYTES, FREE_OBJECT_DEPTH, FreeObject};
+use super::FreeObject;
+
+/// The most bytes of a free object, as compact JSON.
+pub const FREE_OBJECT_BYTES: usize = 32 * 1024;
+
+/// How deep a free object may be nested, itself included. Postgres and other readers of JSON give up on deeper ones.
+pub const FREE_OBJECT_DEPTH: usize = 64;
 
 /// A free JSON object: its text, or what is wrong with it.
 #[derive(Clone, Debug)]

@@ -13,7 +13,7 @@ mod tests;
 mod timestamp;
 mod validation;
 
-pub use compact::{CompactObject, Unfit};
+pub use compact::{CompactObject, FREE_OBJECT_BYTES, FREE_OBJECT_DEPTH, Unfit};
 pub use condition::{Condition, ConditionStatus, ConditionType};
 pub use environment::{
     CanonicalRef, Driver, Environment, EnvironmentPhase, EnvironmentSpec, EnvironmentStatus, PluginSpec, Probe,
@@ -27,7 +27,7 @@ pub use reason::Reason;
 pub use salvage::{Part, Salvaged, cut, salvage};
 pub use schema::{crd_yaml, crds, crds_yaml};
 pub use timestamp::Timestamp;
-pub use validation::{FREE_OBJECT_BYTES, FREE_OBJECT_DEPTH, INDEXED_TEXT_BYTES, validate, validate_lease};
+pub use validation::{INDEXED_TEXT_BYTES, validate, validate_lease};
 
 /// API group of both kinds.
 pub const GROUP: &str = "paperclip.ing";

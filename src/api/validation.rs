@@ -4,13 +4,9 @@
 //! schema and its rules hold already is not asked again. Numbers beyond 64-bit floats need no check: the API server refuses
 //! them, and the types cannot hold them.
 
-use super::{CompactObject, EnvironmentLeaseSpec, EnvironmentSpec, SshSpec, Unfit};
-
-/// The most bytes of a free object, as compact JSON.
-pub const FREE_OBJECT_BYTES: usize = 32 * 1024;
-
-/// How deep a free object may be nested, itself included. Postgres and other readers of JSON give up on deeper ones.
-pub const FREE_OBJECT_DEPTH: usize = 64;
+use super::{
+    CompactObject, EnvironmentLeaseSpec, EnvironmentSpec, FREE_OBJECT_BYTES, FREE_OBJECT_DEPTH, SshSpec, Unfit,
+};
 
 /// The most bytes of a text that stands in an index of the database.
 pub const INDEXED_TEXT_BYTES: usize = 512;

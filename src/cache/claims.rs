@@ -6,30 +6,12 @@
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{Cache, Key, LOCAL_NAME, Reference, Wakes};
+use super::{Cache, Key, LOCAL_NAME, Reference, Wakes, Wants};
 use crate::api::{EnvironmentLeaseStatus, LeasePhase, Reason};
-use crate::cache::object::{EnvironmentObject, LeaseObject, Meta};
+use crate::cache::object::{EnvironmentObject, LeaseObject};
 use crate::cache::wait_queue::Position;
 use crate::cache::{Class, Lane};
 use crate::lifecycle::lease_status::shown_ending;
-
-/// Which environments a claim may be for, as far as its object tells.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Wants {
-    /// The one of this Namespace and name.
-    Named(String, String),
-    /// An agent's default, or the Local: any of this company.
-    OfCompany(Uuid),
-    /// Any of the company of this Namespace, which is not known yet.
-    OfNamespace(String),
-}
-
-impl Wants {
-    /// What a claim wants that names this object.
-    pub(super) fn named(environment: &Meta) -> Self {
-        Self::Named(environment.namespace.clone(), environment.name.clone())
-    }
-}
 
 /// A claim that has been looked at, in which term.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -23,8 +23,9 @@ mod runs;
 mod shared;
 pub mod wait_queue;
 mod wakes;
+mod wants;
 
-pub use claims::{Limited, Looked, Wants};
+pub use claims::{Limited, Looked};
 use heartbeats::Heartbeats;
 use leases::Reference;
 pub use object_counts::ObjectCounts;
@@ -34,6 +35,7 @@ use runs::RunObjects;
 pub use runs::{KnownRun, RunKey, RunKindState};
 pub use shared::{Reading, SharedCache};
 pub use wakes::Wakes;
+pub use wants::Wants;
 
 /// Something to be reconciled, by uid: another object under the same name is another key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,7 +1,7 @@
 //! The settings of a session in `docs/database.md`, written from the code.
 
 use super::agrees;
-use crate::store::session::{SETTINGS, Setting, Wanted};
+use crate::store::connection::{SETTINGS, Setting, Wanted};
 
 #[test]
 fn the_settings_of_a_session_are_documented_as_they_are() {

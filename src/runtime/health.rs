@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::leadership::LeadershipState;
+use super::leadership_state::LeadershipState;
 use super::metrics::{CONTENT_TYPE, Metrics};
 
 mod socket;

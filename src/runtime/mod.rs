@@ -4,6 +4,7 @@ pub mod client;
 pub mod configuration;
 pub mod health;
 pub mod leadership;
+mod leadership_state;
 pub mod metrics;
 pub mod shutdown;
 pub mod supervision;

@@ -5,66 +5,13 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use uuid::Uuid;
 
-use super::StoreError;
-use super::address::{Address, AddressError};
+use super::address::Address;
+use super::connection::check_server;
 use super::fitness::{self, Fit};
 use super::pool::{Pool, PoolUse};
 use super::references::References;
-use super::session::{ConnectError, check_server};
 use super::unreadable::UnreadableRows;
-
-/// Who owns the Paperclip server's tables.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Mode {
-    /// The operator makes and migrates them.
-    Standalone,
-    /// The Paperclip server's server does; the operator alters none.
-    Attached,
-}
-
-/// Why the operator does not start on a database.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// A setting cannot be read: no other try with the same settings fares better.
-    #[error("{0}")]
-    Setting(String),
-    /// The database, its server or the way to it does not fit; one sentence says what to do, and then it goes on.
-    #[error("{0}")]
-    Refused(String),
-    /// The database failed.
-    #[error(transparent)]
-    Store(StoreError),
-}
-
-impl From<StoreError> for StartError {
-    fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::Unfit(sentence) | StoreError::Suspect(sentence) => Self::Refused(sentence),
-            error => Self::Store(error),
-        }
-    }
-}
-
-impl From<sqlx::Error> for StartError {
-    fn from(error: sqlx::Error) -> Self {
-        StoreError::from(error).into()
-    }
-}
-
-impl From<AddressError> for StartError {
-    fn from(error: AddressError) -> Self {
-        Self::Setting(error.to_string())
-    }
-}
-
-impl From<ConnectError> for StartError {
-    fn from(error: ConnectError) -> Self {
-        match error {
-            ConnectError::Refused(sentence) => Self::Refused(sentence),
-            error => sqlx::Error::from(error).into(),
-        }
-    }
-}
+use super::{Mode, StartError, StoreError};
 
 /// The database, connected and known.
 #[derive(Clone, Debug)]

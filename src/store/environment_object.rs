@@ -6,7 +6,7 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::columns::bind_arrays;
-use super::environments::EnvironmentRow;
+use super::environment_row::EnvironmentRow;
 use super::local::CanonicalLocal;
 use super::unreadable::Row;
 use super::{Access, Leader, Request, Store, StoreError, encoding};

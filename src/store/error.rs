@@ -5,7 +5,6 @@ use std::sync::Arc;
 use strum::IntoStaticStr;
 
 use super::cause::cause;
-use super::fitness;
 
 /// A failed operation on the database. Cloned to every caller whose request was part of the batch.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -136,7 +135,7 @@ fn of_code(code: &str, text: String, error: sqlx::Error) -> StoreError {
         "25006" | "57P01" | "57P02" | "57P03" | "57P05" | "25P03" => StoreError::Unavailable(Arc::new(error)),
         // What a policy says of one new row is that row's; else the policies of a table would leave rows out of what is asked for.
         "42501" if text.contains("new row violates") => refused("a policy of the table refuses it", &text),
-        "42501" if text.contains("row-level security") => StoreError::Suspect(fitness::hidden(&text)),
+        "42501" if text.contains("row-level security") => StoreError::Suspect(hidden(&text)),
         "42501" => StoreError::Suspect(format!(
             "the operator's role lacks a right ({text}): grant it, docs/database.md lists what is needed"
         )),
@@ -179,6 +178,14 @@ pub(super) fn changed(text: &str) -> StoreError {
         "the database's tables are not as this version needs them ({text}): use versions of the operator and of the origin's \
          server that go together"
     ))
+}
+
+/// The sentence on tables whose rows are not all shown.
+pub(super) fn hidden(tables: &str) -> String {
+    format!(
+        "row-level security hides rows from the operator's role ({tables}): disable it on these tables, or give the role \
+         BYPASSRLS"
+    )
 }
 
 fn data(advice: &str, text: &str) -> StoreError {

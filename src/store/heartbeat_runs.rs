@@ -6,7 +6,7 @@ use sqlx::postgres::PgListener;
 use tokio::time::{Instant, timeout, timeout_at};
 use uuid::Uuid;
 
-use super::session::open_listener;
+use super::connection::open_listener;
 use super::{Store, StoreError};
 use crate::random;
 

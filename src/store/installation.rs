@@ -1,8 +1,8 @@
 //! `environment_operator.installation`: which namespaces each installation of a cluster looks after. Two that looked after one
 //! namespace would grant and end the same objects' leases, each with an epoch of its own.
 
-use super::lead::TERM_SECONDS;
 use super::session::Session;
+use super::term::TERM_SECONDS;
 use super::{StartError, Store, StoreError};
 
 /// Records that a replica of this installation starts, with its namespaces (none: all).

@@ -4,9 +4,9 @@
 //! key, so it waits for the batches in flight; a renewal does not change the key and waits for nothing. Therefore each batch
 //! of a term commits before the takeover to the next one commits, or changes nothing.
 
-use std::time::Duration;
-
 use super::session::Session;
+use super::term::term;
+pub use super::term::{TERM_SECONDS, Term, running};
 use super::{Store, StoreError, cluster, fencing_token, installation};
 
 /// Proof of leadership: what a batch shows inside its own transaction.
@@ -21,9 +21,6 @@ pub struct Leader {
     /// Incarnation of the cluster: raised by hand after its etcd was restored.
     pub incarnation: i64,
 }
-
-/// Seconds that a term lasts without renewal.
-pub const TERM_SECONDS: u32 = 15;
 
 /// Makes the key of a takeover's advisory lock out of a cluster's name.
 const TAKEOVER: i64 = i64::from_be_bytes(*b"takeover");
@@ -62,42 +59,6 @@ pub async fn acquire(
         installation: installation.to_owned(),
         epoch,
         incarnation,
-    }))
-}
-
-/// A term that runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Term {
-    /// Who leads, as that process has named itself to [`acquire`].
-    pub holder: String,
-    /// For how long yet, unless it is prolonged.
-    pub left: Duration,
-}
-
-/// Who leads, by the database's clock. None while nobody's term runs.
-///
-/// # Errors
-/// When the database cannot be asked.
-pub async fn running(store: &Store, cluster: &str, installation: &str) -> Result<Option<Term>, StoreError> {
-    let mut transaction = store.pool.begin().await?;
-    let term = term(&mut transaction, cluster, installation).await?;
-    transaction.commit().await?;
-    Ok(term)
-}
-
-async fn term(connection: &mut Session, cluster: &str, installation: &str) -> Result<Option<Term>, StoreError> {
-    let term: Option<(String, f64)> = sqlx::query_as(
-        "SELECT holder, extract(epoch FROM expires_at - moment.now)::float8
-         FROM environment_operator.lead CROSS JOIN (SELECT clock_timestamp() AS now) AS moment
-         WHERE cluster = $1 AND installation = $2 AND expires_at > moment.now",
-    )
-    .bind(cluster)
-    .bind(installation)
-    .fetch_optional(connection)
-    .await?;
-    Ok(term.map(|(holder, left)| Term {
-        holder,
-        left: Duration::try_from_secs_f64(left).unwrap_or_default(),
     }))
 }
 

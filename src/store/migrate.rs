@@ -8,11 +8,11 @@ use std::time::Duration;
 use sqlx::Connection as _;
 use sqlx::migrate::{MigrateError, Migrator};
 
-use super::StoreError;
 use super::address::Address;
-use super::connect::{Mode, StartError};
-use super::fitness::Found;
-use super::session::{Purpose, Session, check_server, lost, open};
+use super::catalog::Found;
+use super::connection::{Purpose, check_server, open};
+use super::session::{Session, lost};
+use super::{Mode, StartError, StoreError};
 
 /// Key of the advisory lock: the first eight letters of `environment-operator` as a number.
 const LOCK: i64 = i64::from_be_bytes(*b"environm");
@@ -101,16 +101,6 @@ async fn missing(
         .iter()
         .filter(|migration| !applied.contains(&migration.version))
         .count())
-}
-
-/// Whether the operator has made the Paperclip server's tables here. A record without an entry is what an older version's failed start
-/// has left.
-pub(super) async fn has_made_tables(connection: &mut Session) -> Result<bool, StoreError> {
-    let made = sqlx::query_scalar("SELECT EXISTS (SELECT FROM environment_operator.origin_migrations WHERE success)")
-        .persistent(false)
-        .fetch_one(connection)
-        .await?;
-    Ok(made)
 }
 
 pub(super) async fn lock(connection: &mut Session) -> Result<(), StartError> {

@@ -1,10 +1,10 @@
 //! Postgres: one file per table, each operation once and set-based, its SQL beside its function.
 //!
-//! - [`address`], [`session`], `pool`: where the database is, the one way to a session there, and statements that all end
+//! - [`address`], `connection`, [`session`], `pool`: where the database is, the one way there, and statements that all end
 //! - [`connect`], [`migrate`], [`run_trigger`]: the database, connected and known, and what has to be made first
 //! - [`Request`], `validation`: what is asked for one row and carried out for many, and what no database can hold
-//! - `fitness`: whether the database is one that this version may work on
-//! - [`lead`], [`cluster`], [`installation`]: who may write, in which incarnation of the cluster, and in which namespaces
+//! - `catalog`, `fitness`: whether the database is one that this version may work on
+//! - [`lead`], `term`, [`cluster`], [`installation`]: who may write, in which incarnation of the cluster, and in which namespaces
 //! - [`adoption`]: what an installation takes over of another one's that does not look after it any more
 //! - [`namespace`], [`environment_object`], [`lease_object`]: what the operator remembers in its own schema
 //! - [`local`], [`local_intent`]: which object stands for a company's Local, and which the operator itself has made
@@ -19,14 +19,17 @@
 
 pub mod address;
 pub mod adoption;
+mod catalog;
 mod cause;
 pub mod cluster;
 mod columns;
 mod companies;
 pub mod connect;
+pub(crate) mod connection;
 pub mod encoding;
 pub mod environment_leases;
 pub mod environment_object;
+mod environment_row;
 pub mod environments;
 pub mod error;
 mod fencing_token;
@@ -39,6 +42,7 @@ pub mod local;
 pub mod local_intent;
 pub mod migrate;
 pub mod missed_deletions;
+mod mode;
 pub mod namespace;
 mod pool;
 mod references;
@@ -46,18 +50,22 @@ mod request;
 pub mod retention;
 pub mod run_trigger;
 pub mod session;
+mod start_error;
 pub mod sweep;
+mod term;
 pub mod unmanaged_leases;
 mod unreadable;
 mod validation;
 
 pub use address::Address;
-pub use connect::{Mode, StartError, Store};
+pub use connect::Store;
 pub use error::{Category, StoreError};
 pub use lead::Leader;
+pub use mode::Mode;
 pub use namespace::NamespaceBinding;
 pub use pool::{Pool, PoolUse};
 pub use request::{Access, Request};
+pub use start_error::StartError;
 
 use crate::lifecycle::ResourceVersion;
 

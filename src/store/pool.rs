@@ -2,20 +2,20 @@
 //! it is handed out again.
 
 use std::ops::{Deref, DerefMut};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use deadpool::Runtime;
-use deadpool::managed::{self, Metrics, PoolError, RecycleError, RecycleResult, TimeoutType, Timeouts};
+use deadpool::managed::{self, PoolError, TimeoutType, Timeouts};
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt as _, TryStreamExt as _};
-use parking_lot::Mutex;
 use sqlx::postgres::{PgQueryResult, PgRow, PgStatement, PgTypeInfo};
 use sqlx::{Connection as _, Describe, Either, Execute, Executor, PgConnection, Postgres, SqlStr};
 use tokio::time::timeout;
 
 use super::address::Address;
-use super::session::{ConnectError, Purpose, Session, open, steps};
+use super::connection::Manager;
+use super::session::{Session, steps};
 
 /// Longest wait for another user's session.
 const WAIT_LIMIT: Duration = Duration::from_secs(5);
@@ -25,9 +25,6 @@ const CREATE_LIMIT: Duration = Duration::from_secs(10);
 
 /// Longest wait for an idle session's sign of life. Whoever asks may find several dead ones in a row.
 const RECYCLE_LIMIT: Duration = Duration::from_secs(1);
-
-/// Age at which a session is replaced: after a fail-over and back all of them find their way by themselves.
-const LIFETIME: Duration = Duration::from_secs(1_800);
 
 /// Longest wait for idle sessions to be closed in good order.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
@@ -48,41 +45,10 @@ pub struct PoolUse {
 #[derive(Clone, Debug)]
 pub struct Pool(managed::Pool<Manager>);
 
-/// How the pool's sessions are opened, and when one is no longer used.
-#[derive(Debug)]
-pub(crate) struct Manager {
-    address: Address,
-    /// Sessions that were opened before are replaced.
-    replaced: Mutex<Option<Instant>>,
-}
-
-impl managed::Manager for Manager {
-    type Type = PgConnection;
-    type Error = ConnectError;
-
-    async fn create(&self) -> Result<PgConnection, ConnectError> {
-        open(&self.address, Purpose::Work).await
-    }
-
-    async fn recycle(&self, connection: &mut PgConnection, metrics: &Metrics) -> RecycleResult<ConnectError> {
-        let replaced = *self.replaced.lock();
-        if metrics.age() > LIFETIME || replaced.is_some_and(|at| metrics.created <= at) {
-            return Err(RecycleError::message("it is old"));
-        }
-        connection
-            .ping()
-            .await
-            .map_err(|error| RecycleError::Backend(ConnectError::Driver(error)))
-    }
-}
-
 impl Pool {
     /// A pool that has opened nothing yet.
     pub(super) fn new(address: Address, connections: u32) -> Self {
-        let manager = Manager {
-            address,
-            replaced: Mutex::default(),
-        };
+        let manager = Manager::new(address);
         #[expect(
             clippy::expect_used,
             reason = "a pool with time limits lacks nothing but a runtime, and is given one"
@@ -102,17 +68,12 @@ impl Pool {
 
     /// Where its sessions lead.
     pub(super) fn address(&self) -> &Address {
-        &self.0.manager().address
+        self.0.manager().address()
     }
 
     /// Hands out none of the sessions again that were opened until now.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the pool notes by this clock when a session was opened"
-    )]
     pub(super) fn replace_sessions(&self) {
-        let now = Some(Instant::now());
-        *self.0.manager().replaced.lock() = now;
+        self.0.manager().replace_sessions();
     }
 
     /// A session for one user.

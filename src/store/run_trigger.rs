@@ -1,10 +1,11 @@
 //! The triggers on `heartbeat_runs` that notify of runs' ends: part of the tables that standalone mode makes, and in attached
 //! mode made only if asked for, for they alter a table of the Paperclip server's.
 
+use super::StartError;
 use super::address::Address;
-use super::connect::StartError;
+use super::connection::{Purpose, open};
 use super::migrate::lock;
-use super::session::{Purpose, Session, open};
+use super::session::Session;
 
 /// What standalone mode migrates, word for word.
 const TRIGGER: &str = include_str!("../../migrations/origin/20261122000008_run_end_trigger.sql");

@@ -14,18 +14,10 @@ use sqlx::postgres::{PgQueryResult, PgRow, PgStatement, PgTypeInfo};
 use sqlx::{Connection as _, Describe, Either, Execute, Executor, PgConnection, Postgres, SqlStr};
 use tokio::time::timeout;
 
-use super::pool::Manager;
+use super::connection::Manager;
 
-mod explained;
-mod open;
-mod settings;
 mod watch;
 
-pub use open::ConnectError;
-pub(crate) use open::{check_server, open, open_listener};
-pub(crate) use settings::Purpose;
-#[cfg(test)]
-pub(crate) use settings::{SETTINGS, Setting, Wanted};
 pub(super) use watch::lost;
 
 /// Longest wait for the answer to one statement: above the server's `statement_timeout`, below a term of leadership.
@@ -72,7 +64,7 @@ impl Session {
         Self::new(Held::Pooled(object))
     }
 
-    /// A session of the caller's own, opened by [`open`] or, in tests, by hand.
+    /// A session of the caller's own, opened by [`super::connection::open`] or, in tests, by hand.
     pub fn own(connection: PgConnection) -> Self {
         Self::new(Held::Own(Box::new(connection)))
     }

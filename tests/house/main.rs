@@ -128,11 +128,12 @@ fn a_wrong_import_is_seen_in_every_spelling() {
 /// `Session` or the `Pool`, where each of them has an end.
 const DRIVER: &[&str] = &[
     "src/store/address.rs",
+    "src/store/connection/manager.rs",
+    "src/store/connection/mod.rs",
+    "src/store/connection/settings.rs",
     "src/store/heartbeat_runs.rs",
     "src/store/pool.rs",
     "src/store/session.rs",
-    "src/store/session/open.rs",
-    "src/store/session/settings.rs",
 ];
 
 #[test]

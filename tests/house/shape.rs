@@ -1,10 +1,12 @@
 //! The shape of the code: how long functions and files are, how many parameters a function takes, where a type's methods
-//! stand, and that no two modules know each other.
+//! stand, and (in `circles`) that no two modules know each other.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use syn::visit::{self, Visit};
+
+mod circles;
 
 /// The most lines of a function, from its signature to its closing brace.
 const LINES_OF_FUNCTION: usize = 60;
@@ -42,23 +44,6 @@ const LARGE: &[&str] = &[
     "tests/store/support.rs",
 ];
 
-/// Modules that still import in a circle.
-const CIRCLES: &[&str] = &[
-    "runtime::health",
-    "runtime::leadership",
-    "store::connect",
-    "store::environment_object",
-    "store::environments",
-    "store::error",
-    "store::fitness",
-    "store::installation",
-    "store::lead",
-    "store::migrate",
-    "store::pool",
-    "store::session",
-    "store::unreadable",
-];
-
 /// A file of `src`, parsed.
 struct Source {
     /// Its path below the root of the repository.
@@ -76,15 +61,23 @@ impl Source {
     }
 }
 
+/// The file of this name, below the root of the repository, with this text.
+fn source(name: &str, text: &str) -> Source {
+    let below = Path::new(name).strip_prefix("src").unwrap().with_extension("");
+    let mut module: Vec<String> = below.iter().map(|part| part.to_string_lossy().into_owned()).collect();
+    module.pop_if(|last| matches!(last.as_str(), "mod" | "lib" | "main"));
+    Source {
+        name: name.to_owned(),
+        module,
+        tree: syn::parse_file(text).unwrap(),
+    }
+}
+
 fn sources() -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let parse = |path: PathBuf| {
         let name = path.strip_prefix(root).unwrap().to_string_lossy().into_owned();
-        let below = path.strip_prefix(root.join("src")).unwrap().with_extension("");
-        let mut module: Vec<String> = below.iter().map(|part| part.to_string_lossy().into_owned()).collect();
-        module.pop_if(|last| matches!(last.as_str(), "mod" | "lib" | "main"));
-        let tree = syn::parse_file(&std::fs::read_to_string(&path).unwrap()).unwrap();
-        Source { name, module, tree }
+        source(&name, &std::fs::read_to_string(&path).unwrap())
     };
     super::sources(&root.join("src")).into_iter().map(parse).collect()
 }
@@ -126,11 +119,11 @@ impl<'a> Visit<'a> for Functions {
     }
 }
 
-#[test]
-fn functions_are_short_and_take_few_parameters() {
+/// The functions that are too long or take too much, and how many functions there are.
+fn too_large(sources: &[Source]) -> (Vec<String>, usize) {
     let mut wrong = Vec::new();
     let mut seen = 0;
-    for source in sources().into_iter().filter(|source| !source.is_test()) {
+    for source in sources.iter().filter(|source| !source.is_test()) {
         let mut functions = Functions::default();
         functions.visit_file(&source.tree);
         seen += functions.0.len();
@@ -144,6 +137,12 @@ fn functions_are_short_and_take_few_parameters() {
         }
     }
     wrong.sort();
+    (wrong, seen)
+}
+
+#[test]
+fn functions_are_short_and_take_few_parameters() {
+    let (wrong, seen) = too_large(&sources());
     assert_eq!(wrong, LONG, "the list holds what is still to be shortened");
     assert!(seen > 1_000, "only {seen} functions were found");
 }
@@ -181,11 +180,10 @@ fn subject(item: &syn::ItemImpl) -> Option<String> {
     }
 }
 
-#[test]
-fn the_methods_of_a_type_stand_in_its_own_folder() {
-    let sources = sources();
+/// The files that hold methods of a type of another folder, and how many types there are.
+fn misplaced(sources: &[Source]) -> (Vec<String>, usize) {
     let mut homes: BTreeMap<String, Vec<&Source>> = BTreeMap::new();
-    for source in &sources {
+    for source in sources {
         for item in &source.tree.items {
             let name = match item {
                 syn::Item::Struct(item) => &item.ident,
@@ -196,7 +194,7 @@ fn the_methods_of_a_type_stand_in_its_own_folder() {
         }
     }
     let mut wrong = Vec::new();
-    for source in &sources {
+    for source in sources {
         for item in &source.tree.items {
             let syn::Item::Impl(item) = item else { continue };
             let Some(name) = subject(item) else { continue };
@@ -206,122 +204,47 @@ fn the_methods_of_a_type_stand_in_its_own_folder() {
             }
         }
     }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert!(homes.len() > 100, "only {} types were found", homes.len());
+    (wrong, homes.len())
 }
 
-/// The paths that begin with `crate` or `super`, as modules below `src`.
-struct Paths<'s> {
-    module: &'s [String],
-    depth: usize,
-    found: BTreeSet<Vec<String>>,
-}
-
-impl Paths<'_> {
-    fn resolve(&mut self, segments: &[String]) {
-        let mut base = match segments.first().map(String::as_str) {
-            Some("crate") => Vec::new(),
-            Some("super") => self.module.to_vec(),
-            _ => return,
-        };
-        let mut ups = 0;
-        for segment in segments {
-            match segment.as_str() {
-                "crate" => {}
-                "super" => {
-                    ups += 1;
-                    if ups > self.depth {
-                        base.pop();
-                    }
-                }
-                name => base.push(name.to_owned()),
-            }
-        }
-        self.found.insert(base);
-    }
-
-    fn walk(&mut self, prefix: &[String], tree: &syn::UseTree) {
-        let joined = |name: &syn::Ident| {
-            let mut path = prefix.to_vec();
-            path.push(name.to_string());
-            path
-        };
-        match tree {
-            syn::UseTree::Path(path) => self.walk(&joined(&path.ident), &path.tree),
-            syn::UseTree::Name(name) => self.resolve(&joined(&name.ident)),
-            syn::UseTree::Rename(rename) => self.resolve(&joined(&rename.ident)),
-            syn::UseTree::Glob(_) => self.resolve(prefix),
-            syn::UseTree::Group(group) => group.items.iter().for_each(|tree| self.walk(prefix, tree)),
-        }
-    }
-}
-
-impl<'a> Visit<'a> for Paths<'_> {
-    fn visit_item_use(&mut self, item: &'a syn::ItemUse) {
-        self.walk(&[], &item.tree);
-    }
-
-    fn visit_item_mod(&mut self, item: &'a syn::ItemMod) {
-        if !is_of_tests(item) {
-            self.depth += 1;
-            visit::visit_item_mod(self, item);
-            self.depth -= 1;
-        }
-    }
-
-    fn visit_path(&mut self, path: &'a syn::Path) {
-        let segments: Vec<String> = path.segments.iter().map(|segment| segment.ident.to_string()).collect();
-        self.resolve(&segments);
-        visit::visit_path(self, path);
-    }
-}
-
-/// Two modules of one folder that import from each other, directly or by others. A module and what is inside of it are one.
 #[test]
-fn no_modules_of_a_folder_import_in_a_circle() {
-    let sources = sources();
-    let modules: BTreeSet<Vec<String>> = sources.iter().map(|source| source.module.clone()).collect();
-    let mut edges: BTreeMap<Vec<String>, BTreeSet<Vec<String>>> = BTreeMap::new();
-    for source in sources.iter().filter(|source| !source.is_test()) {
-        let mut paths = Paths {
-            module: &source.module,
-            depth: 0,
-            found: BTreeSet::new(),
-        };
-        paths.visit_file(&source.tree);
-        for path in paths.found {
-            let target = (0..=path.len())
-                .rev()
-                .map(|length| &path[..length])
-                .find(|path| modules.contains(*path));
-            let Some(target) = target else { continue };
-            let common = source
-                .module
-                .iter()
-                .zip(target)
-                .take_while(|(one, other)| one == other)
-                .count();
-            if common < source.module.len() && common < target.len() {
-                let (from, to) = (source.module[..=common].to_vec(), target[..=common].to_vec());
-                edges.entry(from).or_default().insert(to);
-            }
-        }
-    }
-    let mut wrong = BTreeSet::new();
-    for start in edges.keys() {
-        let (mut reached, mut open) = (BTreeSet::new(), vec![start.clone()]);
-        while let Some(module) = open.pop() {
-            for next in edges.get(&module).into_iter().flatten() {
-                if reached.insert(next.clone()) {
-                    open.push(next.clone());
-                }
-            }
-        }
-        if reached.contains(start) {
-            wrong.insert(start.join("::"));
-        }
-    }
-    let wrong: Vec<String> = wrong.into_iter().collect();
-    let known: Vec<&String> = wrong.iter().collect();
-    assert_eq!(known, CIRCLES, "edges: {edges:#?}");
+fn the_methods_of_a_type_stand_in_its_own_folder() {
+    let (wrong, seen) = misplaced(&sources());
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(seen > 100, "only {seen} types were found");
+}
+
+#[test]
+fn a_long_function_and_one_that_takes_much_are_seen() {
+    let function = |lines: usize| format!("fn f() {{{}}}", "\n".repeat(lines - 1));
+    let long = |text: &str| too_large(&[source("src/a.rs", text)]).0;
+    assert_eq!(long(&function(LINES_OF_FUNCTION)), [""; 0]);
+    assert_eq!(long(&function(LINES_OF_FUNCTION + 1)), ["src/a.rs: f is long"]);
+    let method = format!("impl A {{ {} }}", function(LINES_OF_FUNCTION + 1));
+    assert_eq!(long(&method), ["src/a.rs: f is long"]);
+    assert_eq!(long(&format!("mod b {{ {method} }}")), ["src/a.rs: f is long"]);
+    assert_eq!(long(&format!("#[cfg(test)] mod tests {{ {method} }}")), [""; 0]);
+    let five = "a: u8, b: u8, c: u8, d: u8, e: u8";
+    assert_eq!(long(&format!("impl A {{ fn f(&self, {five}) {{}} }}")), [""; 0]);
+    assert_eq!(long(&format!("fn f({five}, g: u8) {{}}")), ["src/a.rs: f takes many"]);
+}
+
+#[test]
+fn a_method_outside_of_its_type_s_folder_is_seen() {
+    let misplaced = |file: &str, text: &str| {
+        let home = source("src/store/row.rs", "pub struct Row;");
+        misplaced(&[home, source(file, text)]).0
+    };
+    let methods = "impl Row { fn f(&self) {} }";
+    assert_eq!(misplaced("src/store/other.rs", methods), [""; 0]);
+    assert_eq!(misplaced("src/store/row/inside.rs", methods), [""; 0]);
+    assert_eq!(
+        misplaced("src/mirror/a.rs", methods),
+        ["src/mirror/a.rs: methods of Row"]
+    );
+    assert_eq!(
+        misplaced("src/store/other/a.rs", methods),
+        ["src/store/other/a.rs: methods of Row"]
+    );
+    assert_eq!(misplaced("src/mirror/a.rs", "impl Clone for Row {}"), [""; 0]);
 }

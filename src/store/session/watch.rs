@@ -5,9 +5,9 @@ use std::time::Duration;
 use sqlx::Connection as _;
 use tokio::time::{sleep, timeout};
 
-use super::settings::Purpose;
-use super::{ConnectError, open, unanswered};
+use super::unanswered;
 use crate::store::address::Address;
+use crate::store::connection::{ConnectError, Purpose, open};
 
 /// Pause between two looks.
 const PAUSE: Duration = Duration::from_secs(5);

@@ -6,11 +6,19 @@ use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use sqlx::{Acquire as _, Connection as _, PgConnection};
 use tokio::time::timeout;
 
-use super::explained::explained;
-use super::settings::{self, Purpose};
 use crate::random;
 use crate::store::address::{Address, Host};
 use crate::store::cause::{cause, of_host};
+
+mod explained;
+mod manager;
+mod settings;
+
+use explained::explained;
+pub(super) use manager::Manager;
+pub(crate) use settings::Purpose;
+#[cfg(test)]
+pub(crate) use settings::{SETTINGS, Setting, Wanted};
 
 /// Oldest major version of Postgres that is supported.
 const OLDEST_POSTGRES: i32 = 15;
