@@ -24,11 +24,12 @@ test: setup ## Run every test
 proof: setup ## Minutes of leases of all kinds under an operator that is killed at random (TEST_SEED=... to repeat)
 	@cargo test --workspace --test cluster -- --ignored --nocapture random::
 
-benchmark: setup ## What leases cost beside bare calls and statements, as a ratio (BENCHMARK_LEASES=1000; builds for release, minutes)
+benchmark: setup ## What leases cost beside bare calls, and a grant beside a busy company, as ratios (BENCHMARK_LEASES=1000, BENCHMARK_DUE=5000; builds for release, minutes)
 	@cargo test --release --workspace --test cluster -- --ignored --nocapture benchmark::
 
-size: setup ## Memory and processor time of leader and follower, up to 10,000 leases (builds for release, many minutes)
+size: setup ## Memory and processor time of leader and follower, up to 10,000 leases; memory of a list of huge objects (builds for release, many minutes)
 	@cargo test --release --workspace --test cluster -- --ignored --nocapture size::
+	@cargo test --release --workspace --lib -- --ignored --nocapture of_full_size
 
 image: setup ## Lay out what the image holds in target/image and try it in an empty root (as root; builds for release, minutes)
 	@scripts/image.sh $(target)/image
