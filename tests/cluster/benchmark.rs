@@ -18,6 +18,8 @@ use uuid::Uuid;
 
 use crate::support::{Claim, GRACE, TestEnvironment, lease};
 
+mod fairness;
+
 /// How often operator and floor are measured, one after the other.
 const ROUNDS: usize = 3;
 
