@@ -3,10 +3,9 @@
 use uuid::Uuid;
 
 use super::EnvironmentState;
-use super::lease_status::{MESSAGE_BYTES, carry_transition_times};
+use super::condition::{Finding, Stamp, carry_transition_times};
 use crate::api::{
     CanonicalRef, Condition, ConditionStatus, ConditionType, EnvironmentPhase, EnvironmentStatus, Reason, Timestamp,
-    cut,
 };
 
 /// The row that an environment object stands for.
@@ -64,7 +63,23 @@ pub fn environment_status(
     now: Timestamp,
 ) -> EnvironmentStatus {
     let mut status = previous.cloned().unwrap_or_default();
-    if let Some(row) = &update.row {
+    show_row(&mut status, update.row.as_ref());
+    status.canonical_ref = match &update.role {
+        Some(LocalRole::Duplicate(canonical)) => Some(canonical.clone()),
+        Some(LocalRole::Canonical) | None => None,
+    };
+    status.phase = Some(phase(update));
+    let mut conditions = conditions(update, Stamp { generation, now });
+    // A probe's result is not this projection's to judge.
+    let probed = |condition: &&Condition| condition.type_ == ConditionType::Reachable;
+    conditions.extend(status.conditions.iter().filter(probed).cloned());
+    status.conditions = carry_transition_times(conditions, &status.conditions);
+    status.observed_generation = Some(generation);
+    status
+}
+
+fn show_row(status: &mut EnvironmentStatus, row: Option<&MirroredEnvironment>) {
+    if let Some(row) = row {
         status.environment_id = Some(row.environment_id);
         status.company_id = Some(row.company_id);
         status.name = Some(row.name.clone());
@@ -73,20 +88,43 @@ pub fn environment_status(
         // Leases do not outlive the row.
         status.active_leases = status.active_leases.map(|_| 0);
     }
-    let state = update.row.as_ref().map(|row| row.state);
-    status.canonical_ref = match &update.role {
-        Some(LocalRole::Duplicate(canonical)) => Some(canonical.clone()),
-        Some(LocalRole::Canonical) | None => None,
-    };
-    status.phase = Some(match state {
-        None => EnvironmentPhase::Pending,
-        Some(_) if status.canonical_ref.is_some() => EnvironmentPhase::Duplicate,
-        Some(EnvironmentState::Active) => EnvironmentPhase::Active,
-        Some(EnvironmentState::Archived) => EnvironmentPhase::Archived,
-    });
-    let fault = update.fault.clone();
-    let mirrored = "the row in the database says what the spec says".to_owned();
-    let accepting = match (state, &fault) {
+}
+
+fn phase(update: &StatusUpdate) -> EnvironmentPhase {
+    match (update.row.as_ref().map(|row| row.state), &update.role) {
+        (None, _) => EnvironmentPhase::Pending,
+        (Some(_), Some(LocalRole::Duplicate(_))) => EnvironmentPhase::Duplicate,
+        (Some(EnvironmentState::Active), _) => EnvironmentPhase::Active,
+        (Some(EnvironmentState::Archived), _) => EnvironmentPhase::Archived,
+    }
+}
+
+fn conditions(update: &StatusUpdate, stamp: Stamp) -> Vec<Condition> {
+    let mut conditions = vec![
+        stamp.condition(ConditionType::Ready, unless_at_fault(update, Reason::Ready)),
+        stamp.condition(ConditionType::Accepting, accepting(update)),
+        stamp.condition(ConditionType::Mirrored, unless_at_fault(update, Reason::Mirrored)),
+    ];
+    let role = update.role.as_ref().map(canonical);
+    conditions.extend(role.map(|finding| stamp.condition(ConditionType::Canonical, finding)));
+    conditions
+}
+
+/// Whether the spec is mirrored: so for this reason, or not for that of the fault.
+fn unless_at_fault(update: &StatusUpdate, reason: Reason) -> Finding {
+    match &update.fault {
+        Some((fault, message)) => (false, *fault, message.clone()),
+        None => (
+            true,
+            reason,
+            "the row in the database says what the spec says".to_owned(),
+        ),
+    }
+}
+
+/// Whether leases are granted.
+fn accepting(update: &StatusUpdate) -> Finding {
+    match (update.row.as_ref().map(|row| row.state), &update.fault) {
         // What would be granted is not what the object says.
         (Some(_), Some((reason @ Reason::ChangedInDatabase, message))) => (false, *reason, message.clone()),
         (Some(EnvironmentState::Active), _) => (true, Reason::Ready, "leases are granted".to_owned()),
@@ -97,53 +135,22 @@ pub fn environment_status(
         ),
         (None, Some((reason, message))) => (false, *reason, message.clone()),
         (None, None) => (false, Reason::Waiting, "not in the database yet".to_owned()),
-    };
-    let good = |reason| match &fault {
-        Some((fault, message)) => (false, *fault, message.clone()),
-        None => (true, reason, mirrored.clone()),
-    };
-    let condition = |type_, (value, reason, message): (bool, Reason, String)| Condition {
-        type_,
-        status: if value {
-            ConditionStatus::True
-        } else {
-            ConditionStatus::False
-        },
-        reason,
-        message: cut(&message, MESSAGE_BYTES),
-        last_transition_time: now,
-        observed_generation: Some(generation),
-    };
-    let mut conditions = vec![
-        condition(ConditionType::Ready, good(Reason::Ready)),
-        condition(ConditionType::Accepting, accepting),
-        condition(ConditionType::Mirrored, good(Reason::Mirrored)),
-    ];
-    conditions.extend(update.role.as_ref().map(|role| {
-        let said = match role {
-            LocalRole::Canonical => (
-                true,
-                Reason::Canonical,
-                "this object stands for the company's Local".to_owned(),
-            ),
-            LocalRole::Duplicate(CanonicalRef { namespace, name }) => {
-                let message = format!("environment {name} of namespace {namespace} stands for the company's Local");
-                (false, Reason::Duplicate, message)
-            }
-        };
-        condition(ConditionType::Canonical, said)
-    }));
-    // A probe's result is not this projection's to judge.
-    conditions.extend(
-        status
-            .conditions
-            .iter()
-            .filter(|condition| condition.type_ == ConditionType::Reachable)
-            .cloned(),
-    );
-    status.conditions = carry_transition_times(conditions, &status.conditions);
-    status.observed_generation = Some(generation);
-    status
+    }
+}
+
+/// Whether the object stands for its company's Local.
+fn canonical(role: &LocalRole) -> Finding {
+    match role {
+        LocalRole::Canonical => (
+            true,
+            Reason::Canonical,
+            "this object stands for the company's Local".to_owned(),
+        ),
+        LocalRole::Duplicate(CanonicalRef { namespace, name }) => {
+            let message = format!("environment {name} of namespace {namespace} stands for the company's Local");
+            (false, Reason::Duplicate, message)
+        }
+    }
 }
 
 #[cfg(test)]

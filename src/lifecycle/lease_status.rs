@@ -1,14 +1,13 @@
 //! What a lease object shows: its `status`, projected from the committed row.
 
+use uuid::Uuid;
+
+use super::condition::{MESSAGE_BYTES, Stamp, carry_transition_times};
 use super::{Ending, LeaseState};
 use crate::api::{
     CompactObject, Condition, ConditionStatus, ConditionType, EnvironmentLeaseStatus, FreeObject, LeasePhase,
     LeasedEnvironment, LeasedRun, ObjectRef, Reason, RunRef, Timestamp, cut,
 };
-use uuid::Uuid;
-
-/// The most bytes of a message in a status. What others say (the API server, a policy, the database) may be of any length.
-pub(super) const MESSAGE_BYTES: usize = 2048;
 
 /// What the grant has fixed: it stands in the status as long as the object lives.
 #[derive(Clone, Debug, PartialEq)]
@@ -79,86 +78,103 @@ pub fn lease_status(
         return follow_cleanup(shown, update);
     }
     let mut status = previous.cloned().unwrap_or_default();
-    if matches!(update, StatusUpdate::Pending(..) | StatusUpdate::Refused(..)) {
-        status.run = status.run.or_else(|| asked.and_then(asked_run));
-    }
-    let no_row = |reason: &Reason, message: &String| Some((*reason, message.clone()));
-    let (phase, active, finished, fault, reason, message) = match update {
-        StatusUpdate::Pending(reason, message) => {
-            let fault = no_row(reason, message);
-            (LeasePhase::Pending, false, false, fault, *reason, message.clone())
+    show_row(&mut status, asked, update);
+    let summary = Summary::of(update, status.environment.as_ref());
+    let conditions = summary.conditions(Stamp { generation, now });
+    status.conditions = carry_transition_times(conditions.into(), &status.conditions);
+    status.phase = Some(summary.phase);
+    status.observed_generation = Some(generation);
+    status.reason = Some(summary.reason);
+    status.message = Some(cut(&summary.message, MESSAGE_BYTES));
+    status
+}
+
+/// What the row tells; of a claim, which has none, the run that it asks for.
+fn show_row(status: &mut EnvironmentLeaseStatus, asked: Option<&RunRef>, update: &StatusUpdate) {
+    match update {
+        StatusUpdate::Pending(..) | StatusUpdate::Refused(..) => {
+            status.run = status.run.take().or_else(|| asked.and_then(asked_run));
         }
-        StatusUpdate::Refused(reason, message) => {
-            let fault = no_row(reason, message);
-            (LeasePhase::Failed, false, true, fault, *reason, message.clone())
-        }
-        StatusUpdate::Held { grant, fault } => {
-            if let Some(grant) = grant {
-                fill(&mut status, grant);
-            }
-            let held = status.environment.as_ref();
-            let message = held.map_or_else(
-                || "is held".to_owned(),
-                |environment| format!("holds environment {}", environment.name),
-            );
-            let phase = LeasePhase::Active;
-            (phase, true, false, fault.clone(), Reason::Granted, message)
-        }
+        StatusUpdate::Held { grant, .. } => show_grant(status, grant.as_deref()),
         StatusUpdate::Ended {
             grant,
-            ending,
             released_at,
             cleanup_status,
-            fault,
+            ..
         } => {
-            if let Some(grant) = grant {
-                fill(&mut status, grant);
-            }
+            show_grant(status, grant.as_deref());
             status.released_at = *released_at;
             status.cleanup_status.clone_from(cleanup_status);
-            let phase = phase(ending.state);
-            (
-                phase,
-                false,
-                phase != LeasePhase::Retained,
-                fault.clone(),
-                ending.reason,
-                ending.message.clone(),
-            )
         }
-    };
-    let message = cut(&message, MESSAGE_BYTES);
-    let condition = |type_, value: bool| Condition {
-        type_,
-        status: if value {
-            ConditionStatus::True
-        } else {
-            ConditionStatus::False
-        },
-        reason,
-        message: message.clone(),
-        last_transition_time: now,
-        observed_generation: Some(generation),
-    };
-    let conditions = [
-        condition(ConditionType::Decided, phase != LeasePhase::Pending),
-        condition(ConditionType::Active, active),
-        condition(ConditionType::Finished, finished),
-        match fault {
-            None => condition(ConditionType::Mirrored, true),
-            Some((reason, message)) => Condition {
-                reason,
-                message: cut(&message, MESSAGE_BYTES),
-                ..condition(ConditionType::Mirrored, false)
+    }
+}
+
+/// What has become of a lease, as its phase and its conditions say it.
+struct Summary {
+    phase: LeasePhase,
+    active: bool,
+    finished: bool,
+    reason: Reason,
+    message: String,
+    fault: Option<Fault>,
+}
+
+impl Summary {
+    fn of(update: &StatusUpdate, environment: Option<&LeasedEnvironment>) -> Self {
+        match update {
+            StatusUpdate::Pending(reason, message) => Self::of_claim(LeasePhase::Pending, *reason, message),
+            StatusUpdate::Refused(reason, message) => Self::of_claim(LeasePhase::Failed, *reason, message),
+            StatusUpdate::Held { fault, .. } => Self {
+                phase: LeasePhase::Active,
+                active: true,
+                finished: false,
+                reason: Reason::Granted,
+                message: environment.map_or_else(
+                    || "is held".to_owned(),
+                    |environment| format!("holds environment {}", environment.name),
+                ),
+                fault: fault.clone(),
             },
-        },
-    ];
-    status.conditions = carry_transition_times(conditions.into(), &status.conditions);
-    status.phase = Some(phase);
-    status.observed_generation = Some(generation);
-    status.reason = Some(reason);
-    status.message = Some(message);
-    status
+            StatusUpdate::Ended { ending, fault, .. } => {
+                let phase = phase(ending.state);
+                Self {
+                    phase,
+                    active: false,
+                    finished: phase != LeasePhase::Retained,
+                    reason: ending.reason,
+                    message: ending.message.clone(),
+                    fault: fault.clone(),
+                }
+            }
+        }
+    }
+
+    /// A claim has no row: why it has none is also why nothing is mirrored.
+    fn of_claim(phase: LeasePhase, reason: Reason, message: &str) -> Self {
+        Self {
+            phase,
+            active: false,
+            finished: phase == LeasePhase::Failed,
+            reason,
+            message: message.to_owned(),
+            fault: Some((reason, message.to_owned())),
+        }
+    }
+
+    fn conditions(&self, stamp: Stamp) -> [Condition; 4] {
+        let decided = self.phase != LeasePhase::Pending;
+        let finding = |holds: bool| (holds, self.reason, self.message.clone());
+        let mirrored = match &self.fault {
+            None => finding(true),
+            Some((reason, message)) => (false, *reason, message.clone()),
+        };
+        [
+            stamp.condition(ConditionType::Decided, finding(decided)),
+            stamp.condition(ConditionType::Active, finding(self.active)),
+            stamp.condition(ConditionType::Finished, finding(self.finished)),
+            stamp.condition(ConditionType::Mirrored, mirrored),
+        ]
+    }
 }
 
 /// What a claim shows of the run that it names: nothing is pinned before the grant.
@@ -230,20 +246,8 @@ pub fn shown_ending(status: &EnvironmentLeaseStatus) -> Option<Ending> {
     })
 }
 
-/// Conditions whose status is the same as before keep their transition time (Kubernetes API conventions).
-pub(super) fn carry_transition_times(mut conditions: Vec<Condition>, previous: &[Condition]) -> Vec<Condition> {
-    for condition in &mut conditions {
-        let same = previous
-            .iter()
-            .find(|old| old.type_ == condition.type_ && old.status == condition.status);
-        if let Some(old) = same {
-            condition.last_transition_time = old.last_transition_time;
-        }
-    }
-    conditions
-}
-
-fn fill(status: &mut EnvironmentLeaseStatus, grant: &Grant) {
+fn show_grant(status: &mut EnvironmentLeaseStatus, grant: Option<&Grant>) {
+    let Some(grant) = grant else { return };
     // What the row says of it later is another writer's.
     let shown = status.acquired_at.filter(|_| status.lease_id == Some(grant.lease_id));
     status.acquired_at = shown.or(Some(grant.acquired_at));

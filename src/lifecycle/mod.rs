@@ -8,12 +8,14 @@
 //! - [`unseen`]: what to do with a claim whose snapshot can't be read
 //! - [`unmanaged`]: what to do with a lease that never had an object
 //! - [`lease_status`], [`environment_status`]: what the objects show
+//! - [`condition`]: how either of them writes a condition
 //! - [`event_type`]: which of a lease's transitions need a person, and are Warnings
 //! - [`removal`]: when the object of a finished lease has had its time
 //! - [`Turn`]: in which order claims are served where not all can be
 //! - [`resource_version`]: which of two versions of an object is the newer one
 
 pub mod capacity;
+mod condition;
 pub mod ending;
 pub mod environment_status;
 pub mod event_type;

@@ -26,9 +26,6 @@ const LONG: &[&str] = &[
     "src/controller/run.rs: work takes many",
     "src/controller/watch/list_watch.rs: watch is long",
     "src/controller/watch/list_watch.rs: watch takes many",
-    "src/lifecycle/environment_status.rs: environment_status is long",
-    "src/lifecycle/lease.rs: decide_claim is long",
-    "src/lifecycle/lease_status.rs: lease_status is long",
     "src/store/local_intent.rs: fulfil takes many",
 ];
 
@@ -36,7 +33,6 @@ const LONG: &[&str] = &[
 const LARGE: &[&str] = &[
     "src/cache/wait_queue/tests.rs",
     "src/controller/reconcile/tests.rs",
-    "src/lifecycle/lease.rs",
     "tests/cluster/environment_changes.rs",
     "tests/cluster/support/world.rs",
     "tests/store/locals.rs",
