@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use kube::Client;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -14,7 +15,7 @@ use crate::random::{self, Backoff};
 use crate::runtime::client::{self, Connection};
 use crate::runtime::configuration::Settings;
 use crate::runtime::health::{self, DatabaseTrouble, Health};
-use crate::runtime::leadership::{Answer, Elector, KnownLeader, Request};
+use crate::runtime::leadership::{Answer, Elector, KnownLeader, Leadership, Request};
 use crate::runtime::metrics::Metrics;
 use crate::runtime::shutdown;
 use crate::runtime::supervision::Supervisor;
@@ -85,20 +86,12 @@ async fn operate(
     traces: Option<(Traces, &mut Option<Exporting>)>,
     stop: &CancellationToken,
 ) -> Result<(), Error> {
-    let starting = async {
-        let connection = client::connect(settings.identity.kubeconfig.as_deref(), Arc::clone(metrics)).await?;
-        let cluster = reach_cluster(settings, &connection, health).await;
-        if let Some((traces, exporting)) = traces {
-            *exporting = export(settings, traces, &cluster)?;
-        }
-        let store = reach_store(settings, &cluster, health).await?;
-        Ok::<_, Error>((connection.client, cluster, store))
-    };
     // Nothing is begun yet that had to be finished: a signal ends each of these waits at once.
-    let Some(started) = stop.run_until_cancelled(starting).await else {
+    let starting = reach(settings, health, metrics, traces);
+    let Some(reached) = stop.run_until_cancelled(starting).await else {
         return Ok(());
     };
-    let (client, cluster, store) = started?;
+    let Reached { client, cluster, store } = reached?;
     tracing::info!(
         cluster,
         installation = settings.identity.installation,
@@ -108,39 +101,13 @@ async fn operate(
     );
     let identified = store.clone();
     metrics.measure_when_read(move |metrics| metrics.database.set_identity(identified.id()));
+
     let cache = SharedCache::default();
-
-    let expiry = Duration::from_secs(lead::TERM_SECONDS.into());
-    let (elector, leadership) = Elector::new(expiry, health.clone(), Arc::clone(metrics));
-    let row = LeadershipRow {
-        store: store.clone(),
-        cluster,
-        installation: settings.identity.installation.clone(),
-        namespaces: settings.identity.namespaces.clone(),
-        holder: holder(),
-        known: KnownLeader::default(),
-        cache: cache.clone(),
-    };
-    let elector_stop = CancellationToken::new();
-    let office = Supervisor::new(elector_stop.clone());
-    office.spawn(
-        "leadership",
-        elector.run(move |request| row.clone().ask(request), elector_stop.clone()),
-    );
-
-    let (observer, looking) = (Arc::clone(metrics), leadership.clone());
-    let mirror = Mirror::start(
-        store.clone(),
-        leadership.leader(),
-        Arc::new(move |statement, rows, duration| observer.database.batch(statement, rows, duration)),
-        Examine::by(move |error| {
-            let looking = looking.clone();
-            async move { looking.examine(error).await }
-        }),
-    );
-    let context = Parts {
+    let row = LeadershipRow::new(&store, cluster, settings, &cache);
+    let (leading, leadership) = LeadershipTask::start(row, health, metrics);
+    let parts = Parts {
         client,
-        mirror,
+        mirror: start_mirror(&store, &leadership, metrics),
         leadership,
         health: health.clone(),
         metrics: Arc::clone(metrics),
@@ -148,21 +115,85 @@ async fn operate(
         settings: settings.clone(),
         instance: host(),
     };
-    let work = office.guard(controller::run(context, stop.clone()));
+    let work = leading.tasks.guard(controller::run(parts, stop.clone()));
     let worked = shutdown::drain(work, stop, settings.pace.drain_timeout.mul_f64(WORK_SHARE)).await;
     if worked.is_none() {
         tracing::warn!("what was begun did not end in time: the next leader decides it again");
     }
 
     // Leadership outlives the work, for what the work flushes must still be proven.
-    elector_stop.cancel();
-    office.join().await;
+    leading.end().await;
     store.close().await;
     match worked {
         Some(Err(ended) | Ok(Err(ended))) => Err(ended.into()),
         Some(Ok(Ok(()))) | None if stop.is_cancelled() => Ok(()),
         Some(Ok(Ok(()))) | None => Err(Error::Ended),
     }
+}
+
+/// What has to answer before anything can begin.
+struct Reached {
+    client: Client,
+    cluster: String,
+    store: Store,
+}
+
+/// Waits for the API server and the database, in this order; once the cluster is known its traces can be sent.
+async fn reach(
+    settings: &Settings,
+    health: &Health,
+    metrics: &Arc<Metrics>,
+    traces: Option<(Traces, &mut Option<Exporting>)>,
+) -> Result<Reached, Error> {
+    let connection = client::connect(settings.identity.kubeconfig.as_deref(), Arc::clone(metrics)).await?;
+    let cluster = reach_cluster(settings, &connection, health).await;
+    if let Some((traces, exporting)) = traces {
+        *exporting = export(settings, traces, &cluster)?;
+    }
+    let store = reach_store(settings, &cluster, health).await?;
+    Ok(Reached {
+        client: connection.client,
+        cluster,
+        store,
+    })
+}
+
+/// The task that acquires leadership and renews it.
+struct LeadershipTask {
+    tasks: Supervisor,
+    stop: CancellationToken,
+}
+
+impl LeadershipTask {
+    fn start(row: LeadershipRow, health: &Health, metrics: &Arc<Metrics>) -> (Self, Leadership) {
+        let expiry = Duration::from_secs(lead::TERM_SECONDS.into());
+        let (elector, leadership) = Elector::new(expiry, health.clone(), Arc::clone(metrics));
+        let stop = CancellationToken::new();
+        let tasks = Supervisor::new(stop.clone());
+        let electing = elector.run(move |request| row.clone().ask(request), stop.clone());
+        tasks.spawn("leadership", electing);
+        (Self { tasks, stop }, leadership)
+    }
+
+    /// Gives leadership up.
+    async fn end(self) {
+        self.stop.cancel();
+        self.tasks.join().await;
+    }
+}
+
+/// The way to the database: its statements are measured, and a database that may not fit any more is examined.
+fn start_mirror(store: &Store, leadership: &Leadership, metrics: &Arc<Metrics>) -> Mirror {
+    let (observer, looking) = (Arc::clone(metrics), leadership.clone());
+    Mirror::start(
+        store.clone(),
+        leadership.leader(),
+        Arc::new(move |statement, rows, duration| observer.database.batch(statement, rows, duration)),
+        Examine::by(move |error| {
+            let looking = looking.clone();
+            async move { looking.examine(error).await }
+        }),
+    )
 }
 
 /// Sends the traces to the collector that the settings name.
@@ -257,6 +288,18 @@ struct LeadershipRow {
 }
 
 impl LeadershipRow {
+    fn new(store: &Store, cluster: String, settings: &Settings, cache: &SharedCache) -> Self {
+        Self {
+            store: store.clone(),
+            cluster,
+            installation: settings.identity.installation.clone(),
+            namespaces: settings.identity.namespaces.clone(),
+            holder: holder(),
+            known: KnownLeader::default(),
+            cache: cache.clone(),
+        }
+    }
+
     /// The database is looked at before each term and each renewal: one that does not fit any more is not led from.
     async fn ask(self, request: Request) -> Result<Answer, StoreError> {
         match request {
