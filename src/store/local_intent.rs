@@ -166,14 +166,24 @@ impl Request for AbandonLocal {
     }
 }
 
+/// A Local object that says that the operator has made it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ClaimedLocal<'a> {
+    /// uid of the object.
+    pub(crate) id: Uuid,
+    /// Where it is.
+    pub(crate) namespace: &'a str,
+    /// Company of that Namespace.
+    pub(crate) company_id: Uuid,
+    /// What its annotation says.
+    pub(crate) nonce: Uuid,
+}
+
 /// Whether this object fulfils an intent. An abandoned one too: a request that timed out may arrive late.
 pub(crate) async fn fulfil(
     connection: &mut Session,
     leader: &Leader,
-    company_id: Uuid,
-    namespace: &str,
-    nonce: Uuid,
-    object_id: Uuid,
+    object: ClaimedLocal<'_>,
 ) -> Result<bool, StoreError> {
     let done = sqlx::query(
         "UPDATE environment_operator.local_intent SET object_id = $6
@@ -182,10 +192,10 @@ pub(crate) async fn fulfil(
     )
     .bind(&leader.cluster)
     .bind(&leader.installation)
-    .bind(company_id)
-    .bind(namespace)
-    .bind(nonce)
-    .bind(object_id)
+    .bind(object.company_id)
+    .bind(object.namespace)
+    .bind(object.nonce)
+    .bind(object.id)
     .execute(connection)
     .await?;
     Ok(done.rows_affected() == 1)

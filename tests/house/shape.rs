@@ -25,7 +25,6 @@ const LONG: &[&str] = &[
     "src/controller/run.rs: work takes many",
     "src/controller/watch/list_watch.rs: watch is long",
     "src/controller/watch/list_watch.rs: watch takes many",
-    "src/store/local_intent.rs: fulfil takes many",
 ];
 
 /// Files that are still longer.

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::{EnvironmentOutcome, EnvironmentRow, EnvironmentSync};
 use crate::store::environment_object::EnvironmentObjectRow;
+use crate::store::local_intent::ClaimedLocal;
 use crate::store::session::Session;
 use crate::store::{Leader, StoreError, encoding, local, local_intent};
 
@@ -112,8 +113,13 @@ async fn sync_local(
     }
     let operator_made = match (&object, sync.local_intent) {
         (None, Some(nonce)) => {
-            let namespace = &sync.version.namespace;
-            local_intent::fulfil(connection, leader, sync.company_id, namespace, nonce, sync.id).await?
+            let claimed = ClaimedLocal {
+                id: sync.id,
+                namespace: &sync.version.namespace,
+                company_id: sync.company_id,
+                nonce,
+            };
+            local_intent::fulfil(connection, leader, claimed).await?
         }
         (object, _) => object.as_ref().is_some_and(|object| object.operator_made),
     };
