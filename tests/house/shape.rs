@@ -23,8 +23,6 @@ const LONG: &[&str] = &[
     "src/controller/environment/mod.rs: mirror_environment is long",
     "src/controller/run.rs: run is long",
     "src/controller/run.rs: work takes many",
-    "src/controller/watch/list_watch.rs: watch is long",
-    "src/controller/watch/list_watch.rs: watch takes many",
 ];
 
 /// Files that are still longer.

@@ -9,15 +9,7 @@
 
 use std::time::Duration;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
-use kube::api::{ListParams, WatchParams};
-use kube::core::request::Request;
-use kube::core::{DynamicObject, Status};
-use kube::discovery::Scope;
-use kube::error::DiscoveryError;
-use kube::{Client, Resource};
-use serde::Deserialize;
-use serde_json::value::RawValue;
+use kube::Client;
 use tokio::time::Instant;
 
 use super::source::{self, Source};
@@ -25,24 +17,14 @@ use crate::cache::object::{DecodeError, NamespaceObject, Watched};
 use crate::lifecycle::ResourceVersion;
 use crate::runtime::client::cause;
 
+mod endpoint;
 mod pieces;
 mod rhythm;
 #[cfg(test)]
 mod tests;
 
+use endpoint::Endpoint;
 use rhythm::Rhythm;
-
-/// How many objects one page of a list holds.
-const PAGE: u32 = 500;
-
-/// How much longer than its own timeout a watch may be silent before it counts as dead.
-const SILENCE: Duration = Duration::from_secs(10);
-
-/// How long the API server may take to say where the objects of a kind are found.
-const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How long one page of a list may take.
-const LIST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What a watch hands on.
 #[derive(Debug)]
@@ -151,8 +133,8 @@ async fn list_and_watch<T: Watched>(
     rhythm: &mut Rhythm,
     sink: &mut impl FnMut(WatchEvent<T>),
 ) -> Result<(), WatchError> {
-    let request = Request::new(url_path(client, source).await?);
-    let (objects, mut version) = list(client, source, &request).await?;
+    let endpoint = Endpoint::find(client, source).await?;
+    let (objects, mut version) = endpoint.list().await?;
     sink(WatchEvent::Listed {
         objects,
         resource_version: version.clone(),
@@ -165,7 +147,7 @@ async fn list_and_watch<T: Watched>(
             return Ok(());
         }
         let timeout = settings.watch_timeout.min(left);
-        let watched = watch(client, source, &request, timeout, &mut version, sink).await;
+        let watched = endpoint.watch(timeout, &mut version, sink).await;
         let pause = match watched {
             Ok(()) => rhythm.after_watch(opened.elapsed()),
             Err(error) => {
@@ -193,186 +175,11 @@ async fn gone_with_its_namespace(client: &Client, source: &Source, error: &Watch
     let forbidden = matches!(error, WatchError::Forbidden(_));
     let namespace = source.namespace.as_deref().filter(|_| forbidden)?;
     let itself = source::namespaces(Some(namespace));
-    let request = Request::new(url_path(client, &itself).await.ok()?);
-    let (namespaces, version) = list::<NamespaceObject>(client, &itself, &request).await.ok()?;
+    let endpoint = Endpoint::find(client, &itself).await.ok()?;
+    let (namespaces, version) = endpoint.list::<NamespaceObject>().await.ok()?;
     if !namespaces.is_empty() {
         return None;
     }
     tracing::info!(kind = %source.kind.kind, namespace, "the namespace does not exist, and nothing of this kind in it");
     Some(version)
-}
-
-async fn url_path(client: &Client, source: &Source) -> Result<String, WatchError> {
-    let resource = match &source.resource {
-        Some(resource) => resource.clone(),
-        None => {
-            let discovery = kube::discovery::pinned_kind(client, &source.kind);
-            let (resource, capabilities) = within(DISCOVERY_TIMEOUT, discovery).await?.map_err(refused)?;
-            if capabilities.scope == Scope::Cluster {
-                return Err(WatchError::ClusterScoped);
-            }
-            resource
-        }
-    };
-    Ok(DynamicObject::url_path(&resource, source.namespace.as_deref()))
-}
-
-/// Reads all pages. The first is read at the newest version (unset: a quorum read), the others at the same one.
-async fn list<T: Watched>(
-    client: &Client,
-    source: &Source,
-    request: &Request,
-) -> Result<(Vec<T>, ResourceVersion), WatchError> {
-    #[derive(Deserialize)]
-    struct Page {
-        metadata: ListMeta,
-    }
-
-    let mut objects = Vec::new();
-    let mut parameters = ListParams {
-        field_selector: field_selector(source),
-        ..ListParams::default()
-    }
-    .limit(PAGE);
-    let mut version: Option<ResourceVersion> = None;
-    loop {
-        let request = request.list(&parameters).map_err(kube::Error::BuildRequest)?;
-        let read = async {
-            let answer = client.request_stream(request).await.map_err(refused)?;
-            let around = pieces::items(answer, |item| {
-                objects.push(T::read(&source.kind.group, &source.kind.kind, item)?);
-                Ok::<_, DecodeError>(())
-            });
-            Ok::<_, WatchError>(serde_json::from_str::<Page>(&around.await?)?)
-        };
-        let page = within(LIST_TIMEOUT, read).await??;
-        let page_version = page.metadata.resource_version.unwrap_or_default();
-        let page_version = ResourceVersion::parse(&page_version).ok_or(DecodeError::ResourceVersion(page_version))?;
-        if version.get_or_insert_with(|| page_version.clone()) != &page_version {
-            return Err(WatchError::BrokenPages);
-        }
-        match page.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => parameters = parameters.continue_token(&token),
-            None => return Ok((objects, page_version)),
-        }
-    }
-}
-
-/// One watch, from `version` on, which moves along with what is heard.
-async fn watch<T: Watched>(
-    client: &Client,
-    source: &Source,
-    request: &Request,
-    timeout: Duration,
-    version: &mut ResourceVersion,
-    sink: &mut impl FnMut(WatchEvent<T>),
-) -> Result<(), WatchError> {
-    let seconds = u32::try_from(timeout.as_secs()).unwrap_or(u32::MAX).clamp(1, 60);
-    let parameters = WatchParams {
-        field_selector: field_selector(source),
-        ..WatchParams::default()
-    }
-    .timeout(seconds);
-    let request = request
-        .watch(&parameters, version.as_str())
-        .map_err(kube::Error::BuildRequest)?;
-    let silence = timeout + SILENCE;
-    let answer = within(silence, client.request_stream(request))
-        .await?
-        .map_err(refused)?;
-    let mut answer = std::pin::pin!(answer);
-    sink(WatchEvent::Heard);
-    let mut line = Vec::new();
-    while within(silence, pieces::line(&mut answer, &mut line)).await?? {
-        if line.is_empty() {
-            continue;
-        }
-        let event = std::str::from_utf8(&line).map_err(|_| WatchError::Garbled)?;
-        let event: WireEvent<'_> = serde_json::from_str(event)?;
-        let object = || T::read(&source.kind.group, &source.kind.kind, event.object.get());
-        let (heard, told) = match event.type_ {
-            EventType::Added | EventType::Modified => {
-                let object = object()?;
-                (
-                    Some(object.meta().resource_version.clone()),
-                    WatchEvent::Applied(object),
-                )
-            }
-            EventType::Deleted => {
-                let object = object()?;
-                (
-                    Some(object.meta().resource_version.clone()),
-                    WatchEvent::Deleted(object),
-                )
-            }
-            EventType::Bookmark => {
-                let bookmark: Bookmark = serde_json::from_str(event.object.get())?;
-                (
-                    ResourceVersion::parse(&bookmark.metadata.resource_version),
-                    WatchEvent::Heard,
-                )
-            }
-            EventType::Error => {
-                let status: Status = serde_json::from_str(event.object.get())?;
-                return Err(refused(kube::Error::Api(status.boxed())));
-            }
-        };
-        if let Some(heard) = heard {
-            *version = heard;
-        }
-        sink(told);
-    }
-    Ok(())
-}
-
-/// One line of a watch.
-#[derive(Deserialize)]
-struct WireEvent<'a> {
-    #[serde(rename = "type")]
-    type_: EventType,
-    #[serde(borrow)]
-    object: &'a RawValue,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
-enum EventType {
-    Added,
-    Modified,
-    Deleted,
-    Bookmark,
-    Error,
-}
-
-/// An object of which nothing is told but the version.
-#[derive(Deserialize)]
-struct Bookmark {
-    metadata: BookmarkMeta,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct BookmarkMeta {
-    resource_version: String,
-}
-
-fn field_selector(source: &Source) -> Option<String> {
-    source.name.as_ref().map(|name| format!("metadata.name={name}"))
-}
-
-/// Tells the answers that ask for something else than another try. A list's 404 is its whole kind's.
-fn refused(error: kube::Error) -> WatchError {
-    match error {
-        kube::Error::Api(status) if status.code == 410 => WatchError::Expired,
-        kube::Error::Api(status) if status.code == 404 => WatchError::NotServed,
-        kube::Error::Api(status) if status.code == 403 => WatchError::Forbidden(status.message),
-        kube::Error::Discovery(DiscoveryError::MissingKind(_)) => WatchError::NotServed,
-        error => WatchError::Api(error),
-    }
-}
-
-async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Result<T, WatchError> {
-    tokio::time::timeout(limit, future)
-        .await
-        .map_err(|_| WatchError::Timeout(limit))
 }

@@ -290,26 +290,25 @@ fn measure() {
         let mut cache = Cache::default();
         let (_, before) = memory();
         let source = source::leases(None);
-        let request = Request::new(url_path(&client, &source).await.unwrap());
-        let (leases, version) = list::<LeaseObject>(&client, &source, &request).await.unwrap();
+        let leases = Endpoint::find(&client, &source).await.unwrap();
+        let (leases, version) = leases.list::<LeaseObject>().await.unwrap();
         assert_eq!(leases.len(), HOSTILE);
         let unfit = |at: usize| leases[at].spec.metadata.as_ref().and_then(|metadata| metadata.unfit());
         assert!(matches!(unfit(0), Some(Unfit::Large(_))) && unfit(1) == Some(Unfit::Deep));
         assert!(leases[2].status_unreadable && leases[4].status_unreadable && !leases[3].status_unreadable);
         let _ = cache.reset_leases(None, leases, &version);
-        let ask = |source: &Source| Request::new(DynamicObject::url_path(source.resource.as_ref().unwrap(), None));
         let source = source::environments(None);
-        let (environments, version) = list::<EnvironmentObject>(&client, &source, &ask(&source))
-            .await
-            .unwrap();
+        let endpoint = Endpoint::find(&client, &source).await.unwrap();
+        let (environments, version) = endpoint.list::<EnvironmentObject>().await.unwrap();
         assert_eq!(environments.len(), OTHERS);
         let _ = cache.reset_environments(None, environments, &version);
-        let (runs, version) = list::<RunObject>(&client, &source, &ask(&source)).await.unwrap();
+        let (runs, version) = endpoint.list::<RunObject>().await.unwrap();
         let ended = runs.iter().filter(|run| run.end.is_some()).count();
         assert_eq!(ended, OTHERS / 5, "a phase counts among conditions of any shape");
         let _ = cache.reset_runs(&source.kind, None, runs, &version);
         let source = source::namespaces(None);
-        let (namespaces, _) = list::<NamespaceObject>(&client, &source, &ask(&source)).await.unwrap();
+        let namespaces = Endpoint::find(&client, &source).await.unwrap();
+        let (namespaces, _) = namespaces.list::<NamespaceObject>().await.unwrap();
         let _ = cache.reset_namespaces(None, namespaces);
         let (peak, after) = memory();
         println!("before {before} MiB, peak {peak} MiB, after {after} MiB");
@@ -343,19 +342,11 @@ async fn a_watch_hands_on_what_it_can_and_tells_the_version_of_what_it_heard() {
     );
     let client = client(move |_| answer(200, lines.clone()));
     let source = source::leases(None);
-    let request = Request::new(url_path(&client, &source).await.unwrap());
+    let endpoint = Endpoint::find(&client, &source).await.unwrap();
     let mut version = ResourceVersion::parse("5").unwrap();
     let mut heard = VecDeque::new();
     let mut sink = |event: WatchEvent<LeaseObject>| heard.push_back(event);
-    let watched = watch(
-        &client,
-        &source,
-        &request,
-        Duration::from_secs(5),
-        &mut version,
-        &mut sink,
-    )
-    .await;
+    let watched = endpoint.watch(Duration::from_secs(5), &mut version, &mut sink).await;
     watched.unwrap();
     assert_eq!(version.as_str(), "30");
     assert!(matches!(heard.pop_front(), Some(WatchEvent::Heard)));
