@@ -7,7 +7,8 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::background::{missed_deletions, retention, run_events, sweep};
+use super::background::missed_deletions::MissedDeletions;
+use super::background::{retention, run_events, sweep};
 use super::context::{Context, ReconcileSettings};
 use super::reconcile::Reconcilers;
 use super::workers;
@@ -51,63 +52,20 @@ pub struct Parts {
 /// # Errors
 /// The first of its tasks that ended although it was not told to: without it the others must not go on.
 pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), TaskEnded> {
-    let Parts {
-        client,
-        mirror,
-        leadership,
-        health,
-        metrics,
-        cache,
-        settings,
-        instance,
-    } = parts;
-    let permissions = Permissions::new(health.clone());
-    let emitter = Emitter::new(client.clone(), instance, metrics.clone(), permissions.clone());
-    let cluster = KubeCluster::new(client.clone(), emitter, permissions.clone());
-    let of_reconcilers = ReconcileSettings {
-        namespaces: settings.identity.namespaces.clone(),
-        mode: settings.database.mode,
-        run_kinds: settings.endings.watched_kinds(),
-        notice_by: settings.endings.sources(),
-        unmanaged: settings.endings.unmanaged_rules(settings.database.mode),
-    };
-    let context = Arc::new(Context::new(cache, metrics.clone(), of_reconcilers));
-    let reconcilers = Arc::new(Reconcilers::new(context.clone(), mirror, cluster));
-    let mirror = reconcilers.database.clone();
-    let watches = Watches {
-        tasks: Supervisor::new(stop.clone()),
-        client,
-        context: context.clone(),
-        health,
-        permissions,
-        settings: WatchSettings {
-            watch_timeout: settings.pace.watch_timeout,
-            resync_interval: settings.pace.resync_interval,
-        },
-        listed: watch::Sender::new(0),
-        missed_deletions: Arc::default(),
-    };
-    let expected = watches.start(&settings);
-    let tasks = watches.tasks.clone();
+    let metrics = parts.metrics.clone();
+    let controller = Controller::new(parts, stop);
+    let (context, mirror) = (&controller.reconcilers.context, &controller.reconcilers.database);
+    let expected = controller.watches.start(&controller.settings);
     let mirror_broken = mirror.broken();
     metrics.measure_when_read(measure(
         context.queue.clone(),
         context.cache.clone(),
         mirror.store().clone(),
     ));
-    if settings.database.has_run_trigger() {
-        tasks.spawn(
-            "listener for run ends",
-            run_events::listen(context.clone(), mirror.clone(), watches.health.clone(), stop.clone()),
-        );
-    } else {
-        tasks.spawn(
-            "poll for run ends",
-            run_events::poll(context.clone(), mirror.clone(), watches.health.clone(), stop.clone()),
-        );
-    }
+    controller.await_run_ends();
+    let tasks = &controller.watches.tasks;
     let worked = tokio::select! {
-        worked = tasks.guard(work(&watches, reconcilers, expected, leadership, &settings, stop)) => worked,
+        worked = tasks.guard(controller.work(expected)) => worked,
         name = mirror_broken => Err(TaskEnded::Panicked {
             name: format!("batcher {name}"),
             message: "its words are in the log".to_owned(),
@@ -117,45 +75,118 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), TaskEnded>
     worked
 }
 
-/// What waits for all watches to be listed once.
-async fn work(
-    watches: &Watches,
+/// The parts, put together.
+struct Controller {
+    watches: Watches,
     reconcilers: Arc<Reconcilers<Mirror, KubeCluster>>,
-    expected: usize,
     leadership: Leadership,
-    settings: &Settings,
+    settings: Settings,
     stop: CancellationToken,
-) {
-    let (tasks, context, mirror) = (&watches.tasks, &reconcilers.context, &reconcilers.database);
-    if !workers::listed(watches.listed.subscribe(), expected, &stop).await {
-        return;
+}
+
+impl Controller {
+    fn new(parts: Parts, stop: CancellationToken) -> Self {
+        let Parts {
+            client,
+            mirror,
+            leadership,
+            health,
+            metrics,
+            cache,
+            settings,
+            instance,
+        } = parts;
+        let permissions = Permissions::new(health.clone());
+        let emitter = Emitter::new(client.clone(), instance, metrics.clone(), permissions.clone());
+        let cluster = KubeCluster::new(client.clone(), emitter, permissions.clone());
+        let context = Arc::new(Context::new(cache, metrics, of_reconcilers(&settings)));
+        let watches = Watches {
+            tasks: Supervisor::new(stop.clone()),
+            client,
+            context: context.clone(),
+            health,
+            permissions,
+            settings: WatchSettings {
+                watch_timeout: settings.pace.watch_timeout,
+                resync_interval: settings.pace.resync_interval,
+            },
+            listed: watch::Sender::new(0),
+            missed_deletions: Arc::default(),
+        };
+        Self {
+            watches,
+            reconcilers: Arc::new(Reconcilers::new(context, mirror, cluster)),
+            leadership,
+            settings,
+            stop,
+        }
     }
-    let (looked, searched) = watch::channel(None);
-    let leader = leadership.leader();
-    let looking = missed_deletions::watch(
-        context.clone(),
-        mirror.clone(),
-        leader.clone(),
-        watches.missed_deletions.clone(),
-        looked,
-        stop.clone(),
-    );
-    tasks.spawn("search for what was deleted unseen", looking);
-    if let Some(kept) = settings.pace.retention {
+
+    /// Hears of run rows that come to an end, or asks for them, from now on.
+    fn await_run_ends(&self) {
+        let (context, mirror) = (self.reconcilers.context.clone(), self.reconcilers.database.clone());
+        let (health, stop) = (self.watches.health.clone(), self.stop.clone());
+        let tasks = &self.watches.tasks;
+        if self.settings.database.has_run_trigger() {
+            tasks.spawn(
+                "listener for run ends",
+                run_events::listen(context, mirror, health, stop),
+            );
+        } else {
+            tasks.spawn("poll for run ends", run_events::poll(context, mirror, health, stop));
+        }
+    }
+
+    /// Waits for all `expected` watches to be listed once; then everything that needs that begins.
+    async fn work(&self, expected: usize) {
+        if !workers::listed(self.watches.listed.subscribe(), expected, &self.stop).await {
+            return;
+        }
+        let (looked, searched) = watch::channel(None);
+        self.start_background(looked);
+        let scopes = self.settings.identity.namespaces.len().max(1); // without names all are one
+        let context = &self.reconcilers.context;
+        let kinds = context.settings.run_kinds.len() * scopes;
+        workers::run_kinds_heard_of(context, kinds, &self.stop).await;
+        let (reconcilers, leadership) = (self.reconcilers.clone(), self.leadership.clone());
+        workers::work(reconcilers, leadership, searched, self.stop.clone()).await;
+    }
+
+    /// Begins with what is done now and then; `looked` is told of each search for what was deleted unseen.
+    fn start_background(&self, looked: watch::Sender<Option<i64>>) {
+        let (context, mirror) = (&self.reconcilers.context, &self.reconcilers.database);
+        let (tasks, stop, pace) = (&self.watches.tasks, &self.stop, &self.settings.pace);
+        let leader = self.leadership.leader();
+        let search = MissedDeletions {
+            context: context.clone(),
+            mirror: mirror.clone(),
+            leader: leader.clone(),
+            listed: self.watches.missed_deletions.clone(),
+            looked,
+        };
+        tasks.spawn("search for what was deleted unseen", search.watch(stop.clone()));
+        if let Some(kept) = pace.retention {
+            tasks.spawn(
+                "retention",
+                retention::watch(context.clone(), mirror.clone(), kept, leader, stop.clone()),
+            );
+        }
         tasks.spawn(
-            "retention",
-            retention::watch(context.clone(), mirror.clone(), kept, leader, stop.clone()),
+            "sweep",
+            sweep::watch(context.clone(), mirror.clone(), pace.sweep_interval, stop.clone()),
         );
     }
-    let interval = settings.pace.sweep_interval;
-    tasks.spawn(
-        "sweep",
-        sweep::watch(context.clone(), mirror.clone(), interval, stop.clone()),
-    );
-    let scopes = settings.identity.namespaces.len().max(1); // without names all are one
-    let kinds = context.settings.run_kinds.len() * scopes;
-    workers::run_kinds_heard_of(context, kinds, &stop).await;
-    workers::work(reconcilers, leadership, searched, stop).await;
+}
+
+/// What the reconcilers have to know of the settings.
+fn of_reconcilers(settings: &Settings) -> ReconcileSettings {
+    ReconcileSettings {
+        namespaces: settings.identity.namespaces.clone(),
+        mode: settings.database.mode,
+        run_kinds: settings.endings.watched_kinds(),
+        notice_by: settings.endings.sources(),
+        unmanaged: settings.endings.unmanaged_rules(settings.database.mode),
+    }
 }
 
 /// What is measured when the metrics are read. It holds on to what it measures alone: the reconciler holds the metrics.

@@ -19,42 +19,56 @@ use crate::store::{Leader, StoreError};
 /// Pause before another try after the database did not answer.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// Looks after each complete list, and when this replica begins to lead. `looked` hears of the epoch in which it last has,
-/// or could not for a failure.
-pub async fn watch(
-    context: Arc<Context>,
-    mirror: Arc<Mirror>,
-    leader: watch::Receiver<Option<Leader>>,
-    listed: Arc<Notify>,
-    looked: watch::Sender<Option<i64>>,
-    stop: CancellationToken,
-) {
-    let mut leader = leader;
-    let mut adopted = None;
-    loop {
-        let now = leader.borrow_and_update().clone();
-        let mut again = None;
-        if let Some(now) = now {
-            let found = async {
-                if adopted != Some(now.epoch) {
-                    adopt(&context, &mirror, &now).await?;
-                    adopted = Some(now.epoch);
-                }
-                look(&context, &mirror, &now).await
+/// The search for what was deleted unseen.
+pub struct MissedDeletions {
+    pub context: Arc<Context>,
+    /// The way to the database.
+    pub mirror: Arc<Mirror>,
+    /// The term of this replica, while it leads.
+    pub leader: watch::Receiver<Option<Leader>>,
+    /// Hears of each complete list.
+    pub listed: Arc<Notify>,
+    /// Told the epoch in which was last looked, or could not be for a failure.
+    pub looked: watch::Sender<Option<i64>>,
+}
+
+impl MissedDeletions {
+    /// Looks after each complete list, and when this replica begins to lead.
+    pub async fn watch(mut self, stop: CancellationToken) {
+        let mut adopted = None;
+        loop {
+            let now = self.leader.borrow_and_update().clone();
+            let again = match now {
+                Some(now) => self.search(&now, &mut adopted).await,
+                None => None,
             };
-            let found = found.await;
-            if let Err(error) = mirror.examined(found).await {
-                tracing::warn!(%error, "deleted objects could not be looked for, trying again");
-                again = Some(PAUSE);
+            tokio::select! {
+                () = stop.cancelled() => return,
+                changed = self.leader.changed() => if changed.is_err() { return },
+                () = self.listed.notified() => {}
+                () = tokio::time::sleep(again.unwrap_or_default()), if again.is_some() => {}
             }
-            looked.send_replace(Some(now.epoch));
         }
-        tokio::select! {
-            () = stop.cancelled() => return,
-            changed = leader.changed() => if changed.is_err() { return },
-            () = listed.notified() => {}
-            () = tokio::time::sleep(again.unwrap_or_default()), if again.is_some() => {}
-        }
+    }
+
+    /// Looks once, and says after which pause to try again, if it failed. What others have left is taken over once a term:
+    /// `adopted` is the epoch of the last that it was.
+    async fn search(&self, leader: &Leader, adopted: &mut Option<i64>) -> Option<Duration> {
+        let (context, mirror) = (&self.context, &self.mirror);
+        let found = async {
+            if *adopted != Some(leader.epoch) {
+                adopt(context, mirror, leader).await?;
+                *adopted = Some(leader.epoch);
+            }
+            look(context, mirror, leader).await
+        };
+        let found = found.await;
+        let again = mirror.examined(found).await.err().map(|error| {
+            tracing::warn!(%error, "deleted objects could not be looked for, trying again");
+            PAUSE
+        });
+        self.looked.send_replace(Some(leader.epoch));
+        again
     }
 }
 
