@@ -1,33 +1,42 @@
-//! The reconciler of environments: observe, decide, commit, report.
+//! The reconciler of environments: observe ([`observation`]), decide ([`plan`]), commit, report ([`report`]).
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::json;
 use uuid::Uuid;
 
 use super::context::Context;
-use crate::api::{ConditionStatus, Driver, EnvironmentStatus, Reason, Timestamp};
-use crate::cache::object::{EnvironmentObject, NamespaceObject};
+use crate::api::{Driver, Reason};
+use crate::cache::object::EnvironmentObject;
 use crate::cache::{Key, Wakes};
-use crate::controller::error::{At as _, READ_NAMESPACE, ReconcileError};
-use crate::controller::outside::cluster::{Cluster, StatusPatch};
+use crate::controller::error::{At as _, ReconcileError};
+use crate::controller::outside::cluster::Cluster;
 use crate::controller::outside::database::Database;
-use crate::controller::outside::error::ClusterError;
-use crate::controller::outside::event::Notice;
 use crate::controller::work::requeue::Requeue;
 use crate::controller::work::trouble::HELD;
-use crate::lifecycle::environment_status::{MirroredEnvironment, StatusUpdate, environment_status};
-use crate::store::environment_object::{EnvironmentQuery, EnvironmentSnapshot};
-use crate::store::environments::{Archive, ArchiveOutcome, EnvironmentOutcome, EnvironmentSync};
-use crate::store::{Request as _, StoreError};
+use crate::projection::environment_plan::{Plan, plan};
+use crate::store::Request as _;
+use crate::store::environment_object::EnvironmentSnapshot;
+use crate::store::environments::{Archive, ArchiveOutcome, EnvironmentOutcome, EnvironmentRow, EnvironmentSync};
 
 mod local;
+mod observation;
+mod report;
 
-use crate::projection::environment_plan::{Plan, plan};
+use observation::Observation;
 
 /// Pause before a company that could not be told is looked for again.
 const FAULT_PAUSE: Duration = Duration::from_secs(15);
+
+/// What has come of a plan.
+struct Committed {
+    /// The row as it stands now; while the spec is at fault, the last good one.
+    row: Option<EnvironmentRow>,
+    /// Why the row does not say what the spec says, where it does not.
+    fault: Option<(Reason, String)>,
+    /// Whether the row was asked to be written: what was seen of the object before is out of date.
+    asked: bool,
+}
 
 /// Brings Environments to where they should be.
 pub struct EnvironmentReconciler<D, C> {
@@ -90,52 +99,21 @@ impl<D: Database, C: Cluster> EnvironmentReconciler<D, C> {
         Ok(())
     }
 
+    /// The object is there: the row is to say what the spec says, and the status what the row says.
     async fn mirror_environment(&self, environment: &Arc<EnvironmentObject>) -> Result<(), ReconcileError> {
-        let (mut view, namespace) = self.look_at_environment(environment).await?; // the database; a live read of the Namespace
+        let observation = self.observe(environment).await?; // the database; a live read of the Namespace
+        let Observation { mut view, namespace } = observation;
         let plan = plan(environment, &view, namespace.as_ref(), self.context.settings.mode); // pure
-        let synced = matches!(plan, Plan::Sync(_));
-        // The row of a Local that is not mirrored is its company's, not its own.
-        let last_good = view.row.clone().filter(|_| view.object.is_some());
-        let (row, fault) = match plan {
-            Plan::Fault(reason, message) => (last_good, Some((reason, message))),
-            Plan::InStep => (last_good, None),
-            Plan::Sync(sync) => match self.database.ask(*sync).await.at(EnvironmentSync::NAME)? {
-                // the database
-                EnvironmentOutcome::Inserted(row)
-                | EnvironmentOutcome::Adopted(row)
-                | EnvironmentOutcome::Updated(row) => {
-                    self.context
-                        .committed::<EnvironmentSync>(Key::Environment(environment.meta.uid));
-                    self.context.learn(|cache| Wakes::of(cache.claims_for(environment)));
-                    (Some(row), None)
-                }
-                EnvironmentOutcome::AlreadySo(row) => (Some(row), None),
-                // The row of another company is none of its own to show.
-                EnvironmentOutcome::OfAnother => (last_good, Some(of_another())),
-                EnvironmentOutcome::Refused(refusal) => (last_good, Some((refusal.reason, refusal.message))),
-                EnvironmentOutcome::Busy => {
-                    let key = Key::Environment(environment.meta.uid);
-                    self.context.later(key, self.context.troubles.busy(key));
-                    if !self.context.troubles.is_lasting(key) {
-                        return Ok(());
-                    }
-                    (last_good, Some((Reason::StoreUnavailable, HELD.to_owned())))
-                }
-                EnvironmentOutcome::Older => {
-                    // The newer version is on its way through the watch; were it not, trying in haste would not bring it.
-                    self.context
-                        .later(Key::Environment(environment.meta.uid), Requeue::look(FAULT_PAUSE));
-                    return Ok(());
-                }
-            },
+        let Some(committed) = self.commit(environment, &view, plan).await? else {
+            return Ok(()); // the database; it is looked at again
         };
-        if let Some(row) = &row {
+        if let Some(row) = &committed.row {
             self.context.serve(row.id, 1); // its limit may be another one
         }
         let mut role = None;
-        if row.is_some() && environment.spec.driver == Driver::Local {
-            if synced {
-                view = self.look_at_environment(environment).await?.0; // the database: which one has been chosen
+        if committed.row.is_some() && environment.spec.driver == Driver::Local {
+            if committed.asked {
+                view = self.observe(environment).await?.view; // the database: which one has been chosen
             }
             role = local::role(&view);
             self.tell_other_locals(environment, &view, role.as_ref()).await?; // the database
@@ -143,165 +121,63 @@ impl<D: Database, C: Cluster> EnvironmentReconciler<D, C> {
                 return Ok(()); // the API server; its deletion is on its way through the watch
             }
         }
-        // An invalid spec waits for its change, of which the watch tells; a row that was changed, for a resync.
-        let waits = [Reason::InvalidSpec, Reason::ChangedInDatabase];
-        if fault.as_ref().is_some_and(|(reason, _)| !waits.contains(reason)) {
-            self.context
-                .later(Key::Environment(environment.meta.uid), Requeue::look(FAULT_PAUSE));
-        }
-        let row = row.map(|row| MirroredEnvironment {
-            environment_id: row.id,
-            company_id: row.company_id,
-            name: row.name,
-            state: row.status,
-            active_leases: i32::try_from(view.active_leases).unwrap_or(i32::MAX),
-        });
-        let update = StatusUpdate { row, role, fault };
-        let now = Timestamp::cut(view.now);
-        let status = environment_status(environment.status.as_ref(), environment.meta.generation, &update, now);
-        self.write_environment_status(environment, status).await // the API server
+        self.report(environment, &view, role, committed).await // the API server
     }
 
-    /// Looks into the database. Until the object is recorded its Namespace is read live, for that is what decides its
-    /// company: the watch may not have heard yet that another Namespace has taken the name.
-    async fn look_at_environment(
+    /// Carries a plan out. None: there is nothing to report, and the environment is looked at again.
+    async fn commit(
         &self,
-        environment: &EnvironmentObject,
-    ) -> Result<(EnvironmentSnapshot, Option<NamespaceObject>), ReconcileError> {
-        let (view, namespace) = self.look_with_namespace(environment).await?;
-        match view.unreadable {
-            // It is there, whatever it says: to go on as without one would show it as gone.
-            Some(message) => Err(StoreError::Refused { message }).at(EnvironmentQuery::NAME),
-            None => Ok((view, namespace)),
-        }
-    }
-
-    async fn look_with_namespace(
-        &self,
-        environment: &EnvironmentObject,
-    ) -> Result<(EnvironmentSnapshot, Option<NamespaceObject>), ReconcileError> {
-        let question = |namespace: Option<&NamespaceObject>| EnvironmentQuery {
-            id: environment.meta.uid,
-            namespace_uid: namespace.map(|namespace| namespace.meta.uid),
-            company_id: namespace.and_then(|namespace| namespace.company().ok()),
-            driver: environment.spec.driver,
+        environment: &Arc<EnvironmentObject>,
+        view: &EnvironmentSnapshot,
+        plan: Plan,
+    ) -> Result<Option<Committed>, ReconcileError> {
+        // The row of a Local that is not mirrored is its company's, not its own.
+        let last_good = view.row.clone().filter(|_| view.object.is_some());
+        let as_before = |fault| Committed {
+            row: last_good.clone(),
+            fault,
+            asked: false,
         };
-        let cached = self
-            .context
-            .cache()
-            .namespaces
-            .get(&environment.meta.namespace)
-            .cloned();
-        let view = self
-            .database
-            .ask(question(cached.as_ref()))
-            .await
-            .at(EnvironmentQuery::NAME)?;
-        if !view.leading {
-            return Err(ReconcileError::NotLeading);
-        }
-        if view.object.is_some() {
-            return Ok((view, cached));
-        }
-        let live = self
-            .cluster
-            .read_namespace(&environment.meta.namespace)
-            .await
-            .at(READ_NAMESPACE)?;
-        if live.as_ref().map(NamespaceObject::decides_company) == cached.as_ref().map(NamespaceObject::decides_company)
-        {
-            return Ok((view, live));
-        }
-        let view = self
-            .database
-            .ask(question(live.as_ref()))
-            .await
-            .at(EnvironmentQuery::NAME)?;
-        Ok((view, live))
+        Ok(match plan {
+            Plan::Fault(reason, message) => Some(as_before(Some((reason, message)))),
+            Plan::InStep => Some(as_before(None)),
+            Plan::Sync(sync) => self.sync(environment, *sync, last_good).await?,
+        })
     }
 
-    /// Writes a complete status with the version that was decided upon; equal to what is shown: no request.
-    pub(super) async fn write_environment_status(
+    /// Has the row written. None: it was not, and is tried again.
+    async fn sync(
         &self,
-        environment: &EnvironmentObject,
-        status: EnvironmentStatus,
-    ) -> Result<(), ReconcileError> {
-        if environment.status.as_ref() == Some(&status) && !environment.status_unreadable {
-            return Ok(());
-        }
-        let patch = StatusPatch::between(&json!(environment.status), environment.status_unreadable, json!(status));
-        match self.cluster.patch_environment_status(&environment.meta, patch).await {
-            Ok(written) => {
-                let own = Key::Environment(environment.meta.uid);
-                self.context.learn(|cache| cache.read_environment(written).without(own));
-                // A lease that was granted before the row was shown has found no object that counts it.
-                let shown = environment.status.as_ref().and_then(|status| status.environment_id);
-                if let Some(row) = status.environment_id.filter(|row| Some(*row) != shown) {
-                    self.context.count_again(row);
-                }
+        environment: &Arc<EnvironmentObject>,
+        sync: EnvironmentSync,
+        last_good: Option<EnvironmentRow>,
+    ) -> Result<Option<Committed>, ReconcileError> {
+        let key = Key::Environment(environment.meta.uid);
+        let (row, fault) = match self.database.ask(sync).await.at(EnvironmentSync::NAME)? {
+            EnvironmentOutcome::Inserted(row) | EnvironmentOutcome::Adopted(row) | EnvironmentOutcome::Updated(row) => {
+                self.context.committed::<EnvironmentSync>(key);
+                self.context.learn(|cache| Wakes::of(cache.claims_for(environment)));
+                (Some(row), None)
             }
-            Err(ClusterError::NotFound) => return Ok(()), // its deletion is on its way through the watch
-            Err(ClusterError::Conflict) => return self.read_environment_again(environment).await,
-            Err(error) => return Err(error).at("patch the status of an Environment"),
-        }
-        self.explain_environment(environment, &status).await;
-        Ok(())
-    }
-
-    /// The object is not what was decided upon: what stands under its name now is looked at next.
-    pub(super) async fn read_environment_again(&self, environment: &EnvironmentObject) -> Result<(), ReconcileError> {
-        let (namespace, name) = (&environment.meta.namespace, &environment.meta.name);
-        let read = self
-            .cluster
-            .read_environment(namespace, name)
-            .await
-            .at("read an Environment again")?;
-        let (key, version) = (
-            Key::Environment(environment.meta.uid),
-            &environment.meta.resource_version,
-        );
-        self.context.decide_anew(key, version, |cache| {
-            read.map_or(Wakes::none(), |read| cache.read_environment(read))
-        });
-        Ok(())
-    }
-
-    /// An Event and a log line for each transition.
-    async fn explain_environment(&self, environment: &EnvironmentObject, status: &EnvironmentStatus) {
-        let said = |status: &EnvironmentStatus| {
-            let ready = status.conditions.first().map(|ready| (ready.status, ready.reason));
-            (status.phase, ready)
+            EnvironmentOutcome::AlreadySo(row) => (Some(row), None),
+            // The row of another company is none of its own to show.
+            EnvironmentOutcome::OfAnother => (last_good, Some(of_another())),
+            EnvironmentOutcome::Refused(refusal) => (last_good, Some((refusal.reason, refusal.message))),
+            EnvironmentOutcome::Busy => {
+                self.context.later(key, self.context.troubles.busy(key));
+                if !self.context.troubles.is_lasting(key) {
+                    return Ok(None);
+                }
+                (last_good, Some((Reason::StoreUnavailable, HELD.to_owned())))
+            }
+            EnvironmentOutcome::Older => {
+                // The newer version is on its way through the watch; were it not, trying in haste would not bring it.
+                self.context.later(key, Requeue::look(FAULT_PAUSE));
+                return Ok(None);
+            }
         };
-        let before = environment.status.as_ref().map(said);
-        if before == Some(said(status)) {
-            return;
-        }
-        let (Some(phase), Some(ready)) = (status.phase, status.conditions.first()) else {
-            return;
-        };
-        let was = before.and_then(|(phase, _)| phase);
-        let told = local::change_of_part(was, status).unwrap_or(ready);
-        let (namespace, name) = (&environment.meta.namespace, &environment.meta.name);
-        let (reason, message) = (told.reason, told.message.clone());
-        tracing::info!(
-            namespace,
-            name,
-            phase = phase.into_str(),
-            reason = reason.into_str(),
-            why = message,
-            "environment changed"
-        );
-        let warning = ready.status != ConditionStatus::True;
-        let regarding = environment.meta.clone();
-        self.cluster
-            .notify(Notice {
-                kind: "Environment",
-                regarding,
-                warning,
-                reason: reason.into_str(),
-                message,
-            })
-            .await;
+        let asked = true;
+        Ok(Some(Committed { row, fault, asked }))
     }
 }
 
