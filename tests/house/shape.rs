@@ -17,10 +17,6 @@ const LINES_OF_FILE: usize = 400;
 /// The most parameters of a function, `self` apart.
 const PARAMETERS: usize = 5;
 
-/// Functions that are still longer, or take more.
-const LONG: &[&str] = &[
-];
-
 /// Files that are still longer.
 const LARGE: &[&str] = &[
     "tests/cluster/environment_changes.rs",
@@ -129,7 +125,7 @@ fn too_large(sources: &[Source]) -> (Vec<String>, usize) {
 #[test]
 fn functions_are_short_and_take_few_parameters() {
     let (wrong, seen) = too_large(&sources());
-    assert_eq!(wrong, LONG, "the list holds what is still to be shortened");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(seen > 1_000, "only {seen} functions were found");
 }
 
