@@ -32,14 +32,14 @@ pub use proof::Proof;
 /// Decides about one lease.
 pub fn decide(facts: &Facts) -> Decision {
     match &facts.row {
-        Row::Never => claim::decide(facts),
+        Row::Never => claim::decide_claim(facts),
         Row::Present {
             state: state @ (LeaseState::Active | LeaseState::Retained),
             recorded,
         } => match for_good(recorded).or(shown(facts)) {
             // Another writer (or an old backup) has set an ended lease back to active: it ends again as it ended.
             Some(ending) => Decision::End(as_written(ending)),
-            None => held::decide(facts, *state, recorded.as_ref()),
+            None => held::decide_held(facts, *state, recorded.as_ref()),
         },
         Row::Present { state, recorded } => match for_good(recorded) {
             // What became of the cleanup follows the ending, which keeps its reason.

@@ -6,7 +6,7 @@ use crate::api::Reason;
 use crate::lifecycle::capacity::Capacity;
 
 /// A claim is granted as soon as nothing stands against it; what can't change refuses it, what may change makes it wait.
-pub(super) fn decide(facts: &Facts) -> Decision {
+pub(super) fn decide_claim(facts: &Facts) -> Decision {
     let Object::Present {
         release,
         deleting,

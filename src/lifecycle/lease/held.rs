@@ -8,7 +8,7 @@ use crate::lifecycle::{Ending, LeaseState};
 
 /// A lease that is held goes on until a cause is visible. One that another writer has retained is recorded as that, and one
 /// that was retained and is set back to active is retained again.
-pub(super) fn decide(facts: &Facts, state: LeaseState, retained: Option<&Ending>) -> Decision {
+pub(super) fn decide_held(facts: &Facts, state: LeaseState, retained: Option<&Ending>) -> Decision {
     let counts_as = if retained.is_some() {
         LeaseState::Retained
     } else {
