@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::error::{ClusterError, REQUEST_TIMEOUT};
 use super::event::{Emitter, Notice};
+use super::turns::Turns;
 use crate::api::{Environment, EnvironmentLease, LOCAL_INTENT_ANNOTATION};
 use crate::cache::object::{DecodeError, EnvironmentObject, LeaseObject, Meta, NamespaceObject, RunObject, Watched};
 use crate::cache::{LOCAL_NAME, RunKey};
@@ -82,6 +83,7 @@ pub struct KubeCluster {
     client: Client,
     events: Emitter,
     permissions: Permissions,
+    turns: Turns,
 }
 
 impl KubeCluster {
@@ -91,6 +93,7 @@ impl KubeCluster {
             client,
             events,
             permissions,
+            turns: Turns::default(),
         }
     }
 
@@ -124,18 +127,21 @@ impl KubeCluster {
                 })
             }
         };
-        let patched = self.ask(request).await;
+        let patched = self.ask(&of.namespace, request).await;
         self.permissions
             .note("patch", &format!("{}/status", resource.plural), &patched);
         read(resource, &patched?)
     }
 
-    /// Sends a request; the answer as text, for a tree of its values may take a hundred times the room.
+    /// Sends a request about an object of a Namespace, in its turn; the answer as text, for a tree of its values may take a hundred
+    /// times the room.
     async fn ask(
         &self,
+        namespace: &str,
         request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
     ) -> Result<String, ClusterError> {
         let request = request.map_err(kube::Error::BuildRequest)?;
+        let _turn = self.turns.take(namespace).await;
         within(self.client.request_text(request)).await
     }
 
@@ -145,6 +151,7 @@ impl KubeCluster {
             uid: Some(of.uid.to_string()),
             resource_version: Some(of.resource_version.as_str().to_owned()),
         });
+        let _turn = self.turns.take(&of.namespace).await;
         let deleted = within(api.delete(&of.name, &parameters)).await;
         self.permissions.note("delete", &resource.plural, &deleted);
         deleted.map(drop)
@@ -156,9 +163,14 @@ impl KubeCluster {
         namespace: &str,
         name: &str,
     ) -> Result<Option<T>, ClusterError> {
-        let namespace = Some(namespace).filter(|namespace| !namespace.is_empty());
-        let request = Request::new(DynamicObject::url_path(resource, namespace));
-        let answer = self.ask(request.get(name, &GetParams::default())).await;
+        // A Namespace is in none, and is read for the objects that are in it.
+        let (inside, of) = if namespace.is_empty() {
+            (None, name)
+        } else {
+            (Some(namespace), namespace)
+        };
+        let request = Request::new(DynamicObject::url_path(resource, inside));
+        let answer = self.ask(of, request.get(name, &GetParams::default())).await;
         self.permissions.note("get", &resource.plural, &answer);
         match answer {
             Ok(object) => read(resource, &object).map(Some),
@@ -202,7 +214,7 @@ impl Cluster for KubeCluster {
             ..PostParams::default()
         };
         let local = serde_json::to_vec(&local).map_err(DecodeError::Field)?;
-        let created = self.ask(request.create(&parameters, local)).await;
+        let created = self.ask(&intent.namespace, request.create(&parameters, local)).await;
         self.permissions.note("create", &resource.plural, &created);
         match created {
             Ok(created) => read(&resource, &created),

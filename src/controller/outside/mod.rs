@@ -6,3 +6,4 @@ pub mod database;
 pub mod error;
 pub mod event;
 pub mod permissions;
+mod turns;
