@@ -7,8 +7,9 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// How many of one Namespace: enough for hundreds of requests a second, and few beside those of the others.
-const AT_ONCE: usize = 16;
+/// How many of one Namespace: enough for hundreds of requests a second of a quick API server, and few beside those of the others. Measured
+/// in `docs/operations.md`; the reasons are in `docs/decisions/0034-a-namespace-has-four-requests-under-way.md`.
+const AT_ONCE: usize = 4;
 
 type Semaphores = Mutex<HashMap<String, Arc<Semaphore>>>;
 
