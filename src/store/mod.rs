@@ -44,6 +44,7 @@ pub mod migrate;
 pub mod missed_deletions;
 mod mode;
 pub mod namespace;
+mod occupied;
 mod pool;
 mod references;
 mod request;

@@ -70,11 +70,7 @@ async fn of_an_edit_of_a_held_lease_what_can_be_applied_is_and_the_rest_is_told(
             "{what}: the time is applied"
         );
         assert_eq!(row["metadata"], json!({ "driver": "local" }), "{what}: nothing is cut");
-        let told = world.events("held", Reason::InvalidSpec).await;
-        assert!(
-            told.iter().any(|event| event.note.as_ref() == Some(&message)),
-            "{what}: {told:?}"
-        );
+        world.event_says("held", Reason::InvalidSpec, &message).await;
     }
     world.release("held").await;
     let ended = world
@@ -140,20 +136,7 @@ async fn what_comes_in_one_edit_with_the_end_is_written_or_told_to_be_missing() 
                 json!({ "mine": 1, "driver": "local" }),
                 "{name}: nothing is cut"
             );
-            eventually(
-                &format!("an Event tells of the metadata of {name}"),
-                LIMIT,
-                async || {
-                    let told = world.events(&name, Reason::InvalidSpec).await;
-                    let alike = |note: &Option<String>| note.as_ref() == Some(&condition.message);
-                    if told.iter().any(|event| alike(&event.note)) {
-                        Ok(())
-                    } else {
-                        Err(format!("{told:?}"))
-                    }
-                },
-            )
-            .await;
+            world.event_says(&name, Reason::InvalidSpec, &condition.message).await;
         }
     }
 }
@@ -185,11 +168,7 @@ async fn what_another_writer_changes_in_a_row_that_is_written_once_is_told_and_n
         }
     })
     .await;
-    let events = world.events("builder", Reason::ChangedInDatabase).await;
-    assert!(
-        events.iter().any(|event| event.note.as_ref() == Some(&told)),
-        "{events:?}"
-    );
+    world.event_says("builder", Reason::ChangedInDatabase, &told).await;
     // Nothing is granted on what the row has become.
     let claim = world.claim(lease("late").environment("builder")).await;
     world
@@ -201,7 +180,7 @@ async fn what_another_writer_changes_in_a_row_that_is_written_once_is_told_and_n
     change("UPDATE environment_leases SET lease_policy = 'retain_on_failure'").await;
     let message = says(&world, "held", ConditionStatus::False, Reason::ChangedInDatabase).await;
     assert!(message.contains("lease_policy"), "{message}");
-    assert_eq!(world.events("held", Reason::ChangedInDatabase).await.len(), 1);
+    assert_eq!(world.events_once_told("held", Reason::ChangedInDatabase).await.len(), 1);
     let row = world.lease_row(id_of(&held)).await.unwrap();
     let mark = world.mark();
     world.granted(lease("next").environment("builder")).await;

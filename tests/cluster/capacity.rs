@@ -91,7 +91,8 @@ async fn an_exclusive_environment_goes_from_one_lease_to_the_next_in_line() {
     world.delete_lease("second").await;
     let third = world.lease_in("third", LeasePhase::Active).await;
     assert!(token(&third) > token(&second));
-    assert_eq!(world.events("third", Reason::CapacityFull).await.len(), 1, "one Event");
+    let events = world.events_once_told("third", Reason::CapacityFull).await;
+    assert_eq!(events.len(), 1, "one Event");
     world.settles().await;
 }
 

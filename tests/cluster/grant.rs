@@ -142,7 +142,7 @@ async fn a_lease_in_an_empty_namespace_is_granted_on_a_local_that_is_made_for_it
     });
     assert_eq!(acquired["details"], details);
 
-    assert_eq!(world.events("first", Reason::Granted).await.len(), 1);
+    assert_eq!(world.events_once_told("first", Reason::Granted).await.len(), 1);
     let mut writes = world.writes_since(mark);
     writes.retain(|write| {
         write

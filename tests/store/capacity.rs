@@ -122,6 +122,44 @@ async fn a_claim_that_is_refused_for_another_reason_takes_no_other_claim_s_place
 }
 
 #[tokio::test]
+async fn a_lease_of_a_status_that_nobody_knows_counts_against_the_limit() {
+    let world = TestEnvironment::new().await;
+    let environment = limited(&world, 1).await.id;
+    let held = granted(world.grant(&claim_at(&world, environment, 1)).await).id;
+    sqlx::query("ALTER TABLE environment_leases DROP CONSTRAINT environment_leases_status_check")
+        .execute(world.pool())
+        .await
+        .unwrap();
+    let waits = claim_at(&world, environment, 2);
+    // One below, between, above and beside the known ones.
+    for status in ["", "abandoned", "bogus", "Active", "quarantined", "zombie"] {
+        sqlx::query("UPDATE environment_leases SET status = $1 WHERE id = $2")
+            .bind(status)
+            .bind(held)
+            .execute(world.pool())
+            .await
+            .unwrap();
+        assert_eq!(world.grant(&waits).await, GrantOutcome::Full, "{status:?}");
+        let look = LeaseQuery {
+            environment: EnvironmentChoice::Object(environment),
+            ..world.look_at(waits.id)
+        };
+        assert_eq!(world.look(look).await.capacity.unwrap().active, 1, "{status:?}");
+    }
+    ended_by_another_writer(&world, held).await;
+    granted(world.grant(&waits).await);
+}
+
+/// Another writer ends a lease, whatever its status was.
+async fn ended_by_another_writer(world: &TestEnvironment, id: Uuid) {
+    sqlx::query("UPDATE environment_leases SET status = 'released' WHERE id = $1")
+        .bind(id)
+        .execute(world.pool())
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
 async fn unmanaged_rows_and_committed_endings_count_and_retained_leases_do_not() {
     let world = TestEnvironment::new().await;
     let environment = limited(&world, 2).await.id;

@@ -12,6 +12,7 @@ use crate::lifecycle::RunStatus;
 use crate::store::columns::bind_arrays;
 use crate::store::environment_leases::LeaseRow;
 use crate::store::environments::EnvironmentRow;
+use crate::store::occupied::occupied;
 use crate::store::references::Reference;
 use crate::store::unreadable::{Row, UnreadableRows};
 use crate::store::{Access, Leader, Request, Store, StoreError};
@@ -251,7 +252,8 @@ impl Looked {
 
 /// A granted lease's company, run and environment are those of its grant; a claim's are those that it names, each joined with
 /// the claim's company, so that another company's looks as if it were not there.
-const LOOK: &str = r#"
+const LOOK: &str = concat!(
+    r#"
 WITH term AS MATERIALIZED (
   SELECT moment.now, EXISTS (
     SELECT FROM environment_operator.lead
@@ -292,10 +294,9 @@ chosen AS MATERIALIZED (
 capacity AS MATERIALIZED (
   SELECT admitted.environment_id, claimed.company_id, jsonb_build_object(
     'limit', admitted.max_active_leases,
-    'active', (
-      SELECT count(*) FROM public.environment_leases AS l
-      WHERE l.company_id = claimed.company_id AND l.environment_id = admitted.environment_id AND l.status = 'active'
-    ),
+    'active', "#,
+    occupied!("claimed.company_id", "admitted.environment_id"),
+    r#",
     'holders', ARRAY (
       SELECT jsonb_build_object('id', l.id, 'namespace', o.namespace, 'name', o.name)
       FROM public.environment_leases AS l
@@ -331,4 +332,5 @@ LEFT JOIN public.environments AS environment
 LEFT JOIN capacity ON chosen.environment_id IS NULL
   AND capacity.environment_id = environment.id AND capacity.company_id = chosen.company_id
 ORDER BY chosen.place
-"#;
+"#
+);

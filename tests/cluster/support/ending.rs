@@ -124,11 +124,7 @@ impl Expected<'_> {
     }
 
     async fn check_event(self, world: &TestEnvironment<'_>, name: &str) {
-        let events = eventually("an Event tells the ending", LIMIT, async || {
-            let events = world.events(name, self.reason).await;
-            if events.is_empty() { Err("none") } else { Ok(events) }
-        });
-        let events = events.await;
+        let events = world.events_once_told(name, self.reason).await;
         assert_eq!(events.len(), 1, "{events:#?}");
         assert_eq!(events[0].note.as_deref(), Some(self.message));
     }

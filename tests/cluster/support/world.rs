@@ -394,6 +394,32 @@ impl<'p> TestEnvironment<'p> {
         list
     }
 
+    /// The Events of this reason about an object, once there is one: an Event follows the status that it tells of.
+    pub async fn events_once_told(&self, name: &str, reason: Reason) -> Vec<Event> {
+        eventually(&format!("an Event {reason} tells of {name}"), LIMIT, async || {
+            let events = self.events(name, reason).await;
+            if events.is_empty() {
+                Err("none does")
+            } else {
+                Ok(events)
+            }
+        })
+        .await
+    }
+
+    /// Waits until an Event of this reason about an object says this.
+    pub async fn event_says(&self, name: &str, reason: Reason, message: &str) {
+        eventually(&format!("an Event says of {name}: {message}"), LIMIT, async || {
+            let events = self.events(name, reason).await;
+            if events.iter().any(|event| event.note.as_deref() == Some(message)) {
+                Ok(())
+            } else {
+                Err(format!("{events:?}"))
+            }
+        })
+        .await;
+    }
+
     /// A place in the audit log.
     pub fn mark(&self) -> Mark {
         self.control_plane.audit().mark().unwrap()

@@ -15,6 +15,7 @@ use crate::lifecycle::lease_status::display_of_row;
 use crate::lifecycle::{RunOutcome, RunStatus};
 use crate::store::columns::json_rows;
 use crate::store::environment_leases::LeaseRow;
+use crate::store::occupied::occupied;
 use crate::store::{Leader, StoreError, encoding};
 
 /// One fact that the statement tells about one id.
@@ -152,7 +153,8 @@ type TaggedQuery<'q> = sqlx::query::QueryAs<'q, Postgres, Tagged, PgArguments>;
 /// - Fencing tokens rise in the order of the claims.
 /// - The run's context is merged with what is there now; anything but an object is replaced, for it has no keys to keep. A run
 ///   that another writer has given its environment keeps that: only what an object's lease has told it before is replaced.
-pub(super) const GRANT: &str = r#"
+pub(super) const GRANT: &str = concat!(
+    r#"
 WITH leader AS MATERIALIZED (
   SELECT epoch FROM environment_operator.lead
   WHERE cluster = $1 AND installation = $2 AND epoch = $3
@@ -212,10 +214,9 @@ locked_workspace AS MATERIALIZED (
   ) AS locked(id)
 ),
 capacity AS MATERIALIZED (
-  SELECT admitted.environment_id, environment.id = ANY ($6) AS counted, admitted.max_active_leases - (
-    SELECT count(*) FROM public.environment_leases AS l
-    WHERE l.company_id = environment.company_id AND l.environment_id = environment.id AND l.status = 'active'
-  ) AS free
+  SELECT admitted.environment_id, environment.id = ANY ($6) AS counted, admitted.max_active_leases - ("#,
+    occupied!("environment.company_id", "environment.id"),
+    r#") AS free
   FROM environment JOIN environment_operator.environment_limit AS admitted ON admitted.environment_id = environment.id
 ),
 sound AS MATERIALIZED (
@@ -343,4 +344,5 @@ UNION ALL
 SELECT granted.id, 'granted', NULL, to_jsonb(granted), remembered.fencing_token, remembered.context,
   capacity.free - count(*) OVER (PARTITION BY granted.environment_id)
 FROM granted JOIN remembered USING (id) LEFT JOIN capacity USING (environment_id)
-"#;
+"#
+);
